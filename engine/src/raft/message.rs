@@ -1,0 +1,142 @@
+//! What two members of one group say to each other (Raft thesis, figure 3.1 and section 9.6).
+//! The sender, the group and the connection's epoch are the envelope's, not the message's.
+
+use ringleader_wal::{Block, LogIndex, LogPosition, Term};
+
+/// One message from one member to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Asks whether an election could be won (thesis, section 9.6); changes nobody's state.
+    PreVoteRequest {
+        /// The term that the candidate would campaign in: its own plus one.
+        term: Term,
+        /// The candidate's last entry.
+        last: LogPosition,
+    },
+    /// Answers a [`Message::PreVoteRequest`].
+    PreVoteResponse {
+        /// When granted, the term that was asked for, so that an answer of an earlier round is
+        /// not counted in a later one; when refused, the answering node's own term.
+        term: Term,
+        /// Whether the node would vote for the candidate.
+        granted: bool,
+    },
+    /// Asks for a vote (thesis, section 3.4).
+    VoteRequest {
+        /// The candidate's term.
+        term: Term,
+        /// The candidate's last entry.
+        last: LogPosition,
+    },
+    /// Answers a [`Message::VoteRequest`].
+    VoteResponse {
+        /// The answering node's term.
+        term: Term,
+        /// Whether the vote was given.
+        granted: bool,
+    },
+    /// Replicates entries, probes for the place where two logs agree (no blocks), and tells the
+    /// commit index (thesis, section 3.5).
+    AppendRequest {
+        /// The leader's term.
+        term: Term,
+        /// The entry before the first of `blocks`.
+        prev: LogPosition,
+        /// The leader's commit index.
+        commit: LogIndex,
+        /// Contiguous blocks, possibly none.
+        blocks: Blocks,
+    },
+    /// Answers an [`Message::AppendRequest`] once its entries are durable.
+    AppendResponse {
+        /// The answering node's term.
+        term: Term,
+        /// What became of the request.
+        outcome: AppendOutcome,
+    },
+    /// Keeps a leader in office and carries the commit index as far as the follower is known to
+    /// have the same log (never beyond what it acknowledged).
+    Heartbeat {
+        /// The leader's term.
+        term: Term,
+        /// The leader's commit index, or the follower's match index if that is lower.
+        commit: LogIndex,
+    },
+    /// Answers a [`Message::Heartbeat`].
+    HeartbeatResponse {
+        /// The answering node's term.
+        term: Term,
+    },
+}
+
+/// The outcome of an append on a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// The follower's log agrees with the leader's up to `match_index` and is durable up to there.
+    Matched {
+        /// Last index known equal and durable.
+        match_index: LogIndex,
+    },
+    /// The entry at the request's `prev` differs or is missing.
+    Conflict {
+        /// `prev.index` of the refused request: it tells a late answer from a current one.
+        prev_index: LogIndex,
+        /// The last place that may agree: the follower's last entry at or before `prev.index`
+        /// whose term is at most `prev.term`. It skips whole terms, not single entries.
+        hint: LogPosition,
+    },
+}
+
+/// The blocks of an append; almost always none or one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Blocks {
+    /// A probe.
+    #[default]
+    None,
+    /// What one turn appended.
+    One(Block),
+    /// Catching up.
+    Many(Vec<Block>),
+}
+
+impl Blocks {
+    /// The blocks in log order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Block] {
+        match self {
+            Self::None => &[],
+            Self::One(block) => std::slice::from_ref(block),
+            Self::Many(blocks) => blocks,
+        }
+    }
+}
+
+impl FromIterator<Block> for Blocks {
+    fn from_iter<I: IntoIterator<Item = Block>>(blocks: I) -> Self {
+        let mut blocks = blocks.into_iter();
+        match (blocks.next(), blocks.next()) {
+            (None, _) => Self::None,
+            (Some(one), None) => Self::One(one),
+            (Some(first), Some(second)) => {
+                Self::Many([first, second].into_iter().chain(blocks).collect())
+            }
+        }
+    }
+}
+
+impl Message {
+    /// The sender's term, or the term asked for in pre-votes.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        match self {
+            Self::PreVoteRequest { term, .. }
+            | Self::PreVoteResponse { term, .. }
+            | Self::VoteRequest { term, .. }
+            | Self::VoteResponse { term, .. }
+            | Self::AppendRequest { term, .. }
+            | Self::AppendResponse { term, .. }
+            | Self::Heartbeat { term, .. }
+            | Self::HeartbeatResponse { term } => *term,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! One group's protocol: a synchronous state machine.
+
+pub mod message;

@@ -1,0 +1,2 @@
+//! The replicated counter.
+fn main() {}

@@ -1,0 +1,99 @@
+//! The log's nouns. Everything that a record on disk or a message on the wire names is defined
+//! here once, and every other crate uses these types.
+
+use std::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl From<u64> for $name {
+            fn from(value: u64) -> Self {
+                Self(value)
+            }
+        }
+    };
+}
+
+number! {
+    /// A member of the cluster. Zero is reserved: on disk it means "nobody".
+    NodeId
+}
+number! {
+    /// One Raft group. The same number names the group on every node of the cluster.
+    GroupId
+}
+number! {
+    /// A Raft term. Zero is the term before the first election; no entry carries it.
+    Term
+}
+number! {
+    /// The position of an entry in its group's log, counted from 1. Zero stands before the first.
+    LogIndex
+}
+number! {
+    /// A WAL batch's number. Batches become durable in the order of their numbers, so one number
+    /// says which records survive a crash: all those staged in batches up to it.
+    Seq
+}
+
+impl LogIndex {
+    /// The index after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The index before this one; zero stays zero.
+    #[must_use]
+    pub fn prev(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+impl Term {
+    /// The term after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl GroupId {
+    /// The number of a group that is known by its name: FNV-1a (64 bit) of the name's bytes, so
+    /// that every node and client computes the same number.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        Self(hash)
+    }
+}
+
+/// A place in a log: an index and the term of the entry there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogPosition {
+    /// Index of the entry.
+    pub index: LogIndex,
+    /// Term of the entry.
+    pub term: Term,
+}
+
+/// What a voter must not forget (Raft thesis, figure 3.1): durable before any message leaves that
+/// depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// The latest term this node has seen.
+    pub term: Term,
+    /// The candidate that got this node's vote in `term`.
+    pub voted_for: Option<NodeId>,
+}
