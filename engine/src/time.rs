@@ -9,6 +9,9 @@ use std::time::Duration;
 pub struct Time(pub u64);
 
 impl Time {
+    /// Later than every moment: the deadline of something that is not going to happen.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// The time that passed since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -1,3 +1,543 @@
-//! One group's protocol: a synchronous state machine.
+//! One group's protocol: a synchronous state machine without IO (Raft: Ongaro, "Consensus: Bridging
+//! Theory and Practice", 2014; "the thesis" below).
+//!
+//! A [`Raft`] is one member of one group. Every call is an event and may put effects into an
+//! [`Output`], whose fields say what each effect waits for:
+//!
+//! ```text
+//! step, tick, propose, on_loaded, ...          on_staged(seq)       on_durable(seq)
+//!   |                                             ^                    ^      |
+//!   +--> Output.log ----> WAL batch `seq` --------+---- disk ----------+      |
+//!   +--> Output.send ------------------------------------> peers <------------+ acks, commits
+//!   +--> Output.send_when_durable --(once all of the group is durable)--> peers
+//!   +--> Output.loads ---> WAL reads ---> on_loaded
+//! ```
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`message`] | what members say to each other |
+//! | `state` | what every role has: hard state, log, timers, what is durable |
+//! | `follower`, `candidate`, `leader` | the roles; what only one role has lives in its struct |
+//! | `progress` | what a leader knows about one peer, and what is on its way there |
+//! | `log` | terms, durability and the recent blocks |
+//! | [`quorum`] | majorities |
+//! | [`invariants`] | what holds after every call |
+//!
+//! Safety rests on a few rules, each kept in one place:
+//!
+//! - A vote leaves after it is durable, and the candidate's own counts then (`State::send`).
+//! - A follower acknowledges what is durable and verified against this term's leader, no more
+//!   (`Follower::answer`).
+//! - A durable WAL batch vouches for the entries that were staged in it, not for later ones at the
+//!   same indices (`State::truncate`).
+//! - Only entries of the leader's own term are committed by counting (`Leader::advance_commit`).
+//! - No committed entry is removed (`State::truncate`).
 
+mod candidate;
+pub mod config;
+mod follower;
+pub mod invariants;
+mod leader;
+mod log;
 pub mod message;
+pub mod output;
+mod progress;
+pub mod quorum;
+mod rng;
+mod state;
+pub mod status;
+
+use std::rc::Rc;
+
+use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
+
+use self::candidate::Candidate;
+pub use self::config::{RaftConfig, RaftConfigError};
+use self::follower::Follower;
+use self::leader::Leader;
+use self::log::Log;
+use self::message::AppendOutcome;
+pub use self::message::Message;
+pub use self::output::{Event, Load, LogOp, Output};
+pub use self::progress::Mode;
+use self::quorum::Configuration;
+use self::state::{State, TERM_LIMIT};
+pub use self::status::{PeerStatus, RoleName, Status};
+use crate::time::Time;
+
+/// What the WAL remembers of one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// The last hard state.
+    pub hard_state: HardState,
+    /// The entry before the log's first: zero, or the last one that a snapshot covers. The state
+    /// machine has applied everything up to it.
+    pub base: LogPosition,
+    /// The last entry; `base.index` if there is none.
+    pub last_index: LogIndex,
+    /// The first position of each term after `base`, in order.
+    pub terms: Vec<LogPosition>,
+}
+
+/// One member of one group.
+#[derive(Debug)]
+pub struct Raft {
+    state: State,
+    role: Role,
+}
+
+#[derive(Debug)]
+enum Role {
+    Follower(Follower),
+    PreCandidate(Candidate),
+    Candidate(Candidate),
+    Leader(Box<Leader>),
+}
+
+/// The entries that are committed and not applied.
+#[derive(Debug)]
+pub enum Committed<'a> {
+    /// There are none.
+    Nothing,
+    /// The next ones, in memory.
+    Blocks(CommittedBlocks<'a>),
+    /// They start at `from` and are not in memory, as after a restart: read them from the WAL, up
+    /// to `through` at most.
+    Load {
+        /// The first entry to apply.
+        from: LogIndex,
+        /// The last committed entry.
+        through: LogIndex,
+    },
+}
+
+/// Committed blocks in log order, each with the first and the last entry to apply.
+#[derive(Clone, Debug)]
+pub struct CommittedBlocks<'a> {
+    log: &'a Log,
+    next: LogIndex,
+    commit: LogIndex,
+    /// Bytes that may still be given out; none before the first block.
+    room: Option<usize>,
+    max_bytes: usize,
+}
+
+impl<'a> Iterator for CommittedBlocks<'a> {
+    type Item = (&'a Block, LogIndex, LogIndex);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next > self.commit {
+            return None;
+        }
+        let block = self.log.blocks_from(self.next)?.next()?;
+        self.room = match self.room {
+            None => Some(self.max_bytes.saturating_sub(block.len())),
+            Some(room) => Some(room.checked_sub(block.len())?),
+        };
+        let (first, last) = (self.next, block.last_index().min(self.commit));
+        self.next = last.next();
+        Some((block, first, last))
+    }
+}
+
+/// What callers are told about when it changes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Office {
+    leads: bool,
+    leader: Option<NodeId>,
+    /// The term in which `leader` leads; zero if nobody is known to.
+    of: Term,
+}
+
+impl Raft {
+    /// A member as the WAL remembers it, as a follower. `seed` chooses its election timeouts;
+    /// members of one group need different ones.
+    ///
+    /// # Panics
+    /// When `restored` contradicts itself, or there are more than [`quorum::MAX_VOTERS`] voters.
+    #[must_use]
+    pub fn new(
+        config: Rc<RaftConfig>,
+        group: GroupId,
+        node: NodeId,
+        voters: &[NodeId],
+        restored: Restored,
+        seed: u64,
+        now: Time,
+    ) -> Self {
+        let configuration = Configuration::new(voters, &[]);
+        let state = State::new(config, group, node, configuration, restored, seed, now);
+        Self { state, role: Role::Follower(Follower::default()) }
+    }
+
+    /// A message arrived. Whatever it says, it can't make this panic; what no correct member sends
+    /// is ignored and counted.
+    pub fn step(&mut self, now: Time, from: NodeId, message: Message, out: &mut Output) {
+        self.advance_clock(now);
+        let known = from != self.state.node && self.state.configuration.contains(from);
+        if !known || message.term() >= TERM_LIMIT {
+            self.state.ignored += 1;
+            return;
+        }
+        let before = self.office();
+        if self.settle_term(from, &message, out) {
+            self.dispatch(from, message, out);
+        }
+        self.finish(before, out);
+    }
+
+    fn dispatch(&mut self, from: NodeId, message: Message, out: &mut Output) {
+        let state = &mut self.state;
+        match (&mut self.role, message) {
+            (_, Message::PreVoteRequest { term, last }) => {
+                self.pre_vote_request(from, term, last, out);
+            }
+            (_, Message::VoteRequest { term, last }) => self.vote_request(from, term, last, out),
+            (Role::PreCandidate(_), Message::PreVoteResponse { granted, .. }) => {
+                self.count_pre_vote(from, granted, out);
+            }
+            (Role::Candidate(_), Message::VoteResponse { granted, .. }) => {
+                self.count_vote(from, granted, out);
+            }
+            (Role::Follower(follower), Message::AppendRequest { prev, commit, blocks, .. }) => {
+                follower.append_request(state, prev, commit, &blocks, out);
+            }
+            (Role::Follower(follower), Message::Heartbeat { commit, .. }) => {
+                follower.heartbeat(state, from, commit, out);
+            }
+            (Role::Leader(leader), Message::AppendResponse { outcome, .. }) => {
+                leader.append_response(state, from, outcome, out);
+            }
+            (Role::Leader(leader), Message::HeartbeatResponse { .. }) => {
+                leader.heartbeat_response(state, from, out);
+            }
+            // Answers to questions of a role that this node has left.
+            _ => {}
+        }
+    }
+
+    /// Compares the message's term with the current one (thesis, figure 3.1, "rules for servers")
+    /// and takes the role that it calls for. False if the message has no further effect.
+    fn settle_term(&mut self, from: NodeId, message: &Message, out: &mut Output) -> bool {
+        let (term, current) = (message.term(), self.state.term());
+        match message {
+            Message::PreVoteRequest { .. } => true,
+            // The term of a granted pre-vote is the one that was asked for: it names the round.
+            Message::PreVoteResponse { granted: true, .. } => term == current.next(),
+            Message::VoteRequest { .. } if term > current => {
+                if self.protects_leader() {
+                    return false;
+                }
+                self.become_follower(term, None);
+                true
+            }
+            Message::VoteRequest { .. } => true,
+            Message::AppendRequest { .. } | Message::Heartbeat { .. } if term < current => {
+                self.refuse_deposed(from, message, out);
+                false
+            }
+            Message::AppendRequest { .. } | Message::Heartbeat { .. } => {
+                self.recognise_leader(from, term)
+            }
+            Message::PreVoteResponse { granted: false, .. } if term <= current => true,
+            _ if term > current => {
+                self.become_follower(term, None);
+                false
+            }
+            _ => term == current,
+        }
+    }
+
+    /// Shows a leader of an earlier term the current one. It steps down, and there can be a leader
+    /// that this node may follow; otherwise a node whose term is ahead of a working group's could
+    /// never come back, for its votes are not asked and its requests are refused.
+    fn refuse_deposed(&self, from: NodeId, message: &Message, out: &mut Output) {
+        let term = self.state.term();
+        let answer = match message {
+            Message::AppendRequest { prev, .. } => Message::AppendResponse {
+                term,
+                outcome: AppendOutcome::Conflict {
+                    prev_index: prev.index,
+                    hint: LogPosition::default(),
+                },
+            },
+            _ => Message::HeartbeatResponse { term },
+        };
+        self.state.send(from, answer, out);
+    }
+
+    /// Whether `from` is, by now, the leader of `term` for this node.
+    fn recognise_leader(&mut self, from: NodeId, term: Term) -> bool {
+        if term == self.state.term() {
+            match &mut self.role {
+                Role::Follower(follower) if follower.leader.is_none() => {
+                    follower.leader = Some(from);
+                    return true;
+                }
+                Role::Follower(follower) if follower.leader == Some(from) => return true,
+                // Two leaders in one term: there is nothing right to do.
+                Role::Follower(_) | Role::Leader(_) => {
+                    self.state.ignored += 1;
+                    return false;
+                }
+                Role::PreCandidate(_) | Role::Candidate(_) => {}
+            }
+        }
+        self.become_follower(term, Some(from));
+        true
+    }
+
+    /// Time passed: call it when [`Raft::deadline`] is reached. Calling it sooner does no harm.
+    pub fn tick(&mut self, now: Time, out: &mut Output) {
+        self.advance_clock(now);
+        let before = self.office();
+        match &mut self.role {
+            Role::Leader(leader) => {
+                if leader.has_quorum(&self.state) {
+                    leader.send_heartbeats(&self.state, out);
+                } else {
+                    self.become_follower(self.state.term(), None);
+                }
+            }
+            _ if self.state.now >= self.state.election_deadline() => self.campaign(out),
+            _ => {}
+        }
+        self.finish(before, out);
+    }
+
+    /// The next moment at which [`Raft::tick`] may have something to do. Messages move it, usually
+    /// to later.
+    #[must_use]
+    pub fn deadline(&self) -> Time {
+        match &self.role {
+            Role::Leader(leader) => leader.deadline(),
+            _ => self.state.election_deadline(),
+        }
+    }
+
+    /// Where the next proposed block starts; none unless this node leads.
+    #[must_use]
+    pub fn append_position(&self) -> Option<LogPosition> {
+        self.is_leader().then(|| LogPosition {
+            index: self.state.log.last_index().next(),
+            term: self.state.term(),
+        })
+    }
+
+    /// Appends a block to the leader's log and replicates it.
+    ///
+    /// # Panics
+    /// When the block is not of this group or does not start at [`Raft::append_position`].
+    pub fn propose(&mut self, block: Block, out: &mut Output) {
+        let at = LogPosition { index: block.first_index(), term: block.term() };
+        assert_eq!(Some(at), self.append_position(), "the block starts at the append position");
+        assert_eq!(block.group(), self.state.group, "the block is of this group");
+        if let Role::Leader(leader) = &mut self.role {
+            self.state.append(block, out);
+            leader.replicate_to_all(&self.state, out);
+        }
+    }
+
+    /// Everything that was in [`Output::log`] so far is in WAL batch `seq` or an earlier one.
+    pub fn on_staged(&mut self, seq: Seq) {
+        self.state.on_staged(seq);
+    }
+
+    /// All WAL batches up to `seq` are durable. `seq` may be of any group, and may be late.
+    pub fn on_durable(&mut self, now: Time, seq: Seq, out: &mut Output) {
+        self.advance_clock(now);
+        if !self.state.on_durable(seq) {
+            return;
+        }
+        let before = self.office();
+        match &mut self.role {
+            Role::Follower(follower) => {
+                follower.on_durable(&self.state, out);
+                self.state.release(LogIndex(u64::MAX));
+            }
+            Role::Candidate(_) if self.state.hard_state_is_durable() => {
+                self.count_vote(self.state.node, true, out);
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => {}
+            Role::Leader(leader) => leader.advance_commit(&mut self.state),
+        }
+        self.finish(before, out);
+    }
+
+    /// The answer to a [`Load`]: contiguous blocks, the first of which holds `from`. One that is no
+    /// longer of use is dropped.
+    pub fn on_loaded(
+        &mut self,
+        now: Time,
+        peer: NodeId,
+        from: LogIndex,
+        blocks: &[Block],
+        out: &mut Output,
+    ) {
+        self.advance_clock(now);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.loaded(&mut self.state, peer, from, blocks, out);
+        }
+    }
+
+    /// A [`Load`] failed. It is asked for again later.
+    pub fn on_load_failed(&mut self, peer: NodeId) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.load_failed(peer);
+        }
+    }
+
+    /// A connection to `peer` was made, or made again: what was on its way is lost.
+    pub fn on_peer_up(&mut self, now: Time, peer: NodeId, out: &mut Output) {
+        self.advance_clock(now);
+        match &mut self.role {
+            Role::Leader(leader) => leader.peer_up(&self.state, peer, out),
+            _ if self.state.configuration.contains(peer) => self.ask_for_vote(peer, out),
+            _ => {}
+        }
+    }
+
+    /// The connection to `peer` is lost. Until [`Raft::on_peer_up`], or until the peer is heard in
+    /// spite of it, it is sent heartbeats only.
+    pub fn on_peer_down(&mut self, peer: NodeId) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.peer_down(peer);
+        }
+    }
+
+    /// An [`Message::AppendRequest`] for `peer` was not sent, for want of room in its outbox.
+    pub fn on_send_dropped(&mut self, peer: NodeId) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.send_dropped(peer);
+        }
+    }
+
+    /// The next entries to apply: blocks of about `max_bytes` together, at least one.
+    #[must_use]
+    pub fn next_committed(&self, max_bytes: usize) -> Committed<'_> {
+        let (log, commit) = (&self.state.log, self.state.commit_index);
+        let next = self.state.last_applied.next();
+        if next > commit {
+            Committed::Nothing
+        } else if log.blocks_from(next).is_none() {
+            Committed::Load { from: next, through: commit }
+        } else {
+            Committed::Blocks(CommittedBlocks { log, next, commit, room: None, max_bytes })
+        }
+    }
+
+    /// The state machine took everything up to `index`.
+    ///
+    /// # Panics
+    /// When `index` is not committed, or lower than before.
+    pub fn on_applied(&mut self, index: LogIndex) {
+        let state = &mut self.state;
+        assert!(state.last_applied <= index && index <= state.commit_index, "applied in order");
+        state.last_applied = index;
+        match &self.role {
+            Role::Leader(leader) => leader.release(state),
+            _ => state.release(LogIndex(u64::MAX)),
+        }
+    }
+
+    /// Whether this node leads its group, as far as it knows.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    /// The leader of the current term, if it is known.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Leader(_) => Some(self.state.node),
+            Role::Follower(follower) => follower.leader,
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// The member's state.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let state = &self.state;
+        Status {
+            node: state.node,
+            role: match self.role {
+                Role::Follower(_) => RoleName::Follower,
+                Role::PreCandidate(_) => RoleName::PreCandidate,
+                Role::Candidate(_) => RoleName::Candidate,
+                Role::Leader(_) => RoleName::Leader,
+            },
+            term: state.term(),
+            voted_for: state.hard_state().voted_for,
+            leader: self.leader(),
+            commit: state.commit_index,
+            applied: state.last_applied,
+            last: state.log.last(),
+            durable: state.log.durable(),
+            ignored: state.ignored,
+        }
+    }
+
+    /// What a leader knows about its peers, in the order of their numbers; nothing unless this node
+    /// leads.
+    pub fn peers(&self) -> impl Iterator<Item = PeerStatus> + '_ {
+        let peers = match &self.role {
+            Role::Leader(leader) => &leader.peers[..],
+            _ => &[],
+        };
+        peers.iter().map(|peer| {
+            let (inflight_messages, inflight_bytes) = peer.inflight();
+            PeerStatus {
+                id: peer.id,
+                mode: peer.mode,
+                match_index: peer.match_index,
+                next_index: peer.next_index,
+                inflight_messages,
+                inflight_bytes,
+            }
+        })
+    }
+
+    fn advance_clock(&mut self, now: Time) {
+        self.state.now = self.state.now.max(now);
+    }
+
+    /// The election timer goes on, unless this node led and has none: a candidate that can't win
+    /// must not keep others from their turn (thesis, section 3.4).
+    fn become_follower(&mut self, term: Term, leader: Option<NodeId>) {
+        if self.is_leader() {
+            self.state.restart_election_timer();
+        }
+        if term > self.state.term() {
+            self.state.set_hard_state(term, None);
+        }
+        self.role = Role::Follower(Follower::of(leader));
+    }
+
+    fn become_leader(&mut self, out: &mut Output) {
+        let leader = Leader::take_office(&mut self.state, out);
+        self.role = Role::Leader(Box::new(leader));
+    }
+
+    fn office(&self) -> Office {
+        let leader = self.leader();
+        let of = leader.map_or(Term(0), |_| self.state.term());
+        Office { leads: self.is_leader(), leader, of }
+    }
+
+    /// What ends every call that may change the term or the role.
+    fn finish(&mut self, before: Office, out: &mut Output) {
+        self.state.emit_hard_state(out);
+        let after = self.office();
+        if after == before {
+            return;
+        }
+        let (term, leader) = (self.state.term(), after.leader);
+        out.events.push(match (before.leads, after.leads) {
+            (_, true) => Event::BecameLeader { term },
+            (true, false) => Event::SteppedDown { term, leader },
+            (false, false) => Event::LeaderChanged { term, leader },
+        });
+    }
+}

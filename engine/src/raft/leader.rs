@@ -1,0 +1,292 @@
+//! The leader: replicates its log and commits what a quorum holds durably.
+
+use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
+
+use super::message::{AppendOutcome, Blocks, Message};
+use super::output::{Load, Output};
+use super::progress::{Mode, Progress};
+use super::state::State;
+use crate::time::Time;
+
+#[derive(Debug)]
+pub(super) struct Leader {
+    /// All other members.
+    pub(super) peers: Box<[Progress]>,
+    /// Where this leader's own entries start. Only they are committed by counting, and the earlier
+    /// ones with them (thesis, section 3.6.2).
+    pub(super) term_start: LogIndex,
+    /// No heartbeat is due before.
+    heartbeat_at: Time,
+    /// A quorum was heard recently enough until then.
+    quorum_until: Time,
+}
+
+impl Leader {
+    /// Takes office: appends the empty entry that lets earlier terms' entries be committed, and
+    /// asks every peer where its log agrees.
+    pub(super) fn take_office(state: &mut State, out: &mut Output) -> Self {
+        let at = LogPosition { index: state.log.last_index().next(), term: state.term() };
+        state.append(Block::noop(state.group, at), out);
+        let peers = state.configuration.members().filter(|member| *member != state.node);
+        let mut leader = Self {
+            peers: peers.map(|id| Progress::new(id, at.index, state.now)).collect(),
+            term_start: at.index,
+            heartbeat_at: state.now + state.config.heartbeat_interval,
+            quorum_until: state.now + state.config.election_timeout,
+        };
+        leader.replicate_to_all(state, out);
+        leader
+    }
+
+    fn peer(&mut self, id: NodeId) -> Option<&mut Progress> {
+        self.peers.iter_mut().find(|peer| peer.id == id)
+    }
+
+    pub(super) fn replicate_to_all(&mut self, state: &State, out: &mut Output) {
+        for peer in &mut self.peers {
+            replicate(peer, self.term_start, state, out);
+        }
+    }
+
+    pub(super) fn append_response(
+        &mut self,
+        state: &mut State,
+        from: NodeId,
+        outcome: AppendOutcome,
+        out: &mut Output,
+    ) {
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else { return };
+        peer.heard_at = state.now;
+        match outcome {
+            AppendOutcome::Matched { match_index } if match_index <= state.log.last_index() => {
+                if peer.matched(match_index) {
+                    self.advance_commit(state);
+                    let term_start = self.term_start;
+                    if let Some(peer) = self.peer(from) {
+                        replicate(peer, term_start, state, out);
+                    }
+                }
+            }
+            AppendOutcome::Matched { .. } => state.ignored += 1,
+            AppendOutcome::Conflict { prev_index, hint } => {
+                if peer.is_current_conflict(prev_index) {
+                    // Both logs skip whole terms: the follower to an entry that isn't newer than
+                    // what it was asked for, the leader to one that isn't newer than that.
+                    let before = hint.index.min(prev_index.prev());
+                    let agreed = state.log.last_at_most(before, hint.term);
+                    // Without a place left to ask for, only a snapshot could help.
+                    peer.probe(agreed.index.next(), agreed.index >= prev_index);
+                    replicate(peer, self.term_start, state, out);
+                }
+            }
+        }
+    }
+
+    /// The peer lives: whatever it was sent before and did not answer may be lost.
+    pub(super) fn heartbeat_response(&mut self, state: &State, from: NodeId, out: &mut Output) {
+        let term_start = self.term_start;
+        let Some(peer) = self.peer(from) else { return };
+        peer.heard_at = state.now;
+        match peer.mode {
+            Mode::Probe => peer.paused = false,
+            Mode::Replicate if peer.next_index > peer.match_index.next() => {
+                // The refusal or the repeated answer tells what arrived.
+                let prev_index = peer.next_index.prev();
+                send_append(peer, prev_index, Blocks::None, state, out);
+            }
+            Mode::Replicate => {}
+        }
+        replicate(peer, term_start, state, out);
+    }
+
+    pub(super) fn peer_up(&mut self, state: &State, id: NodeId, out: &mut Output) {
+        let term_start = self.term_start;
+        let Some(peer) = self.peer(id) else { return };
+        restart(peer, false);
+        replicate(peer, term_start, state, out);
+    }
+
+    pub(super) fn peer_down(&mut self, id: NodeId) {
+        if let Some(peer) = self.peer(id) {
+            restart(peer, true);
+        }
+    }
+
+    /// An append request is missing in the stream: look for the place where it belongs, once the
+    /// peer is heard again. `next_index` stays, because all before it may well have arrived.
+    pub(super) fn send_dropped(&mut self, id: NodeId) {
+        if let Some(peer) = self.peer(id) {
+            peer.probe(peer.next_index, true);
+        }
+    }
+
+    pub(super) fn loaded(
+        &mut self,
+        state: &mut State,
+        id: NodeId,
+        from: LogIndex,
+        blocks: &[Block],
+        out: &mut Output,
+    ) {
+        let term_start = self.term_start;
+        let Some(peer) = self.peer(id) else { return };
+        if peer.loading.take_if(|loading| *loading == from).is_none() || peer.next_index != from {
+            return;
+        }
+        let Some(blocks) = clip_loaded(state, from, blocks) else {
+            state.ignored += 1;
+            return;
+        };
+        if !peer.window_is_full(&state.config) {
+            send_append(peer, from.prev(), blocks, state, out);
+        }
+        replicate(peer, term_start, state, out);
+    }
+
+    /// It is tried again when something else is sent to the peer, or when it answers a heartbeat.
+    pub(super) fn load_failed(&mut self, id: NodeId) {
+        if let Some(peer) = self.peer(id) {
+            peer.loading = None;
+        }
+    }
+
+    /// Commits what a quorum holds durably; this node's own disk is one vote, and not even a
+    /// necessary one (thesis, section 10.2.1).
+    pub(super) fn advance_commit(&self, state: &mut State) {
+        let reached = state.configuration.reached(|node| {
+            let peer = self.peers.iter().find(|peer| peer.id == node);
+            peer.map_or(state.log.durable(), |peer| peer.match_index)
+        });
+        if let Some(index) = reached.filter(|index| *index >= self.term_start) {
+            state.commit_to(index);
+        }
+        self.release(state);
+    }
+
+    /// Frees what no peer waits for.
+    pub(super) fn release(&self, state: &mut State) {
+        let acked = self.peers.iter().map(|peer| peer.match_index).min();
+        state.release(acked.unwrap_or(LogIndex(u64::MAX)));
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        self.heartbeat_at.min(self.quorum_until)
+    }
+
+    /// False if this leader must step down because it has not heard from a quorum for an election
+    /// timeout (thesis, section 6.2).
+    pub(super) fn has_quorum(&mut self, state: &State) -> bool {
+        if state.now < self.quorum_until {
+            return true;
+        }
+        if !state.config.check_quorum {
+            self.quorum_until = Time::NEVER;
+            return true;
+        }
+        let heard = state.configuration.reached(|node| {
+            let peer = self.peers.iter().find(|peer| peer.id == node);
+            peer.map_or(state.now, |peer| peer.heard_at)
+        });
+        self.quorum_until = heard.unwrap_or_default() + state.config.election_timeout;
+        state.now < self.quorum_until
+    }
+
+    pub(super) fn send_heartbeats(&mut self, state: &State, out: &mut Output) {
+        if state.now < self.heartbeat_at {
+            return;
+        }
+        self.heartbeat_at = Time::NEVER;
+        for peer in &mut self.peers {
+            if peer.sent_at + state.config.heartbeat_interval <= state.now {
+                peer.sent_at = state.now;
+                let commit = state.commit_index.min(peer.match_index);
+                out.send.push((peer.id, Message::Heartbeat { term: state.term(), commit }));
+            }
+            let due = peer.sent_at + state.config.heartbeat_interval;
+            self.heartbeat_at = self.heartbeat_at.min(due);
+        }
+    }
+}
+
+/// What was on its way is lost; what was durable is not. A peer that never agreed with this leader
+/// is asked for the same place again.
+fn restart(peer: &mut Progress, paused: bool) {
+    let next_index = match peer.mode {
+        Mode::Replicate => peer.match_index.next(),
+        Mode::Probe => peer.next_index,
+    };
+    peer.probe(next_index, paused);
+}
+
+/// Sends what the peer may be sent now.
+fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut Output) {
+    match peer.mode {
+        Mode::Probe if peer.paused => {}
+        Mode::Probe => probe(peer, term_start, state, out),
+        Mode::Replicate => {
+            while peer.next_index <= state.log.last_index()
+                && peer.loading.is_none()
+                && !peer.window_is_full(&state.config)
+            {
+                let (from, max_bytes) = (peer.next_index, state.config.max_append_bytes);
+                if let Some(blocks) = state.log.gather(from, max_bytes) {
+                    send_append(peer, from.prev(), blocks, state, out);
+                } else {
+                    peer.loading = Some(from);
+                    out.loads.push(Load { peer: peer.id, from, max_bytes });
+                }
+            }
+        }
+    }
+}
+
+/// A probe is empty, but for the first one of a term: the leader's empty entry costs 44 bytes, and
+/// a follower whose log is complete saves a round trip.
+fn probe(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut Output) {
+    // What the log no longer holds can't be probed.
+    peer.next_index = peer.next_index.max(state.log.base().index.next());
+    let blocks = match state.log.blocks_from(term_start) {
+        Some(mut blocks) if peer.next_index == term_start => blocks.next().cloned(),
+        _ => None,
+    };
+    let next_index = peer.next_index;
+    send_append(peer, next_index.prev(), blocks.into_iter().collect(), state, out);
+    peer.paused = true;
+}
+
+fn send_append(
+    peer: &mut Progress,
+    prev_index: LogIndex,
+    blocks: Blocks,
+    state: &State,
+    out: &mut Output,
+) {
+    let Some(prev) = state.log.position(prev_index) else {
+        debug_assert!(false, "entry {prev_index} precedes the log");
+        return;
+    };
+    peer.sent_at = state.now;
+    if peer.mode == Mode::Replicate
+        && let Some(last) = blocks.as_slice().last()
+    {
+        let bytes = blocks.as_slice().iter().map(Block::len).sum();
+        peer.sent(last.last_index(), bytes);
+    }
+    let (term, commit) = (state.term(), state.commit_index);
+    out.send.push((peer.id, Message::AppendRequest { term, prev, commit, blocks }));
+}
+
+/// The loaded blocks from `from` on, unless they are not what the log holds there: it may have been
+/// truncated while they were read.
+fn clip_loaded(state: &State, from: LogIndex, blocks: &[Block]) -> Option<Blocks> {
+    let mut next = from;
+    let mut clipped = Vec::with_capacity(blocks.len());
+    for block in blocks.iter().filter(|block| block.last_index() >= from) {
+        if block.group() != state.group || block.first_index() > next || !state.log.holds(block) {
+            return None;
+        }
+        clipped.push(block.slice(next, block.last_index()));
+        next = block.last_index().next();
+    }
+    (!clipped.is_empty()).then(|| clipped.into_iter().collect())
+}

@@ -1,0 +1,83 @@
+//! What a step gives out. The type says what each effect waits for.
+
+use ringleader_wal::{Block, HardState, LogIndex, NodeId, Term};
+
+use super::message::Message;
+
+/// The effects of one or more calls. The caller owns it, reuses it, and drains it after every
+/// call: first `log` is staged and confirmed with [`Raft::on_staged`](super::Raft::on_staged), then
+/// the messages are sent.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Records for the WAL, to be staged in this order.
+    pub log: Vec<LogOp>,
+    /// Messages that may leave at once.
+    pub send: Vec<(NodeId, Message)>,
+    /// Messages that may leave only when everything that this group staged so far, `log` included,
+    /// is durable: votes asked and given, and whatever else shows a term that a crash could
+    /// still undo.
+    pub send_when_durable: Vec<(NodeId, Message)>,
+    /// Entries to be read from the WAL for peers that lag.
+    pub loads: Vec<Load>,
+    /// Changes of office.
+    pub events: Vec<Event>,
+}
+
+impl Output {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.log.is_empty()
+            && self.send.is_empty()
+            && self.send_when_durable.is_empty()
+            && self.loads.is_empty()
+            && self.events.is_empty()
+    }
+}
+
+/// One record for the WAL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOp {
+    /// The entries from here on are void.
+    Truncate(LogIndex),
+    /// Entries that follow the last one.
+    Append(Block),
+    /// Replaces the earlier hard state.
+    HardState(HardState),
+}
+
+/// A wish to read entries for a peer; answered with [`Raft::on_loaded`](super::Raft::on_loaded) or
+/// [`Raft::on_load_failed`](super::Raft::on_load_failed).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Whom the entries are for.
+    pub peer: NodeId,
+    /// The first entry to read.
+    pub from: LogIndex,
+    /// Enough is read when the blocks hold this many bytes; at least one block is.
+    pub max_bytes: usize,
+}
+
+/// A change of office.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// This node leads the group.
+    BecameLeader {
+        /// The term of office.
+        term: Term,
+    },
+    /// This node no longer leads the group.
+    SteppedDown {
+        /// The present term.
+        term: Term,
+        /// The new leader, if it is known.
+        leader: Option<NodeId>,
+    },
+    /// This node, which did not and does not lead, learned who does, or that nobody is known to.
+    LeaderChanged {
+        /// The present term.
+        term: Term,
+        /// The leader of that term, if it is known.
+        leader: Option<NodeId>,
+    },
+}

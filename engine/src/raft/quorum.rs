@@ -1,0 +1,90 @@
+//! Quorum arithmetic: what a majority of the voters reached or decided. In joint consensus
+//! (thesis, section 4.3) both the new and the outgoing voters must agree.
+
+use ringleader_wal::NodeId;
+
+/// The most voters that a configuration, or either half of a joint one, may have.
+pub const MAX_VOTERS: usize = 15;
+
+/// Who decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    voters: Box<[NodeId]>,
+    outgoing: Box<[NodeId]>,
+}
+
+/// Where an election stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VoteResult {
+    /// A quorum agreed.
+    Won,
+    /// So many refused that a quorum can't agree any more.
+    Lost,
+    /// Not decided yet.
+    Pending,
+}
+
+impl Configuration {
+    /// The configuration in which `voters` decide, together with `outgoing` unless that is empty.
+    ///
+    /// # Panics
+    /// When either has more than [`MAX_VOTERS`] members.
+    #[must_use]
+    pub fn new(voters: &[NodeId], outgoing: &[NodeId]) -> Self {
+        Self { voters: sorted(voters), outgoing: sorted(outgoing) }
+    }
+
+    /// Whether `node` has a vote.
+    #[must_use]
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.voters.contains(&node) || self.outgoing.contains(&node)
+    }
+
+    /// Everyone who has a vote, each once.
+    pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let leaving = self.outgoing.iter().filter(|node| !self.voters.contains(node));
+        self.voters.iter().chain(leaving).copied()
+    }
+
+    /// The highest value that a quorum reached; none if there are no voters.
+    #[must_use]
+    pub fn reached<T: Copy + Default + Ord>(&self, value: impl Fn(NodeId) -> T) -> Option<T> {
+        match (reached_by(&self.voters, &value), reached_by(&self.outgoing, &value)) {
+            (Some(incoming), Some(outgoing)) => Some(incoming.min(outgoing)),
+            (incoming, _) => incoming,
+        }
+    }
+
+    /// Where an election stands, given everyone's vote so far.
+    #[must_use]
+    pub fn vote_result(&self, vote: impl Fn(NodeId) -> Option<bool>) -> VoteResult {
+        let granted = self.reached(|node| vote(node) == Some(true));
+        let possible = self.reached(|node| vote(node) != Some(false));
+        match (granted, possible) {
+            (Some(true), _) => VoteResult::Won,
+            (_, Some(true)) => VoteResult::Pending,
+            _ => VoteResult::Lost,
+        }
+    }
+}
+
+fn sorted(nodes: &[NodeId]) -> Box<[NodeId]> {
+    let mut nodes = nodes.to_vec();
+    nodes.sort_unstable();
+    nodes.dedup();
+    assert!(nodes.len() <= MAX_VOTERS, "at most {MAX_VOTERS} voters");
+    nodes.into()
+}
+
+fn reached_by<T: Copy + Default + Ord>(
+    voters: &[NodeId],
+    value: impl Fn(NodeId) -> T,
+) -> Option<T> {
+    let mut values = [T::default(); MAX_VOTERS];
+    let values = &mut values[..voters.len()];
+    values.iter_mut().zip(voters).for_each(|(slot, voter)| *slot = value(*voter));
+    values.sort_unstable();
+    // In ascending order, a majority stands at or above the element before the upper half.
+    let majority = voters.len() / 2 + 1;
+    values.len().checked_sub(majority).map(|at| values[at])
+}

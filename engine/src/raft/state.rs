@@ -1,0 +1,240 @@
+//! What a member has in every role (thesis, figure 3.1), and what of it is durable.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
+
+use super::Restored;
+use super::config::RaftConfig;
+use super::log::Log;
+use super::message::Message;
+use super::output::{LogOp, Output};
+use super::quorum::Configuration;
+use super::rng::SplitMix64;
+use crate::time::Time;
+
+/// Terms from here on are refused: nobody gets there by counting, and a forged term must not
+/// leave the group without a next one.
+pub(super) const TERM_LIMIT: Term = Term(u64::MAX / 2);
+
+/// How far the present hard state has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Changed, and not yet in an [`Output`].
+    Changed,
+    /// In an [`Output`], and not yet staged.
+    Emitted,
+    /// In a WAL batch.
+    Staged(Seq),
+    Durable,
+}
+
+/// "When batch `seq` is durable, so is the log up to `last`." A truncation lowers `last`, so that a
+/// completion which arrives after it can't vouch for other entries at the same indices.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    seq: Seq,
+    last: LogIndex,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) config: Rc<RaftConfig>,
+    pub(super) group: GroupId,
+    pub(super) node: NodeId,
+    pub(super) configuration: Configuration,
+    hard_state: HardState,
+    stage: Stage,
+    pub(super) log: Log,
+    pub(super) commit_index: LogIndex,
+    pub(super) last_applied: LogIndex,
+    pending: VecDeque<Pending>,
+    unstaged: bool,
+    /// The latest time that any call passed in.
+    pub(super) now: Time,
+    election_timer: Time,
+    election_timeout: Duration,
+    /// When a leader that this node recognised was last heard. It outlives the term: the promise
+    /// not to help others for a while was given to that leader.
+    heard_leader_at: Option<Time>,
+    rng: SplitMix64,
+    pub(super) ignored: u64,
+}
+
+impl State {
+    pub(super) fn new(
+        config: Rc<RaftConfig>,
+        group: GroupId,
+        node: NodeId,
+        configuration: Configuration,
+        restored: Restored,
+        seed: u64,
+        now: Time,
+    ) -> Self {
+        let Restored { hard_state, base, last_index, terms } = restored;
+        let log = Log::restored(base, last_index, terms);
+        assert!(hard_state.term >= log.last().term, "no entry is ahead of the current term");
+        let mut rng = SplitMix64::new(seed);
+        let election_timeout = rng.timeout(config.election_timeout);
+        Self {
+            config,
+            group,
+            node,
+            configuration,
+            hard_state,
+            stage: Stage::Durable,
+            commit_index: log.base().index,
+            last_applied: log.base().index,
+            log,
+            pending: VecDeque::new(),
+            unstaged: false,
+            now,
+            election_timer: now,
+            election_timeout,
+            heard_leader_at: None,
+            rng,
+            ignored: 0,
+        }
+    }
+
+    pub(super) fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    pub(super) fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    pub(super) fn set_hard_state(&mut self, term: Term, voted_for: Option<NodeId>) {
+        let hard_state = HardState { term, voted_for };
+        if hard_state != self.hard_state {
+            debug_assert!(term > self.hard_state.term || self.hard_state.voted_for.is_none());
+            self.hard_state = hard_state;
+            self.stage = Stage::Changed;
+        }
+    }
+
+    pub(super) fn hard_state_is_durable(&self) -> bool {
+        self.stage == Stage::Durable
+    }
+
+    /// Puts a changed hard state into `out`. Every call ends with this, and every log record is
+    /// preceded by it, so that no recovered entry is ahead of the recovered term.
+    pub(super) fn emit_hard_state(&mut self, out: &mut Output) {
+        if self.stage == Stage::Changed {
+            self.stage = Stage::Emitted;
+            self.unstaged = true;
+            out.log.push(LogOp::HardState(self.hard_state));
+        }
+    }
+
+    pub(super) fn append(&mut self, block: Block, out: &mut Output) {
+        self.emit_hard_state(out);
+        self.log.append(block.clone());
+        self.unstaged = true;
+        out.log.push(LogOp::Append(block));
+    }
+
+    pub(super) fn truncate(&mut self, from: LogIndex, out: &mut Output) {
+        assert!(from > self.commit_index, "a committed entry is never removed");
+        self.emit_hard_state(out);
+        self.log.truncate(from);
+        for pending in &mut self.pending {
+            pending.last = pending.last.min(from.prev());
+        }
+        self.unstaged = true;
+        out.log.push(LogOp::Truncate(from));
+    }
+
+    pub(super) fn on_staged(&mut self, seq: Seq) {
+        if !std::mem::take(&mut self.unstaged) {
+            return;
+        }
+        if self.stage == Stage::Emitted {
+            self.stage = Stage::Staged(seq);
+        }
+        let last = self.log.last_index();
+        match self.pending.back_mut() {
+            Some(newest) if newest.seq == seq => newest.last = last,
+            newest => {
+                assert!(
+                    newest.is_none_or(|newest| newest.seq < seq),
+                    "batches are numbered in order"
+                );
+                self.pending.push_back(Pending { seq, last });
+            }
+        }
+    }
+
+    /// Whether anything of this group became durable.
+    pub(super) fn on_durable(&mut self, seq: Seq) -> bool {
+        let mut durable = None;
+        while let Some(pending) = self.pending.front().filter(|pending| pending.seq <= seq) {
+            durable = Some(pending.last);
+            self.pending.pop_front();
+        }
+        if let Stage::Staged(staged) = self.stage
+            && staged <= seq
+        {
+            self.stage = Stage::Durable;
+        }
+        if let Some(durable) = durable {
+            self.log.set_durable(durable);
+        }
+        durable.is_some()
+    }
+
+    /// Sends a message that shows the current term: no sooner than a crash can't undo the term.
+    pub(super) fn send(&self, to: NodeId, message: Message, out: &mut Output) {
+        if self.hard_state_is_durable() {
+            out.send.push((to, message));
+        } else {
+            out.send_when_durable.push((to, message));
+        }
+    }
+
+    pub(super) fn commit_to(&mut self, index: LogIndex) {
+        debug_assert!(index <= self.log.last_index());
+        self.commit_index = self.commit_index.max(index);
+    }
+
+    /// Frees the blocks that nobody needs: durable, applied, and not after `acked`.
+    pub(super) fn release(&mut self, acked: LogIndex) {
+        self.log.release(self.last_applied, acked, self.config.cache_bytes);
+    }
+
+    /// Whether a log that ends at `last` may be elected by this one (thesis, section 3.6.1).
+    pub(super) fn is_up_to_date(&self, last: LogPosition) -> bool {
+        let own = self.log.last();
+        (last.term, last.index) >= (own.term, own.index)
+    }
+
+    pub(super) fn restart_election_timer(&mut self) {
+        self.election_timer = self.now;
+        self.election_timeout = self.rng.timeout(self.config.election_timeout);
+    }
+
+    pub(super) fn election_deadline(&self) -> Time {
+        if self.configuration.contains(self.node) {
+            self.election_timer + self.election_timeout
+        } else {
+            Time::NEVER
+        }
+    }
+
+    pub(super) fn heard_leader(&mut self) {
+        self.heard_leader_at = Some(self.now);
+        self.election_timer = self.now;
+    }
+
+    /// Whether this node owes a leader that it will not help another into office (thesis, section
+    /// 4.2.3). Only time ends that, so nothing that happens to terms or roles can make it last.
+    pub(super) fn follows_live_leader(&self) -> bool {
+        self.config.check_quorum
+            && self
+                .heard_leader_at
+                .is_some_and(|heard| self.now.since(heard) < self.config.election_timeout)
+    }
+}

@@ -1,0 +1,62 @@
+//! A member's state, to be looked at.
+
+use ringleader_wal::{LogIndex, LogPosition, NodeId, Term};
+
+use super::progress::Mode;
+
+/// The role of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleName {
+    /// Follows a leader or waits for one.
+    Follower,
+    /// Asks whether an election could be won.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// One group's state on one member. It is copied together from plain fields: ask as often as you
+/// like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This member.
+    pub node: NodeId,
+    /// Its role.
+    pub role: RoleName,
+    /// The current term.
+    pub term: Term,
+    /// Who got this member's vote in the current term.
+    pub voted_for: Option<NodeId>,
+    /// The leader of the current term, if it is known.
+    pub leader: Option<NodeId>,
+    /// The last entry known committed.
+    pub commit: LogIndex,
+    /// The last entry that the state machine took.
+    pub applied: LogIndex,
+    /// The last entry of the log.
+    pub last: LogPosition,
+    /// The last entry that survives a crash of this member.
+    pub durable: LogIndex,
+    /// Messages that a correct member can't have sent, and blocks that the WAL can't have
+    /// returned; all of them were ignored.
+    pub ignored: u64,
+}
+
+/// What a leader knows about one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub id: NodeId,
+    /// How entries are sent to it.
+    pub mode: Mode,
+    /// Last entry known durable there and like the leader's.
+    pub match_index: LogIndex,
+    /// First entry not yet sent.
+    pub next_index: LogIndex,
+    /// Append requests on their way.
+    pub inflight_messages: usize,
+    /// Bytes of blocks on their way.
+    pub inflight_bytes: usize,
+}
