@@ -1,0 +1,104 @@
+//! The two tasks of an established connection.
+
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::shared::{Connection, Peer, Shared};
+use crate::decoder::FrameDecoder;
+use crate::event::DownReason;
+use crate::frame::{Frame, FrameError, FrameKind};
+use crate::outbox::advance_chunks;
+
+/// What both tasks need.
+pub(crate) type Context = (Rc<Shared>, Rc<Peer>, Rc<Connection>);
+
+/// Reads until the connection ends.
+pub(crate) async fn read_loop((shared, peer, connection): Context, mut decoder: FrameDecoder) {
+    loop {
+        // What came along with the handshake's last bytes is looked at before the first read.
+        let (frames, error) = collect(&mut decoder);
+        shared.deliver(&peer, &connection, frames);
+        if let Some(error) = error {
+            shared.take_down(&peer, &connection, DownReason::Protocol(error));
+        }
+        while connection.backlog.get() >= shared.config.inbound_bytes && !connection.closed.get() {
+            connection.wake_reader.wait().await;
+        }
+        glommio::yield_if_needed().await;
+        if connection.closed.get() {
+            return;
+        }
+        match connection.stream.read(decoder.space()).await {
+            Ok(0) => shared.take_down(&peer, &connection, DownReason::Closed),
+            Ok(count) => decoder.advance(count),
+            Err(error) => shared.take_down(&peer, &connection, DownReason::from(&error)),
+        }
+    }
+}
+
+/// All complete frames. An error comes after those that arrived before it.
+fn collect(decoder: &mut FrameDecoder) -> (Vec<Frame>, Option<FrameError>) {
+    let mut frames = Vec::new();
+    loop {
+        match decoder.next_frame() {
+            Ok(Some(Frame {
+                kind: found @ (FrameKind::Hello | FrameKind::HelloReply), ..
+            })) => {
+                return (frames, Some(FrameError::UnexpectedKind { found }));
+            }
+            Ok(Some(frame)) => frames.push(frame),
+            Ok(None) => return (frames, None),
+            Err(error) => return (frames, Some(error)),
+        }
+    }
+}
+
+/// Writes until the connection ends: what the outbox holds whenever it is flushed, and on its own
+/// account for as long as the outbox isn't empty.
+pub(crate) async fn write_loop((shared, peer, connection): Context, first: Option<Bytes>) {
+    if let Err(error) = write_outbox(&shared, &peer, &connection, first).await {
+        shared.take_down(&peer, &connection, DownReason::from(&error));
+    }
+}
+
+async fn write_outbox(
+    shared: &Shared,
+    peer: &Peer,
+    connection: &Connection,
+    first: Option<Bytes>,
+) -> io::Result<()> {
+    if let Some(first) = first {
+        connection.stream.write_all(first).await?;
+    }
+    let mut chunks = VecDeque::new();
+    while !connection.closed.get() {
+        if !take(shared, peer, connection, &mut chunks) {
+            connection.wake_writer.wait().await;
+            continue;
+        }
+        while !chunks.is_empty() {
+            let count = connection.stream.write_chunks(&chunks).await?;
+            advance_chunks(&mut chunks, count);
+            let mut outbox = peer.outbox.borrow_mut();
+            if outbox.epoch() == Some(connection.epoch) {
+                outbox.written(count);
+            }
+        }
+        glommio::yield_if_needed().await;
+    }
+    Ok(())
+}
+
+/// Takes one write's worth, if the outbox is this connection's.
+fn take(
+    shared: &Shared,
+    peer: &Peer,
+    connection: &Connection,
+    chunks: &mut VecDeque<Bytes>,
+) -> bool {
+    let mut outbox = peer.outbox.borrow_mut();
+    outbox.epoch() == Some(connection.epoch) && outbox.take(shared.config.write_bytes, chunks) > 0
+}

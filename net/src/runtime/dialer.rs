@@ -1,0 +1,162 @@
+//! Getting and keeping a connection to a shard of a node with a higher number.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use glommio::net::TcpStream;
+
+use super::shared::{Peer, Session, Shared};
+use super::socket::{Stream, release, tune, within};
+use crate::Endpoint;
+use crate::backoff::Backoff;
+use crate::decoder::FrameDecoder;
+use crate::frame::{Frame, FrameError, FrameKind};
+use crate::handshake::wire::{MAX_HANDSHAKE_FRAME, WireError, decode_reply, encode_hello};
+use crate::handshake::{Accepted, Hello, PROTOCOL_MAX, PROTOCOL_MIN, RefusalCode, Reply};
+
+/// A node to dial. The address may change; the next attempt uses the new one.
+pub(crate) struct Target {
+    pub(crate) address: Cell<SocketAddr>,
+    pub(crate) shards: u32,
+}
+
+/// Why an attempt led to no connection.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    #[error("the connection failed during the handshake: {0}")]
+    Io(io::Error),
+    #[error("closed by the peer during the handshake")]
+    Closed,
+    #[error("no answer to the hello within {0:?}")]
+    Timeout(Duration),
+    #[error("the answer to the hello is no frame: {0}")]
+    Frame(#[from] FrameError),
+    #[error("the answer to the hello makes no sense: {0}")]
+    Wire(#[from] WireError),
+    #[error("refused by the peer, {code}: {sentence}")]
+    Refused { code: RefusalCode, sentence: String },
+    #[error("the peer chose protocol {0}, which this node doesn't speak")]
+    Protocol(u16),
+    #[error("the peer has {has} shards, this node expects {expected} of it")]
+    ShardCount { has: u32, expected: u32 },
+}
+
+impl DialError {
+    /// Whether only a change of settings, software or address can help.
+    fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Connect(_) | Self::Io(_) | Self::Closed | Self::Timeout(_))
+    }
+}
+
+/// Dials for ever; ends by being cancelled.
+pub(crate) async fn dial_loop(shared: Rc<Shared>, peer: Rc<Peer>, target: Rc<Target>) {
+    let config = &shared.config;
+    let mut backoff = Backoff::new(config.backoff_min, config.backoff_max, seed(&shared, &peer));
+    let mut reported = String::new();
+    loop {
+        let delay = match dial(&shared, &peer, &target).await {
+            Ok((stream, decoder, session)) => {
+                reported.clear();
+                let connection = shared.install(&peer, stream, decoder, session, None);
+                connection.ended.wait().await;
+                backoff.connection_lived(connection.since.elapsed());
+                backoff.next_delay()
+            }
+            Err(error) => {
+                report(&peer, target.address.get(), &error, &mut reported);
+                if error.is_lasting() { backoff.slowest_delay() } else { backoff.next_delay() }
+            }
+        };
+        glommio::timer::sleep(delay).await;
+    }
+}
+
+/// Logs what differs from the last failure; the same one every second helps nobody.
+fn report(peer: &Peer, address: SocketAddr, error: &DialError, reported: &mut String) {
+    let text = format!("{address}: {error}");
+    if *reported == text {
+        tracing::debug!(peer = %peer.endpoint, %address, %error, "still cannot connect");
+        return;
+    }
+    tracing::warn!(peer = %peer.endpoint, %address, %error, "cannot connect, will keep trying");
+    *reported = text;
+}
+
+/// Different for each pair of shards and each life of the process.
+fn seed(shared: &Shared, peer: &Peer) -> u64 {
+    let Endpoint { node, shard } = peer.endpoint;
+    let own = shared.identity.incarnation ^ shared.identity.node.rotate_left(17);
+    own ^ node.rotate_left(34) ^ u64::from(shared.shard).rotate_left(51) ^ u64::from(shard)
+}
+
+async fn dial(
+    shared: &Shared,
+    peer: &Peer,
+    target: &Target,
+) -> Result<(Stream, FrameDecoder, Session), DialError> {
+    let config = &shared.config;
+    let connected = TcpStream::connect_timeout(target.address.get(), config.connect_timeout)
+        .await
+        .map_err(|error| DialError::Connect(error.into()))?;
+    let socket = release(connected);
+    tune(&socket, config).map_err(DialError::Connect)?;
+    let stream = Stream::new(socket.into());
+    let hello = hello(shared, peer);
+    let mut decoder = FrameDecoder::new(MAX_HANDSHAKE_FRAME, config.read_chunk_bytes);
+    let accepted = within(config.handshake_timeout, ask(&stream, &hello, &mut decoder))
+        .await
+        .unwrap_or(Err(DialError::Timeout(config.handshake_timeout)))?;
+    if !(PROTOCOL_MIN..=PROTOCOL_MAX).contains(&accepted.protocol) {
+        return Err(DialError::Protocol(accepted.protocol));
+    }
+    if accepted.shards != target.shards {
+        return Err(DialError::ShardCount { has: accepted.shards, expected: target.shards });
+    }
+    decoder.set_limits(config.max_frame_bytes, config.read_chunk_bytes);
+    let Accepted { protocol, incarnation, .. } = accepted;
+    Ok((stream, decoder, Session { protocol, incarnation, attempt: hello.attempt }))
+}
+
+fn hello(shared: &Shared, peer: &Peer) -> Hello {
+    let own = &shared.identity;
+    Hello {
+        protocol_min: PROTOCOL_MIN,
+        protocol_max: PROTOCOL_MAX,
+        cluster: own.cluster,
+        from: Endpoint { node: own.node, shard: shared.shard },
+        from_shards: own.shards,
+        to: peer.endpoint,
+        fingerprint: own.fingerprint,
+        incarnation: own.incarnation,
+        attempt: shared.next_attempt(),
+    }
+}
+
+async fn ask(
+    stream: &Stream,
+    hello: &Hello,
+    decoder: &mut FrameDecoder,
+) -> Result<Accepted, DialError> {
+    stream.write_all(encode_hello(hello)).await.map_err(DialError::Io)?;
+    let Frame { kind, envelope, .. } = loop {
+        if let Some(frame) = decoder.next_frame()? {
+            break frame;
+        }
+        match stream.read(decoder.space()).await.map_err(DialError::Io)? {
+            0 => return Err(DialError::Closed),
+            count => decoder.advance(count),
+        }
+    };
+    if kind != FrameKind::HelloReply {
+        return Err(FrameError::UnexpectedKind { found: kind }.into());
+    }
+    match decode_reply(&envelope)? {
+        Reply::Accepted(accepted) => Ok(accepted),
+        Reply::Refused { code, sentence } => Err(DialError::Refused { code, sentence }),
+    }
+}

@@ -1,0 +1,266 @@
+//! All connections of one shard.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::rc::Rc;
+
+use glommio::Task;
+
+use super::dialer::{Target, dial_loop};
+use super::listener::ShardHandover;
+use super::shared::{Connection, Peer, Session, Shared};
+use super::socket::{Stream, tune};
+use crate::config::{ConfigError, NetConfig, PeerNode};
+use crate::decoder::FrameDecoder;
+use crate::event::{DownReason, NetEvent};
+use crate::handshake::wire::encode_reply;
+use crate::handshake::{Accepted, Identity, Refusal, Reply, dials};
+use crate::outbox::Outbox;
+use crate::{Endpoint, Epoch};
+
+/// The connections of one shard to all shards of all other nodes.
+///
+/// Lives on the shard's executor. One turn of the shard:
+///
+/// 1. [`poll_events`](Self::poll_events): what happened since the last turn;
+/// 2. push frames to [`outbox`](Self::outbox)es;
+/// 3. [`flush`](Self::flush): each peer with something queued gets one write, made by its own
+///    task as soon as the shard awaits something;
+/// 4. wait until `notify` was called.
+///
+/// Dropping it closes all connections; [`shutdown`](Self::shutdown) also waits for the tasks.
+pub struct Net {
+    shared: Rc<Shared>,
+    nodes: BTreeMap<u64, Rc<Target>>,
+    peers: BTreeMap<Endpoint, Slot>,
+    touched: RefCell<Vec<Rc<Peer>>>,
+    stopped: bool,
+}
+
+struct Slot {
+    peer: Rc<Peer>,
+    dialer: Option<Task<()>>,
+}
+
+impl Net {
+    /// Starts dialing the shards of those `nodes` that this node dials; the others are expected
+    /// to come through [`accept`](Self::accept). The node itself may be among them and is left
+    /// out.
+    ///
+    /// `notify` is called when [`poll_events`](Self::poll_events) has something after it had
+    /// nothing: at most once between two polls, from any task of this executor, also from within
+    /// the calls of this type. It should set a flag and wake the shard, not act.
+    ///
+    /// # Errors
+    ///
+    /// [`NetConfig::validate`]'s.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a glommio executor.
+    pub fn start(
+        config: NetConfig,
+        identity: Identity,
+        shard: u32,
+        nodes: &[PeerNode],
+        notify: Rc<dyn Fn()>,
+    ) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let mut net = Self {
+            shared: Shared::new(config, identity, shard, notify),
+            nodes: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            touched: RefCell::default(),
+            stopped: false,
+        };
+        nodes.iter().for_each(|node| net.put_node(*node));
+        Ok(net)
+    }
+
+    /// Appends everything that happened since the last call to `out`, in order.
+    ///
+    /// Outboxes open and close here, together with the events that say so. What is given out no
+    /// longer counts against [`NetConfig::inbound_bytes`], so reading goes on: a shard that is
+    /// behind should not poll before it has dealt with what it has.
+    pub fn poll_events(&self, out: &mut Vec<NetEvent>) {
+        self.shared.drain(out);
+    }
+
+    /// The outbox to a peer; `None` if there is no such peer. It is closed while the peer isn't
+    /// connected. What is pushed leaves with the next [`flush`](Self::flush), or before it if the
+    /// peer's writer is still busy with earlier frames.
+    ///
+    /// The borrow must end before the shard awaits anything: the writer needs it.
+    ///
+    /// # Panics
+    ///
+    /// If the same outbox is borrowed already.
+    pub fn outbox(&self, peer: Endpoint) -> Option<RefMut<'_, Outbox>> {
+        let peer = &self.peers.get(&peer)?.peer;
+        if !peer.touched.replace(true) {
+            self.touched.borrow_mut().push(Rc::clone(peer));
+        }
+        Some(peer.outbox.borrow_mut())
+    }
+
+    /// Wakes the writers of those peers that have something queued. Once per turn.
+    pub fn flush(&self) {
+        for peer in self.touched.borrow_mut().drain(..) {
+            peer.touched.set(false);
+            if peer.outbox.borrow().queued_bytes() > 0
+                && let Some(connection) = peer.connection()
+            {
+                connection.wake_writer.notify();
+            }
+        }
+    }
+
+    /// Takes over a connection from the [`Listener`](crate::Listener), answers its hello and
+    /// makes it the only one with that peer: an older one goes down first, as
+    /// [`Replaced`](DownReason::Replaced).
+    ///
+    /// A connection that isn't for this shard or comes from nobody it knows is closed with a log
+    /// line; that can happen while members change.
+    pub fn accept(&self, handover: ShardHandover) {
+        if self.stopped {
+            return;
+        }
+        let peer = match self.judge(&handover) {
+            Ok(peer) => peer,
+            Err(refusal) => return refuse(handover, &refusal),
+        };
+        let config = &self.shared.config;
+        if let Err(error) = tune(&handover.socket, config) {
+            tracing::warn!(peer = %peer.endpoint, %error, "cannot set up an accepted connection");
+            return;
+        }
+        let ShardHandover { socket, hello, accept } = handover;
+        let session = Session {
+            protocol: accept.protocol,
+            incarnation: hello.incarnation,
+            attempt: hello.attempt,
+        };
+        let own = &self.shared.identity;
+        let reply = encode_reply(&Reply::Accepted(Accepted {
+            protocol: accept.protocol,
+            shards: own.shards,
+            incarnation: own.incarnation,
+        }));
+        let decoder = FrameDecoder::new(config.max_frame_bytes, config.read_chunk_bytes);
+        self.shared.install(peer, Stream::new(socket.into()), decoder, session, Some(reply));
+    }
+
+    /// Gives up one connection, for instance since the peer sent an envelope that makes no sense.
+    /// Its `Down` carries `reason`. The side that dials makes a new one. Nothing happens if the
+    /// epoch isn't the current one.
+    pub fn disconnect(&self, peer: Endpoint, epoch: Epoch, reason: impl Into<String>) {
+        let Some(slot) = self.peers.get(&peer) else { return };
+        if let Some(connection) = slot.peer.connection().filter(|c| c.epoch == epoch) {
+            self.shared.take_down(&slot.peer, &connection, DownReason::Local(reason.into()));
+        }
+    }
+
+    /// Adds a node or changes what is known of it. A new address counts from the next attempt; a
+    /// new number of shards ends all connections with the node first.
+    pub fn put_node(&mut self, node: PeerNode) {
+        if node.node == self.shared.identity.node || self.stopped {
+            return;
+        }
+        if let Some(target) = self.nodes.get(&node.node) {
+            if target.shards == node.shards {
+                target.address.set(node.address);
+                return;
+            }
+            self.remove_node(node.node);
+        }
+        let target = Rc::new(Target { address: Cell::new(node.address), shards: node.shards });
+        self.nodes.insert(node.node, Rc::clone(&target));
+        for shard in 0..node.shards {
+            let endpoint = Endpoint { node: node.node, shard };
+            let peer = Rc::new(Peer::new(endpoint, &self.shared.config));
+            let dialer = dials(self.shared.identity.node, node.node).then(|| {
+                let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&peer));
+                glommio::spawn_local(dial_loop(shared, peer, Rc::clone(&target)))
+            });
+            self.peers.insert(endpoint, Slot { peer, dialer });
+        }
+    }
+
+    /// Forgets a node: its connections go down as [`Removed`](DownReason::Removed), and no new
+    /// ones are made or taken.
+    pub fn remove_node(&mut self, node: u64) {
+        self.nodes.remove(&node);
+        let gone = self.peers.extract_if(.., |endpoint, _| endpoint.node == node);
+        for (_, Slot { peer, dialer }) in gone {
+            drop(dialer);
+            if let Some(connection) = peer.connection() {
+                self.shared.take_down(&peer, &connection, DownReason::Removed);
+            }
+        }
+    }
+
+    /// All peers, connected or not, in order.
+    pub fn peers(&self) -> impl Iterator<Item = Endpoint> + '_ {
+        self.peers.keys().copied()
+    }
+
+    /// Closes all connections as [`Shutdown`](DownReason::Shutdown) and waits until their tasks
+    /// have ended. What was queued and not written is lost. The `Down` events can be polled
+    /// afterwards.
+    pub async fn shutdown(&mut self) {
+        for dialer in self.stop() {
+            dialer.cancel().await;
+        }
+        self.shared.tasks.finished().await;
+    }
+
+    fn stop(&mut self) -> Vec<Task<()>> {
+        self.stopped = true;
+        let dialers = self.peers.values_mut().filter_map(|slot| slot.dialer.take()).collect();
+        let connected: Vec<(Rc<Peer>, Rc<Connection>)> = self
+            .peers
+            .values()
+            .filter_map(|slot| Some((Rc::clone(&slot.peer), slot.peer.connection()?)))
+            .collect();
+        for (peer, connection) in connected {
+            self.shared.take_down(&peer, &connection, DownReason::Shutdown);
+        }
+        dialers
+    }
+
+    /// What the listener couldn't know: it lives on another shard, and members change.
+    fn judge(&self, handover: &ShardHandover) -> Result<&Rc<Peer>, Refusal> {
+        let Identity { cluster, node, shards, .. } = self.shared.identity;
+        let from = handover.accept.from;
+        if handover.accept.to_shard != self.shared.shard {
+            let shard = handover.accept.to_shard;
+            return Err(Refusal::NoSuchShard { node, shards, shard });
+        }
+        let Some(Slot { peer, .. }) = self.peers.get(&from) else {
+            return Err(Refusal::UnknownNode { node, cluster, from: from.node });
+        };
+        if let Some(connection) = peer.connection() {
+            let Session { incarnation, attempt: current, .. } = connection.session;
+            let attempt = handover.hello.attempt;
+            if incarnation == handover.hello.incarnation && attempt < current {
+                return Err(Refusal::Stale { attempt, current });
+            }
+        }
+        Ok(peer)
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Tells the caller if its socket takes that at once, which a fresh one does.
+fn refuse(handover: ShardHandover, refusal: &Refusal) {
+    tracing::warn!(peer = %handover.accept.from, %refusal, "connection not accepted");
+    if handover.socket.set_nonblocking(true).is_ok() {
+        let _ = (&handover.socket).write(&encode_reply(&refusal.reply()));
+    }
+}

@@ -1,0 +1,216 @@
+//! What all connections of one shard share: the queue of events, and who is connected.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::connection::{read_loop, write_loop};
+use super::notify::{Notify, Tasks};
+use super::socket::Stream;
+use crate::config::NetConfig;
+use crate::decoder::FrameDecoder;
+use crate::event::{DownReason, NetEvent};
+use crate::frame::Frame;
+use crate::handshake::Identity;
+use crate::outbox::Outbox;
+use crate::{Endpoint, Epoch};
+
+/// A shard of another node.
+pub(crate) struct Peer {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) outbox: RefCell<Outbox>,
+    pub(crate) current: RefCell<Option<Rc<Connection>>>,
+    /// Whether the shard has asked for the outbox since the last flush.
+    pub(crate) touched: Cell<bool>,
+}
+
+impl Peer {
+    pub(crate) fn new(endpoint: Endpoint, config: &NetConfig) -> Self {
+        Self {
+            endpoint,
+            outbox: RefCell::new(Outbox::new(config.outbox_bytes, config.max_frame_bytes)),
+            current: RefCell::new(None),
+            touched: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn connection(&self) -> Option<Rc<Connection>> {
+        self.current.borrow().clone()
+    }
+}
+
+/// One established connection.
+pub(crate) struct Connection {
+    pub(crate) epoch: Epoch,
+    pub(crate) session: Session,
+    pub(crate) stream: Stream,
+    pub(crate) since: Instant,
+    pub(crate) closed: Cell<bool>,
+    /// Bytes of frames that were delivered and not polled yet.
+    pub(crate) backlog: Cell<usize>,
+    pub(crate) wake_reader: Notify,
+    pub(crate) wake_writer: Notify,
+    /// For the dialer, which makes the next one.
+    pub(crate) ended: Notify,
+}
+
+/// What the handshake settled.
+#[derive(Clone, Copy)]
+pub(crate) struct Session {
+    pub(crate) protocol: u16,
+    /// The peer's, see [`Identity::incarnation`].
+    pub(crate) incarnation: u64,
+    /// The dialing side's count.
+    pub(crate) attempt: u64,
+}
+
+struct Queued {
+    event: NetEvent,
+    peer: Rc<Peer>,
+    connection: Rc<Connection>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: NetConfig,
+    pub(crate) identity: Identity,
+    pub(crate) shard: u32,
+    pub(crate) tasks: Rc<Tasks>,
+    events: RefCell<VecDeque<Queued>>,
+    notify: Rc<dyn Fn()>,
+    last_epoch: Cell<u64>,
+    last_attempt: Cell<u64>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: NetConfig,
+        identity: Identity,
+        shard: u32,
+        notify: Rc<dyn Fn()>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            config,
+            identity,
+            shard,
+            tasks: Rc::default(),
+            events: RefCell::default(),
+            notify,
+            last_epoch: Cell::new(0),
+            last_attempt: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn next_attempt(&self) -> u64 {
+        self.last_attempt.set(self.last_attempt.get() + 1);
+        self.last_attempt.get()
+    }
+
+    /// Makes a connection the peer's only one. `first` is written before anything else.
+    pub(crate) fn install(
+        self: &Rc<Self>,
+        peer: &Rc<Peer>,
+        stream: Stream,
+        decoder: FrameDecoder,
+        session: Session,
+        first: Option<Bytes>,
+    ) -> Rc<Connection> {
+        if let Some(old) = peer.connection() {
+            self.take_down(peer, &old, DownReason::Replaced);
+        }
+        self.last_epoch.set(self.last_epoch.get() + 1);
+        let connection = Rc::new(Connection {
+            epoch: Epoch(self.last_epoch.get()),
+            session,
+            stream,
+            since: Instant::now(),
+            closed: Cell::new(false),
+            backlog: Cell::new(0),
+            wake_reader: Notify::default(),
+            wake_writer: Notify::default(),
+            ended: Notify::default(),
+        });
+        *peer.current.borrow_mut() = Some(Rc::clone(&connection));
+        tracing::info!(peer = %peer.endpoint, epoch = %connection.epoch, "connected");
+        let Session { protocol, incarnation, .. } = session;
+        let (id, epoch) = (peer.endpoint, connection.epoch);
+        let up = NetEvent::Up { peer: id, epoch, incarnation, protocol };
+        self.push(up, peer, &connection);
+        let context = (Rc::clone(self), Rc::clone(peer), Rc::clone(&connection));
+        self.tasks.spawn(read_loop(context.clone(), decoder));
+        self.tasks.spawn(write_loop(context, first));
+        connection
+    }
+
+    /// Ends a connection. The first reason given is the one reported.
+    pub(crate) fn take_down(
+        &self,
+        peer: &Rc<Peer>,
+        connection: &Rc<Connection>,
+        reason: DownReason,
+    ) {
+        if connection.closed.replace(true) {
+            return;
+        }
+        peer.current.borrow_mut().take_if(|current| Rc::ptr_eq(current, connection));
+        connection.stream.shut();
+        connection.wake_reader.notify();
+        connection.wake_writer.notify();
+        connection.ended.notify();
+        tracing::info!(peer = %peer.endpoint, epoch = %connection.epoch, %reason, "disconnected");
+        let (id, epoch) = (peer.endpoint, connection.epoch);
+        self.push(NetEvent::Down { peer: id, epoch, reason }, peer, connection);
+    }
+
+    /// Queues frames; those of two reads that the shard hasn't polled yet become one batch.
+    pub(crate) fn deliver(&self, peer: &Rc<Peer>, connection: &Rc<Connection>, frames: Vec<Frame>) {
+        if frames.is_empty() || connection.closed.get() {
+            return;
+        }
+        let bytes: usize = frames.iter().map(Frame::wire_len).sum();
+        connection.backlog.set(connection.backlog.get() + bytes);
+        if let Some(last) = self.events.borrow_mut().back_mut()
+            && Rc::ptr_eq(&last.connection, connection)
+            && let NetEvent::Frames { frames: batch, .. } = &mut last.event
+        {
+            batch.extend(frames);
+            return;
+        }
+        let (id, epoch) = (peer.endpoint, connection.epoch);
+        self.push(NetEvent::Frames { peer: id, epoch, frames }, peer, connection);
+    }
+
+    /// Gives out all events, and makes outboxes follow: an outbox changes its epoch when the
+    /// shard learns of it, not before, so that what a shard believes and where its frames go
+    /// can't differ.
+    pub(crate) fn drain(&self, out: &mut Vec<NetEvent>) {
+        let mut events = self.events.borrow_mut();
+        for Queued { event, peer, connection } in events.drain(..) {
+            let epoch = connection.epoch;
+            match &event {
+                NetEvent::Up { .. } => peer.outbox.borrow_mut().open(epoch),
+                NetEvent::Down { .. } => peer.outbox.borrow_mut().close(),
+                NetEvent::Frames { .. } => {
+                    let backlog = connection.backlog.replace(0);
+                    if backlog >= self.config.inbound_bytes {
+                        connection.wake_reader.notify();
+                    }
+                }
+            }
+            out.push(event);
+        }
+    }
+
+    fn push(&self, event: NetEvent, peer: &Rc<Peer>, connection: &Rc<Connection>) {
+        let (peer, connection) = (Rc::clone(peer), Rc::clone(connection));
+        let mut events = self.events.borrow_mut();
+        let first = events.is_empty();
+        events.push_back(Queued { event, peer, connection });
+        drop(events);
+        if first {
+            (self.notify)();
+        }
+    }
+}
