@@ -110,3 +110,28 @@ pub enum DiskError {
     #[error("{0}")]
     Io(String),
 }
+
+impl std::fmt::Display for FileName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Segment(number) => write!(f, "{number:08}.wal"),
+            Self::Preparing(number) => write!(f, "{number:08}.new"),
+        }
+    }
+}
+
+impl std::str::FromStr for FileName {
+    type Err = ();
+
+    /// The file that `name` names; anything that [`FileName`]'s `Display` does not give is
+    /// refused.
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let (number, make): (&str, fn(u32) -> Self) = match name.rsplit_once('.') {
+            Some((number, "wal")) => (number, Self::Segment),
+            Some((number, "new")) => (number, Self::Preparing),
+            _ => return Err(()),
+        };
+        let file = make(number.parse().map_err(|_| ())?);
+        if file.to_string() == name { Ok(file) } else { Err(()) }
+    }
+}

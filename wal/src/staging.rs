@@ -1,0 +1,203 @@
+//! Batches that fill up and wait for their turn to be written.
+//!
+//! A batch's place in the log is fixed when it is opened: batches lie back to back, so the place
+//! after the last closed one is known, and records can enter the index while they are staged. A
+//! batch never grows beyond its segment's room, and a record that no longer fits opens the next.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::block::Block;
+use crate::disk::PAGE;
+use crate::format::{BATCH_HEADER_LEN, RECORD_LEN, Record, pages};
+use crate::index::Place;
+use crate::types::Seq;
+
+/// A batch in memory.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) seq: Seq,
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+    /// Room for the header, and the table.
+    pub(crate) meta: BytesMut,
+    /// The bodies; the first place is kept for `meta`.
+    pub(crate) parts: Vec<Bytes>,
+    pub(crate) records: u32,
+    pub(crate) bodies: usize,
+    /// The oldest live segment once this batch's records count.
+    pub(crate) needed: u64,
+    pub(crate) mark: bool,
+}
+
+impl Staged {
+    fn new(seq: Seq, segment: u64, offset: u64) -> Self {
+        let mut meta = BytesMut::with_capacity(BATCH_HEADER_LEN + 8 * RECORD_LEN);
+        meta.resize(BATCH_HEADER_LEN, 0);
+        let parts = vec![Bytes::new()];
+        Self { seq, segment, offset, meta, parts, records: 0, bodies: 0, needed: 0, mark: false }
+    }
+
+    /// Bytes without padding.
+    pub(crate) fn used(&self) -> usize {
+        self.meta.len() + self.bodies
+    }
+
+    /// Bytes on the disk.
+    pub(crate) fn length(&self) -> usize {
+        pages(self.used())
+    }
+}
+
+/// The open batch and those closed that wait for a free write.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    open: Option<Staged>,
+    closed: VecDeque<Staged>,
+    /// Place and number of the next batch to be opened; segment 0 before the first.
+    segment: u64,
+    offset: u64,
+    next_seq: Seq,
+    segment_bytes: u64,
+    max_batch: usize,
+    /// Bytes staged, in closed batches and the open one.
+    pub(crate) bytes: usize,
+}
+
+/// What staging needs before a record can be placed.
+pub(crate) enum Room {
+    /// The record may be pushed.
+    Ready,
+    /// A batch has to be closed first, with [`Staging::close`].
+    Close,
+    /// A new segment has to be entered first, with [`Staging::enter`].
+    Segment,
+}
+
+impl Staging {
+    pub(crate) fn new(segment_bytes: u64, max_batch: usize, next_seq: Seq) -> Self {
+        Self {
+            open: None,
+            closed: VecDeque::new(),
+            segment: 0,
+            offset: segment_bytes,
+            next_seq,
+            segment_bytes,
+            max_batch,
+            bytes: 0,
+        }
+    }
+
+    /// Number of the batch that the next record goes into, or of the one after the last.
+    pub(crate) fn seq(&self) -> Seq {
+        self.open.as_ref().map_or(self.next_seq, |open| open.seq)
+    }
+
+    /// The last batch that holds anything staged so far.
+    pub(crate) fn last_seq(&self) -> Seq {
+        self.open.as_ref().map_or(Seq(self.next_seq.0 - 1), |open| open.seq)
+    }
+
+    /// The segment that is being filled.
+    pub(crate) fn segment(&self) -> u64 {
+        self.segment
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_none() && self.closed.is_empty()
+    }
+
+    /// What a record with a body of `body` bytes needs first.
+    #[inline]
+    pub(crate) fn room(&self, body: usize) -> Room {
+        let more = RECORD_LEN + body;
+        if let Some(open) = &self.open {
+            let used = open.used() + more;
+            let room = (self.segment_bytes - open.offset) as usize;
+            // An idle mark stays empty: it must not be taken for one while it holds records.
+            let fits = !open.mark && pages(used) <= room && used <= self.max_batch;
+            return if fits { Room::Ready } else { Room::Close };
+        }
+        let room = (self.segment_bytes - self.offset) as usize;
+        if pages(BATCH_HEADER_LEN + more) <= room { Room::Ready } else { Room::Segment }
+    }
+
+    /// The next batch begins in `segment`.
+    pub(crate) fn enter(&mut self, segment: u64) {
+        debug_assert!(self.open.is_none());
+        self.segment = segment;
+        self.offset = PAGE as u64;
+    }
+
+    fn open(&mut self) -> &mut Staged {
+        if self.open.is_none() {
+            self.open = Some(Staged::new(self.next_seq, self.segment, self.offset));
+            self.next_seq.0 += 1;
+            self.bytes += BATCH_HEADER_LEN;
+        }
+        self.open.as_mut().expect("just opened")
+    }
+
+    /// Adds a record for which [`Staging::room`] said that it is ready.
+    #[inline]
+    pub(crate) fn push(&mut self, record: &Record, body: Option<&Block>) -> (Seq, Place) {
+        let open = self.open();
+        open.meta.extend_from_slice(&record.encode());
+        let mut bytes = RECORD_LEN;
+        if let Some(block) = body {
+            open.parts.push(block.bytes().clone());
+            open.bodies += block.len();
+            bytes += block.len();
+        }
+        let place =
+            Place { segment: open.segment, offset: open.offset as u32, record: open.records };
+        open.records += 1;
+        let seq = open.seq;
+        self.bytes += bytes;
+        (seq, place)
+    }
+
+    /// Opens an empty batch, the idle mark. Nothing may be open, and the segment must have room.
+    pub(crate) fn push_mark(&mut self) {
+        debug_assert!(self.open.is_none());
+        self.open().mark = true;
+    }
+
+    /// Closes the open batch; `needed` is the oldest live segment now.
+    pub(crate) fn close(&mut self, needed: u64) {
+        if let Some(mut open) = self.open.take() {
+            open.needed = needed;
+            self.offset = open.offset + open.length() as u64;
+            self.closed.push_back(open);
+        }
+    }
+
+    /// The segment of the next batch to be written, closed or open.
+    pub(crate) fn next_segment(&self) -> Option<u64> {
+        self.closed.front().or(self.open.as_ref()).map(|batch| batch.segment)
+    }
+
+    pub(crate) fn has_closed(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
+    /// Takes the next closed batch to write it.
+    pub(crate) fn take(&mut self) -> Option<Staged> {
+        let batch = self.closed.pop_front()?;
+        self.bytes -= batch.used();
+        Some(batch)
+    }
+
+    /// The number of the first batch that is not written yet.
+    pub(crate) fn first_seq(&self) -> Option<Seq> {
+        self.closed.front().or(self.open.as_ref()).map(|batch| batch.seq)
+    }
+
+    /// Drops everything: the log failed.
+    pub(crate) fn clear(&mut self) {
+        self.open = None;
+        self.closed.clear();
+        self.bytes = 0;
+    }
+}
