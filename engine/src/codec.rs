@@ -35,7 +35,7 @@ pub enum CodecError {
     Trailing(usize),
 }
 
-#[derive(Archive, Serialize)]
+#[derive(Archive, Serialize, Default)]
 struct Envelope {
     messages: Vec<WireMessage>,
 }
@@ -129,12 +129,6 @@ impl Encoder {
         self.envelope.messages.clear();
         self.body_bytes = 0;
         Some((Bytes::from_owner(envelope), std::mem::take(&mut self.blocks)))
-    }
-}
-
-impl Default for Envelope {
-    fn default() -> Self {
-        Self { messages: Vec::new() }
     }
 }
 

@@ -13,10 +13,10 @@ pub(crate) struct Notify {
 impl Notify {
     /// There is something to do. Any number of calls before the main task looks wake it once.
     pub(crate) fn raise(&self) {
-        if !self.raised.replace(true) {
-            if let Some(waker) = self.waker.borrow_mut().take() {
-                waker.wake();
-            }
+        if !self.raised.replace(true)
+            && let Some(waker) = self.waker.borrow_mut().take()
+        {
+            waker.wake();
         }
     }
 
