@@ -1,2 +1,100 @@
-//! Benchmarks.
-fn main() {}
+//! `ringleader-bench`: replicates operations on a cluster of processes and says how fast, at what
+//! cost, and whether all of it was true.
+//!
+//! # How a run goes
+//! `cluster` is the orchestrator. It measures the `floor` of the machine, starts the nodes as
+//! `children` of its own (`node`: an engine each), and speaks JSON lines with them (`control`).
+//! When the groups have leaders, the load begins: in the leaders' processes (`embedded`), or from
+//! a process of its own (`generator`, over `wire` between `remote_client` and `remote_server`).
+//! `load` is the same for both; it keeps account of every operation in a `ledger`. `measure`
+//! watches it, `verify` compares its account with every replica's (`machine_state`), and `report`
+//! prints what came out.
+
+mod args;
+mod children;
+mod clock;
+mod cluster;
+mod control;
+mod cpu;
+mod data_dir;
+mod disk;
+mod embedded;
+mod floor;
+mod generator;
+mod group_load;
+mod histogram;
+mod ledger;
+mod load;
+mod machine;
+mod machine_state;
+mod measure;
+mod node;
+mod remote_client;
+mod remote_server;
+mod report;
+mod schedule;
+mod signals;
+mod verify;
+mod wire;
+mod worker;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, error::ErrorKind};
+
+use crate::args::{Cli, ClusterArgs, Command};
+use crate::signals::Interrupted;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        None => run_cluster(&cli.cluster),
+        Some(Command::Cluster(args)) => run_cluster(&args),
+        Some(Command::Node) => child(node::run),
+        Some(Command::Generator) => child(generator::run),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<Interrupted>() { 130 } else { 1 })
+        }
+    }
+}
+
+fn run_cluster(args: &ClusterArgs) -> anyhow::Result<bool> {
+    if let Err(message) = args.check() {
+        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
+    if cfg!(debug_assertions) {
+        eprintln!("note: this is a debug build; its numbers say little");
+    }
+    signals::install();
+    let report = cluster::run(args)?;
+    let mut stdout = std::io::stdout();
+    if args.json_on_stdout() {
+        eprint!("{}", report.table());
+        stdout.write_all(report.json().as_bytes())?;
+    } else {
+        stdout.write_all(report.table().as_bytes())?;
+        if let Some(path) = &args.json {
+            let written = std::fs::write(path, report.json());
+            written.with_context(|| format!("writing {}", path.display()))?;
+        }
+    }
+    stdout.flush()?;
+    Ok(report.passed())
+}
+
+/// Runs a child process's part. Standard output is the orchestrator's; events go to standard error.
+fn child(run: fn() -> anyhow::Result<()>) -> anyhow::Result<bool> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let events = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    events.with_writer(std::io::stderr).init();
+    run()?;
+    Ok(true)
+}

@@ -1,0 +1,160 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::control::SyncChoice;
+
+/// Measures Ringleader, an io_uring thread-per-core Raft replication engine. Without a command it
+/// runs `cluster`.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs a cluster of node processes on this machine, loads it, and checks what it did.
+    Cluster(Box<ClusterArgs>),
+    /// A node of the cluster; speaks JSON lines with the process that started it.
+    #[command(hide = true)]
+    Node,
+    /// A load process; speaks JSON lines with the process that started it.
+    #[command(hide = true)]
+    Generator,
+}
+
+/// Where the load comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClientKind {
+    /// Each group is loaded from inside the process that leads it, as a library is used.
+    Embedded,
+    /// All groups are loaded from a process of its own, over TCP.
+    Remote,
+}
+
+/// Replicates operations on nodes that are processes of their own, with real logs on disk and
+/// loopback connections. The run ends with a check that every acknowledged operation is in every
+/// replica's state machine, in the same order. Exits with 0 when all went well, 1 when an operation
+/// or the check failed, 2 for a wrong command line, 130 when interrupted.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// Nodes (processes) of the cluster; each holds a replica of every group.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) nodes: u64,
+
+    /// Shards (threads with a log of their own) per node.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) shards: u32,
+
+    /// Raft groups, spread over the shards.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) groups: u64,
+
+    /// Bytes of an operation's payload; the first 8 carry its number.
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(8..=1 << 20))]
+    pub(crate) payload: u64,
+
+    /// Operations in flight, of all groups together, divided evenly among them.
+    #[arg(long, value_name = "OPERATIONS", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=4 << 20))]
+    pub(crate) inflight: u64,
+
+    /// Open loop: this many operations per second are due, at fixed intervals, and latency counts
+    /// from when an operation was due. Without it, an operation starts when another has completed.
+    #[arg(long, value_name = "OPS_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) rate: Option<u64>,
+
+    /// Length of the measured part, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) seconds: u64,
+
+    /// Load before the measured part, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    pub(crate) warmup: u64,
+
+    /// Where the load comes from.
+    #[arg(long, value_enum, default_value_t = ClientKind::Embedded)]
+    pub(crate) client: ClientKind,
+
+    /// Directory for the nodes' logs: new, empty, or of an earlier run, whose data is then
+    /// deleted. What this run writes stays there. Default: a directory in the system's temporary
+    /// directory (in the current directory if that is kept in memory), removed at the end.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Leave the data where it is when the run ends.
+    #[arg(long)]
+    pub(crate) keep: bool,
+
+    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
+    /// else is written then.
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// How the logs' writes are made durable. Default: the engine's.
+    #[arg(long, value_enum)]
+    pub(crate) sync: Option<SyncChoice>,
+
+    /// Log writes in flight per shard. Default: the engine's.
+    #[arg(long, value_name = "WRITES", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) wal_depth: Option<u64>,
+}
+
+impl ClusterArgs {
+    /// What no single value's range says.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.rate.is_some() && self.inflight < self.groups {
+            return Err(format!(
+                "--rate needs at least one operation in flight per group: --inflight {} is less \
+                 than --groups {}",
+                self.inflight, self.groups
+            ));
+        }
+        if self.keep && self.data_dir.is_some() {
+            return Err("--keep is for the default directory; what is in --data-dir stays".into());
+        }
+        Ok(())
+    }
+
+    /// Whether standard output belongs to the JSON object.
+    pub(crate) fn json_on_stdout(&self) -> bool {
+        self.json.as_deref().is_some_and(|path| path.as_os_str() == "-")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_work_with_and_without_the_command() {
+        let bare = Cli::parse_from(["ringleader-bench", "--payload", "16"]);
+        assert!(bare.command.is_none() && bare.cluster.payload == 16);
+        let full = Cli::parse_from(["ringleader-bench", "cluster", "--rate", "500"]);
+        assert!(matches!(full.command, Some(Command::Cluster(args)) if args.rate == Some(500)));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in ["--nodes 0", "--payload 7", "--seconds x", "--what 1", "--client other"] {
+            let arguments = ["ringleader-bench"].into_iter().chain(line.split(' '));
+            assert!(Cli::try_parse_from(arguments).is_err(), "{line}");
+        }
+        let line = ["b", "--groups", "10", "--inflight", "5", "--rate", "1"];
+        assert!(Cli::parse_from(line).cluster.check().is_err());
+    }
+}

@@ -1,0 +1,50 @@
+//! What this process uses of processor and memory.
+
+use std::fs;
+
+/// User plus system time of this process's threads, those that ended included, in nanoseconds.
+pub(crate) fn time() -> u64 {
+    // SAFETY: all-zero is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is valid for writes; the call cannot fail with RUSAGE_SELF.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    let nanoseconds =
+        |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1_000;
+    nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime)
+}
+
+/// Resident memory in bytes: now, and the most since the process started. Zero when unreadable.
+pub(crate) fn memory() -> (u64, u64) {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    (kilobytes(&status, "VmRSS:") * 1024, kilobytes(&status, "VmHWM:") * 1024)
+}
+
+/// The number of kB that follows a label in /proc/PID/status or /proc/meminfo.
+pub(crate) fn kilobytes(text: &str, label: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(label));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_loop_costs_time_and_memory_is_there() {
+        let before = time();
+        let mut sum = 0_u64;
+        while time() < before + 2_000_000 {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(sum > 0);
+        let (rss, peak) = memory();
+        assert!(0 < rss && rss <= peak);
+    }
+
+    #[test]
+    fn labels_are_found_in_procs_tables() {
+        let text = "Name:\tx\nVmHWM:\t  1234 kB\nVmRSS:\t   99 kB\n";
+        assert_eq!((kilobytes(text, "VmHWM:"), kilobytes(text, "VmRSS:")), (1234, 99));
+        assert_eq!(kilobytes(text, "VmSwap:"), 0);
+    }
+}

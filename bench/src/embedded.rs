@@ -1,0 +1,74 @@
+//! Loading an engine in the same process, through its submission and completion queue.
+
+use std::time::Duration;
+
+use ringleader::{Completion, GroupId, ProposeError, Queue, SubmitError};
+
+use crate::load::{Completed, Outcome, Port};
+
+impl Port for Queue {
+    fn push(&mut self, group: GroupId, user_data: u64, payload: &[u8]) -> Result<(), String> {
+        Self::push(self, group, user_data, payload).map_err(|error| error.to_string())
+    }
+
+    fn submit(&mut self) -> Result<bool, String> {
+        match Self::submit(self) {
+            Ok(_) => Ok(true),
+            Err(SubmitError::Busy) => Ok(false),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn drain(&mut self, completed: &mut Vec<Completed>) -> Result<(), String> {
+        drain_runs(self, completed);
+        Ok(())
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<(), String> {
+        Self::wait(self, timeout);
+        Ok(())
+    }
+}
+
+/// Drains the queue's completions as runs. An applied operation that follows the one before it
+/// costs a comparison and an addition.
+pub(crate) fn drain_runs(queue: &mut Queue, completed: &mut Vec<Completed>) {
+    let (mut first, mut next) = (0, 0);
+    queue.drain(|completion| {
+        if completion.result.is_ok() && completion.user_data == next && first < next {
+            next += 1;
+            return;
+        }
+        applied(completed, first, next);
+        let at = completion.user_data;
+        if completion.result.is_ok() {
+            (first, next) = (at, at + 1);
+        } else {
+            (first, next) = (0, 0);
+            other(completed, completion);
+        }
+    });
+    applied(completed, first, next);
+}
+
+fn applied(completed: &mut Vec<Completed>, first: u64, end: u64) {
+    if first < end {
+        completed.push(Completed { first, count: end - first, outcome: Outcome::Applied });
+    }
+}
+
+#[cold]
+fn other(completed: &mut Vec<Completed>, completion: Completion<'_>) {
+    let Err(error) = completion.result else { return };
+    let outcome = match error {
+        ProposeError::NotLeader { leader } => Outcome::NotLeader(leader.map(|node| node.0)),
+        ProposeError::Busy => Outcome::Busy,
+        ProposeError::Unknown(cause) => Outcome::Unknown(cause.to_string()),
+        error => Outcome::Failed(error.to_string()),
+    };
+    let first = completion.user_data;
+    match completed.last_mut() {
+        Some(run) if run.first + run.count == first && run.outcome == outcome => run.count += 1,
+        _ => completed.push(Completed { first, count: 1, outcome }),
+    }
+}

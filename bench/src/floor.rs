@@ -1,0 +1,152 @@
+//! What the machine allows one operation at a time: one durable write and one loopback round
+//! trip, measured in the same run as the engine.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::clock;
+use crate::histogram::Latencies;
+
+/// Bytes of a durable write, and its alignment.
+const PAGE: usize = 4096;
+/// Pages of the file that is written to.
+const PAGES: u64 = 256;
+/// A slow disk gets fewer writes than this, so that the floor takes no longer than it may.
+const WRITES: u64 = 500;
+const WRITES_TIME: u64 = 500_000_000;
+const ROUND_TRIPS: u64 = 5_000;
+const ROUND_TRIPS_TIME: u64 = 300_000_000;
+/// Bytes of a round trip's message, either way.
+const MESSAGE: usize = 64;
+
+/// The floor under one operation's latency, in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Floor {
+    /// One `pwrite` of 4 KiB with `O_DIRECT|O_DSYNC` into a file that was written before.
+    pub(crate) durable_write_p50_us: f64,
+    pub(crate) durable_write_p99_us: f64,
+    /// 64 bytes to another thread and back over TCP.
+    pub(crate) round_trip_p50_us: f64,
+    pub(crate) round_trip_p99_us: f64,
+    /// Median latency of an operation, divided by the sum of the two medians; only with one
+    /// operation in flight.
+    pub(crate) ratio_p50: Option<f64>,
+}
+
+impl Floor {
+    /// Measures, in less than a second. Uses and removes a file in `directory`.
+    pub(crate) fn measure(directory: &Path) -> anyhow::Result<Self> {
+        let writes = durable_writes(directory).context("measuring durable writes")?;
+        let round_trips = round_trips().context("measuring loopback round trips")?;
+        let us = |latencies: &Latencies, share| latencies.quantile(share) as f64 / 1_000.0;
+        Ok(Self {
+            durable_write_p50_us: us(&writes, 0.5),
+            durable_write_p99_us: us(&writes, 0.99),
+            round_trip_p50_us: us(&round_trips, 0.5),
+            round_trip_p99_us: us(&round_trips, 0.99),
+            ratio_p50: None,
+        })
+    }
+
+    /// One durable write and one round trip, at the median.
+    pub(crate) fn p50_us(&self) -> f64 {
+        self.durable_write_p50_us + self.round_trip_p50_us
+    }
+}
+
+/// Runs `operation` at most `count` times and for `time` nanoseconds, after a tenth of that to
+/// warm up.
+fn sample(
+    count: u64,
+    time: u64,
+    mut operation: impl FnMut(u64) -> std::io::Result<()>,
+) -> std::io::Result<Latencies> {
+    let mut latencies = Latencies::default();
+    (0..count / 10).try_for_each(&mut operation)?;
+    let end = clock::now() + time;
+    let mut before = clock::now();
+    for at in 0..count {
+        operation(at)?;
+        let now = clock::now();
+        latencies.record(now - before, 1);
+        before = now;
+        if now >= end {
+            break;
+        }
+    }
+    Ok(latencies)
+}
+
+fn durable_writes(directory: &Path) -> anyhow::Result<Latencies> {
+    let path = directory.join("floor");
+    let written = write_durably(&path);
+    let removed = std::fs::remove_file(&path);
+    let latencies = written?;
+    removed?;
+    Ok(latencies)
+}
+
+#[repr(align(4096))]
+struct Page([u8; PAGE]);
+
+fn write_durably(path: &Path) -> anyhow::Result<Latencies> {
+    let mut file = File::create(path)?;
+    // Written before, so that no durable write changes the file's size or its extents.
+    (0..PAGES).try_for_each(|_| file.write_all(&[0; PAGE]))?;
+    file.sync_all()?;
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(libc::O_DIRECT | libc::O_DSYNC);
+    let file = options.open(path).context("opening a file with O_DIRECT|O_DSYNC")?;
+    let page = Box::new(Page([0x5a; PAGE]));
+    let write = |at: u64| file.write_all_at(&page.0, at % PAGES * PAGE as u64);
+    Ok(sample(WRITES, WRITES_TIME, write)?)
+}
+
+fn round_trips() -> anyhow::Result<Latencies> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let mut near = TcpStream::connect(listener.local_addr()?)?;
+    let (mut far, _) = listener.accept()?;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    let echo = std::thread::spawn(move || {
+        let mut message = [0; MESSAGE];
+        while far.read_exact(&mut message).is_ok() && far.write_all(&message).is_ok() {}
+    });
+    let mut message = [0; MESSAGE];
+    let latencies = sample(ROUND_TRIPS, ROUND_TRIPS_TIME, |_| {
+        near.write_all(&message)?;
+        near.read_exact(&mut message)
+    })?;
+    drop(near);
+    // It ends with the connection, and has nothing to say.
+    let _ = echo.join();
+    Ok(latencies)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sampling_ends_with_the_count_or_the_time() {
+        let counted = sample(100, u64::MAX / 2, |_| Ok(())).expect("nothing fails");
+        assert_eq!(counted.len(), 100);
+        let sleep = |_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            Ok(())
+        };
+        let timed = sample(1_000, 5_000_000, sleep).expect("nothing fails");
+        assert!((1..=5).contains(&timed.len()));
+    }
+
+    #[test]
+    fn a_round_trip_takes_time() {
+        assert!(round_trips().expect("loopback works").quantile(0.5) > 0);
+    }
+}

@@ -1,0 +1,170 @@
+//! The loader against a port that answers when the test's script says so.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::control::Window;
+
+/// Answers each submission after `delay` nanoseconds; refuses what `refuse` says.
+struct Script {
+    delay: u64,
+    refuse: fn(nth_run: u64) -> Option<Outcome>,
+    runs: u64,
+    staged: Vec<(u64, u64)>,
+    waiting: VecDeque<(u64, Completed)>,
+    most_in_flight: usize,
+    in_flight: usize,
+    numbers: Vec<u64>,
+}
+
+impl Script {
+    fn new(delay: u64, refuse: fn(u64) -> Option<Outcome>) -> Self {
+        Self {
+            delay,
+            refuse,
+            runs: 0,
+            staged: Vec::new(),
+            waiting: VecDeque::new(),
+            most_in_flight: 0,
+            in_flight: 0,
+            numbers: Vec::new(),
+        }
+    }
+}
+
+impl Port for &mut Script {
+    fn push(&mut self, _: GroupId, user_data: u64, payload: &[u8]) -> Result<(), String> {
+        let number = u64::from_le_bytes(payload[..8].try_into().expect("eight bytes"));
+        self.numbers.push(number);
+        self.in_flight += 1;
+        self.most_in_flight = self.most_in_flight.max(self.in_flight);
+        match self.staged.last_mut() {
+            Some((first, count)) if *first + *count == user_data => *count += 1,
+            _ => self.staged.push((user_data, 1)),
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self) -> Result<bool, String> {
+        let at = clock::now() + self.delay;
+        for (first, count) in std::mem::take(&mut self.staged) {
+            let outcome = (self.refuse)(self.runs).unwrap_or(Outcome::Applied);
+            self.runs += 1;
+            self.waiting.push_back((at, Completed { first, count, outcome }));
+        }
+        Ok(true)
+    }
+
+    fn drain(&mut self, completed: &mut Vec<Completed>) -> Result<(), String> {
+        while self.waiting.front().is_some_and(|(at, _)| *at <= clock::now()) {
+            let (_, run) = self.waiting.pop_front().expect("it was there");
+            self.in_flight -= run.count as usize;
+            completed.push(run);
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<(), String> {
+        let until = clock::now() + timeout.as_nanos() as u64;
+        clock::sleep_until(self.waiting.front().map_or(until, |(at, _)| until.min(*at)));
+        Ok(())
+    }
+}
+
+struct Everything;
+
+impl Routing for Everything {
+    fn changes(&self) -> u64 {
+        1
+    }
+
+    fn mine(&self, _: usize) -> bool {
+        true
+    }
+
+    fn not_leader(&self, _: usize, _: Option<u64>) {}
+}
+
+const MS: u64 = 1_000_000;
+
+fn plan(groups: u64, inflight: u64, rate: Option<u64>, ms: u64) -> LoadPlan {
+    let begin = clock::now();
+    let window = Window { start: begin, end: begin + ms * MS };
+    LoadPlan { groups, inflight, payload: 16, rate, begin, window, remote: None }
+}
+
+fn run(script: &mut Script, plan: &LoadPlan) -> LoadReport {
+    let progress = Arc::new(Progress::default());
+    Loader::new(plan, 0..plan.groups, 3, (script, Everything), progress).run()
+}
+
+#[test]
+fn a_closed_loop_keeps_what_was_asked_in_flight_and_knows_every_answer() {
+    let mut script = Script::new(MS, |_| None);
+    let report = run(&mut script, &plan(4, 64, None, 50));
+    assert_eq!(script.most_in_flight, 64);
+    assert_eq!(script.in_flight, 0);
+    let acknowledged: u64 = report.groups.iter().map(|group| group.acknowledged.len()).sum();
+    assert_eq!(acknowledged, script.numbers.len() as u64);
+    assert_eq!(report.tally, Tally { acknowledged, errors: 0, unknown: 0 });
+    assert!(report.latencies.quantile(0.5) >= MS);
+}
+
+#[test]
+fn fewer_operations_than_groups_go_round() {
+    let mut script = Script::new(MS / 10, |_| None);
+    let report = run(&mut script, &plan(10, 3, None, 50));
+    assert_eq!(script.most_in_flight, 3);
+    assert!(report.groups.iter().all(|group| !group.acknowledged.is_empty()));
+}
+
+#[test]
+fn an_open_loop_counts_a_stall_for_all_that_it_delays() {
+    // The first answer takes 50 ms, and until then only 10 may be in flight; 1 ms apart are due.
+    let mut script = Script::new(50 * MS, |_| None);
+    let report = run(&mut script, &plan(1, 10, Some(1_000), 100));
+    assert_eq!(script.most_in_flight, 10);
+    // Eleven to fifty were due during the stall, and waited for it before they even started.
+    assert!(report.latencies.max() >= 90 * MS, "max {}", report.latencies.max());
+    assert!(report.latencies.quantile(0.5) > 55 * MS);
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate() {
+    let mut script = Script::new(MS / 10, |_| None);
+    let report = run(&mut script, &plan(2, 100, Some(2_000), 100));
+    let sent = script.numbers.len() as u64;
+    assert!((190..=200).contains(&sent), "{sent} of 200 due");
+    assert_eq!(report.latencies.len(), sent);
+}
+
+#[test]
+fn busy_operations_come_again_late_and_under_new_numbers() {
+    let mut script = Script::new(MS / 10, |run| (run == 0).then_some(Outcome::Busy));
+    let report = run(&mut script, &plan(1, 8, None, 50));
+    assert_eq!((report.busy, report.tally.errors), (8, 0));
+    assert_eq!(report.groups[0].acknowledged.first(), Some(crate::ledger::number(3, 8)));
+    assert!(report.latencies.max() >= REST, "the time before the second try counts");
+}
+
+#[test]
+fn errors_and_unknown_outcomes_are_counted_apart() {
+    let mut script = Script::new(MS / 10, |run| match run {
+        1 => Some(Outcome::NotLeader(None)),
+        2 => Some(Outcome::Unknown("lost".into())),
+        _ => None,
+    });
+    let report = run(&mut script, &plan(1, 4, None, 60));
+    assert_eq!((report.tally.errors, report.tally.unknown), (4, 4));
+    assert_eq!(report.groups[0].unknown.len(), 4);
+    assert_eq!(report.messages.len(), 2);
+    assert!(report.tally.acknowledged > 4, "the load goes on");
+}
+
+#[test]
+fn numbers_rise_by_one_in_each_group() {
+    let mut script = Script::new(MS / 10, |_| None);
+    run(&mut script, &plan(1, 16, None, 20));
+    let first = crate::ledger::number(3, 0);
+    assert!(script.numbers.iter().copied().eq((first..).take(script.numbers.len())));
+}

@@ -1,0 +1,152 @@
+//! A node of the cluster: one process, one engine.
+
+use std::io::BufRead;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use futures_lite::future::block_on;
+use ringleader::{
+    Engine, EngineConfig, GroupConfig, GroupId, Handle, Member, NodeId, Role, StartError,
+    StateMachine, SyncMode,
+};
+
+use crate::control::{
+    Failure, FromChild, GroupRole, LoadPlan, NodeSetup, Outlet, SyncChoice, ToChild,
+};
+use crate::ledger::Summary;
+use crate::load::{Loader, Progress};
+use crate::machine_state::{Machine, Roles};
+use crate::remote_server;
+use crate::worker::{self, Loaders};
+
+/// Bytes that the engine charges for an operation in flight, besides its payload, rounded up.
+const OPERATION_WEIGHT: usize = 64;
+
+/// Runs until the orchestrator says so, or is gone.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let out = Outlet::new();
+    let mut lines = std::io::stdin().lock().lines();
+    let first = lines.next().context("no setup on standard input")??;
+    let ToChild::Start(setup) = serde_json::from_str(&first)? else {
+        anyhow::bail!("a node starts with its setup");
+    };
+    let node = match Node::start(setup) {
+        Ok(node) => node,
+        Err((reason, error)) => {
+            out.send(&FromChild::Failed { reason, message: format!("{error:#}") });
+            return Err(error);
+        }
+    };
+    let depth = node.setup.inflight as usize;
+    out.send(&FromChild::Ready { clients: remote_server::serve(node.handle.clone(), depth)? });
+    for line in lines {
+        match serde_json::from_str(&line?)? {
+            ToChild::Start(_) => anyhow::bail!("this node runs already"),
+            ToChild::Roles => out.send(&FromChild::Roles(node.roles()?)),
+            ToChild::Measure(window) => worker::watch(window, None, out.clone()),
+            ToChild::Load(plan) => {
+                worker::watch(plan.window, Some(node.load(&plan)?), out.clone());
+            }
+            ToChild::Summaries => out.send(&FromChild::Summaries(node.summaries()?)),
+            ToChild::Shutdown => break,
+        }
+    }
+    node.engine.shutdown();
+    out.send(&FromChild::Stopped);
+    Ok(())
+}
+
+struct Node {
+    setup: NodeSetup,
+    engine: Engine,
+    handle: Handle,
+    roles: Arc<Roles>,
+}
+
+impl Node {
+    fn start(setup: NodeSetup) -> Result<Self, (Failure, anyhow::Error)> {
+        let roles = Arc::new(Roles::new(setup.groups as usize));
+        let factory = {
+            let roles = Arc::clone(&roles);
+            move |group: GroupId| -> Box<dyn StateMachine> {
+                Box::new(Machine::new(group.0 as usize - 1, Arc::clone(&roles)))
+            }
+        };
+        match Engine::start(engine_config(&setup), factory) {
+            Ok(engine) => Ok(Self { handle: engine.handle(), setup, engine, roles }),
+            Err(error @ StartError::Listen { .. }) => Err((Failure::Listen, error.into())),
+            Err(error) => Err((Failure::Other, error.into())),
+        }
+    }
+
+    fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
+        (1..=self.setup.groups).map(GroupId)
+    }
+
+    fn roles(&self) -> anyhow::Result<Vec<GroupRole>> {
+        let role = |group: GroupId| {
+            let status = block_on(self.handle.status(group))?;
+            let shard = self.handle.shard_of(group).ok_or_else(|| anyhow!("no group {group}"))?;
+            Ok(GroupRole {
+                group: group.0,
+                shard,
+                leads: status.role == Role::Leader,
+                leader: status.leader.map_or(0, |leader| leader.0),
+                commit: status.commit.0,
+                applied: status.applied.0,
+            })
+        };
+        self.groups().map(role).collect()
+    }
+
+    fn summaries(&self) -> anyhow::Result<Vec<Summary>> {
+        let summary = |group: GroupId| {
+            let inspect = move |machine: &mut Machine| machine.ledger.summary(group.0);
+            Ok(block_on(self.handle.inspect(group, inspect))?)
+        };
+        self.groups().map(summary).collect()
+    }
+
+    /// One load thread per shard; which of its groups a thread loads follows their leaders.
+    fn load(&self, plan: &LoadPlan) -> anyhow::Result<Loaders> {
+        let progress = Arc::new(Progress::default());
+        let session = u16::try_from(self.setup.node)?;
+        let mut threads = Vec::new();
+        for shard in 0..self.handle.shards() {
+            let here = |group: &GroupId| self.handle.shard_of(*group) == Some(shard);
+            let indices = self.groups().filter(here).map(|group| group.0 - 1);
+            let queue = self.handle.queue(shard, plan.inflight as usize);
+            let port = (queue, Arc::clone(&self.roles));
+            let loader = Loader::new(plan, indices, session, port, Arc::clone(&progress));
+            let name = format!("load-{shard}");
+            threads.push(std::thread::Builder::new().name(name).spawn(move || loader.run())?);
+        }
+        Ok(Loaders { threads, progress, groups: plan.groups })
+    }
+}
+
+fn engine_config(setup: &NodeSetup) -> EngineConfig {
+    let nodes = || (1..=setup.addresses.len() as u64).map(NodeId);
+    let members = nodes().zip(&setup.addresses);
+    let members = members.map(|(node, address)| Member { node, address: *address, shards: setup.shards });
+    let (node, members) = (NodeId(setup.node), members.collect());
+    let mut config = EngineConfig::new(setup.cluster, node, members, setup.data_dir.clone());
+    let voters: Vec<_> = nodes().collect();
+    let group = |number| GroupConfig { group: GroupId(number), voters: voters.clone() };
+    config.groups = (1..=setup.groups).map(group).collect();
+    if let Some(sync) = setup.sync {
+        config.wal.sync = match sync {
+            SyncChoice::DurableWrites => SyncMode::DurableWrites,
+            SyncChoice::Coalesced => SyncMode::Coalesced,
+        };
+    }
+    if let Some(depth) = setup.wal_depth {
+        config.wal.depth = depth;
+    }
+    // What was asked to be in flight must fit, all on one shard and in one group if need be.
+    let bytes = setup.inflight as usize * (setup.payload + OPERATION_WEIGHT);
+    let limits = &mut config.limits;
+    limits.shard_bytes = limits.shard_bytes.max(bytes);
+    limits.group_bytes = limits.group_bytes.max(bytes);
+    config
+}

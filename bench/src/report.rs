@@ -1,0 +1,361 @@
+//! A run's result: one JSON object, or a table.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::args::{ClientKind, ClusterArgs};
+use crate::cluster::NamedUsage;
+use crate::control::{LoadReport, SyncChoice};
+use crate::disk::Counters;
+use crate::floor::Floor;
+use crate::histogram::Latencies;
+use crate::machine::Machine;
+use crate::verify::Verification;
+
+/// What was measured.
+pub(crate) struct Measured {
+    pub(crate) load: LoadReport,
+    /// Of every process, in the order of the nodes.
+    pub(crate) usages: Vec<NamedUsage>,
+    pub(crate) disk: Option<Counters>,
+    /// How many groups each node led when the load began.
+    pub(crate) leaders: Vec<u64>,
+    /// Whether durable writes show as flushes of the device.
+    pub(crate) flushes_expected: bool,
+}
+
+/// The whole result. The fields' names are the JSON object's.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    workload: Workload,
+    /// Operations acknowledged in the measured part.
+    ops: u64,
+    /// Operations that failed, warm-up included.
+    errors: u64,
+    /// Operations whose outcome is unknown, warm-up included.
+    unknown: u64,
+    /// Operations that were put off because of a limit, and done later.
+    busy: u64,
+    ops_per_sec: f64,
+    latency_us: LatencyReport,
+    /// User and system time of all processes, divided by `ops`.
+    cpu_ns_per_op: Option<f64>,
+    disk: Option<Counters>,
+    replicas_identical: bool,
+    verification: Verification,
+    floor: Option<Floor>,
+    processes: Vec<ProcessReport>,
+    /// Groups that each node led when the load began.
+    leaders: Vec<u64>,
+    machine: Machine,
+    passed: bool,
+    /// What went wrong, in words.
+    failures: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Workload {
+    nodes: u64,
+    shards: u32,
+    groups: u64,
+    payload_bytes: u64,
+    inflight: u64,
+    rate: Option<u64>,
+    seconds: u64,
+    warmup_seconds: u64,
+    client: ClientKind,
+    sync: Option<SyncChoice>,
+    wal_depth: Option<u64>,
+}
+
+/// In microseconds, of operations that were due in the measured part.
+#[derive(Debug, Serialize)]
+struct LatencyReport {
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    p99_9: f64,
+    p99_99: f64,
+    max: f64,
+    mean: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct ProcessReport {
+    name: String,
+    cpu_ns_per_op: Option<f64>,
+    /// Processor time in the measured part, in nanoseconds.
+    cpu_ns: u64,
+    /// Resident memory in bytes, at the beginning and the end of the measured part, and the most.
+    rss_start: u64,
+    rss_end: u64,
+    rss_peak: u64,
+}
+
+impl Report {
+    pub(crate) fn new(
+        args: &ClusterArgs,
+        measured: Measured,
+        verification: Verification,
+        floor: Option<Floor>,
+        machine: Machine,
+    ) -> Self {
+        let failures = failures(&measured, &verification);
+        let Measured { load, usages, disk, leaders, .. } = measured;
+        let ops = load.ops;
+        let per_op = |cpu_ns: u64| (ops > 0).then(|| round(cpu_ns as f64 / ops as f64));
+        let latency_us = LatencyReport::new(&load.latencies);
+        let floor = floor.map(|floor| Floor {
+            ratio_p50: (args.inflight == 1).then(|| round(latency_us.p50 / floor.p50_us())),
+            ..floor
+        });
+        let process = |(name, usage): &NamedUsage| ProcessReport {
+            name: name.clone(),
+            cpu_ns_per_op: per_op(usage.cpu_ns),
+            cpu_ns: usage.cpu_ns,
+            rss_start: usage.rss_start,
+            rss_end: usage.rss_end,
+            rss_peak: usage.rss_peak,
+        };
+        Self {
+            workload: Workload::new(args),
+            ops,
+            errors: load.tally.errors,
+            unknown: load.tally.unknown,
+            busy: load.busy,
+            ops_per_sec: round(ops as f64 / args.seconds as f64),
+            latency_us,
+            cpu_ns_per_op: per_op(usages.iter().map(|(_, usage)| usage.cpu_ns).sum()),
+            disk,
+            replicas_identical: verification.replicas_identical,
+            verification,
+            floor,
+            processes: usages.iter().map(process).collect(),
+            leaders,
+            machine,
+            passed: failures.is_empty(),
+            failures,
+        }
+    }
+
+    /// Whether all went well.
+    pub(crate) fn passed(&self) -> bool {
+        self.passed
+    }
+
+    /// One JSON object, with a line break at the end.
+    pub(crate) fn json(&self) -> String {
+        let json = serde_json::to_string_pretty(self).expect("the report has string keys only");
+        json + "\n"
+    }
+
+    /// For people.
+    pub(crate) fn table(&self) -> String {
+        let mut rows = vec![
+            ("throughput", self.throughput_row()),
+            ("latency, us", self.latency_row()),
+            ("processor", self.processor_row()),
+            ("disk", self.disk_row()),
+            ("memory", self.memory_row()),
+        ];
+        rows.extend(self.floor.as_ref().map(|floor| ("floor", floor_row(floor))));
+        rows.push(("verified", self.verified_row()));
+        let mut table = format!("\n{}\n{}\n\n", self.workload.summary(), self.machine.summary());
+        for (label, text) in rows {
+            let text = text.replace('\n', &format!("\n{:16}", ""));
+            writeln!(table, "  {label:<14}{text}").expect("strings take all");
+        }
+        for failure in &self.failures {
+            writeln!(table, "\n  FAILED: {failure}").expect("strings take all");
+        }
+        table
+    }
+
+    fn throughput_row(&self) -> String {
+        let payload = self.ops_per_sec * self.workload.payload_bytes as f64 / 1e6;
+        let mut row = format!("{} op/s, {payload:.1} MB/s", thousands(self.ops_per_sec as u64));
+        if let Some(rate) = self.workload.rate {
+            let share = self.ops_per_sec / rate as f64 * 100.0;
+            write!(row, ", {share:.1} % of what was due").expect("strings take all");
+        }
+        row
+    }
+
+    fn latency_row(&self) -> String {
+        let l = &self.latency_us;
+        let columns = [
+            ("p50", l.p50),
+            ("p90", l.p90),
+            ("p99", l.p99),
+            ("p99.9", l.p99_9),
+            ("p99.99", l.p99_99),
+            ("max", l.max),
+            ("mean", l.mean),
+        ];
+        let heads: Vec<_> = columns.iter().map(|(head, _)| format!("{head:>10}")).collect();
+        let values: Vec<_> = columns.iter().map(|(_, value)| format!("{value:>10.1}")).collect();
+        format!("{}\n{}", heads.concat(), values.concat())
+    }
+
+    fn processor_row(&self) -> String {
+        let Some(all) = self.cpu_ns_per_op else { return "no operations".into() };
+        let busy: u64 = self.processes.iter().map(|process| process.cpu_ns).sum();
+        let cores = busy as f64 / (self.workload.seconds as f64 * 1e9);
+        let part = |process: &ProcessReport| {
+            let ns = process.cpu_ns_per_op.unwrap_or(0.0);
+            format!("{} {ns:.0}", process.name)
+        };
+        let parts: Vec<_> = self.processes.iter().map(part).collect();
+        format!("{all:.0} ns/op, {cores:.2} cores busy\n({})", parts.join(", "))
+    }
+
+    fn disk_row(&self) -> String {
+        let Some(disk) = &self.disk else { return "the device's counters can't be read".into() };
+        let per_flush = self.ops as f64 / disk.flushes.max(1) as f64;
+        format!(
+            "{} flushes, {} writes, {:.1} MB; {per_flush:.2} op per flush",
+            thousands(disk.flushes),
+            thousands(disk.writes),
+            disk.bytes as f64 / 1e6,
+        )
+    }
+
+    fn memory_row(&self) -> String {
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        let nodes = self.processes.iter().filter(|process| process.rss_peak > 0);
+        let row = |process: &ProcessReport| {
+            format!(
+                "{}: {:.0} MB -> {:.0} MB, at most {:.0} MB",
+                process.name,
+                megabytes(process.rss_start),
+                megabytes(process.rss_end),
+                megabytes(process.rss_peak),
+            )
+        };
+        nodes.map(row).collect::<Vec<_>>().join("\n")
+    }
+
+    fn verified_row(&self) -> String {
+        let (found, nodes) = (&self.verification, self.workload.nodes);
+        let same = if found.replicas_identical { "the same order" } else { "DIFFERENT orders" };
+        let (acknowledged, missing) = (thousands(found.acknowledged), found.missing);
+        format!("{acknowledged} acknowledged operations, {nodes} replicas, {same}, {missing} missing")
+    }
+}
+
+impl Workload {
+    fn new(args: &ClusterArgs) -> Self {
+        Self {
+            nodes: args.nodes,
+            shards: args.shards,
+            groups: args.groups,
+            payload_bytes: args.payload,
+            inflight: args.inflight,
+            rate: args.rate,
+            seconds: args.seconds,
+            warmup_seconds: args.warmup,
+            client: args.client,
+            sync: args.sync,
+            wal_depth: args.wal_depth,
+        }
+    }
+
+    fn summary(&self) -> String {
+        let plural = |count: u64, noun: &str| {
+            let ending = if count == 1 { "" } else { "s" };
+            format!("{} {noun}{ending}", thousands(count))
+        };
+        let rate = self.rate.map_or_else(
+            || "closed loop".to_owned(),
+            |rate| format!("open loop at {} op/s", thousands(rate)),
+        );
+        let client = match self.client {
+            ClientKind::Embedded => "embedded",
+            ClientKind::Remote => "remote",
+        };
+        format!(
+            "{} of {}, {}, {} B payload, {} in flight, {rate}, {client} clients, {} s",
+            plural(self.nodes, "node"),
+            plural(self.shards.into(), "shard"),
+            plural(self.groups, "group"),
+            self.payload_bytes,
+            thousands(self.inflight),
+            self.seconds,
+        )
+    }
+}
+
+impl LatencyReport {
+    fn new(latencies: &Latencies) -> Self {
+        let us = |share| round(latencies.quantile(share) as f64 / 1e3);
+        Self {
+            p50: us(0.5),
+            p90: us(0.9),
+            p99: us(0.99),
+            p99_9: us(0.999),
+            p99_99: us(0.9999),
+            max: round(latencies.max() as f64 / 1e3),
+            mean: round(latencies.mean() / 1e3),
+        }
+    }
+}
+
+fn floor_row(floor: &Floor) -> String {
+    let mut row = format!(
+        "durable 4 KiB write p50 {:.1} us, p99 {:.1} us; loopback round trip p50 {:.1} us, p99 \
+         {:.1} us",
+        floor.durable_write_p50_us,
+        floor.durable_write_p99_us,
+        floor.round_trip_p50_us,
+        floor.round_trip_p99_us,
+    );
+    if let Some(ratio) = floor.ratio_p50 {
+        write!(row, "\nan operation takes {ratio:.2} times their sum").expect("strings take all");
+    }
+    row
+}
+
+/// Everything that makes a run fail. No fault was injected, so any error is one.
+fn failures(measured: &Measured, verification: &Verification) -> Vec<String> {
+    let load = &measured.load;
+    let mut failures = verification.findings.clone();
+    if load.ops == 0 {
+        failures.push("no operation was acknowledged in the measured part".into());
+    }
+    if load.tally.errors + load.tally.unknown > 0 {
+        failures.push(format!(
+            "{} operations failed and {} have an unknown outcome: {}",
+            load.tally.errors,
+            load.tally.unknown,
+            load.messages.join("; ")
+        ));
+    }
+    let flushes = measured.disk.map(|disk| disk.flushes);
+    if measured.flushes_expected && flushes == Some(0) {
+        failures.push("the device was never flushed: what was acknowledged was not durable".into());
+    }
+    failures
+}
+
+/// To three decimals, so that JSON has no digits that mean nothing.
+fn round(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;
