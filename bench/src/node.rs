@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use futures_lite::future::block_on;
 use ringleader::{
-    Engine, EngineConfig, GroupConfig, GroupId, Handle, Member, NodeId, Role, StartError,
+    Engine, EngineConfig, GroupConfig, GroupId, Handle, Member, NodeId, RoleName, StartError,
     StateMachine, SyncMode,
 };
 
@@ -90,7 +90,7 @@ impl Node {
             Ok(GroupRole {
                 group: group.0,
                 shard,
-                leads: status.role == Role::Leader,
+                leads: status.role == RoleName::Leader,
                 leader: status.leader.map_or(0, |leader| leader.0),
                 commit: status.commit.0,
                 applied: status.applied.0,
@@ -137,7 +137,7 @@ fn engine_config(setup: &NodeSetup) -> EngineConfig {
     if let Some(sync) = setup.sync {
         config.wal.sync = match sync {
             SyncChoice::DurableWrites => SyncMode::DurableWrites,
-            SyncChoice::Coalesced => SyncMode::Coalesced,
+            SyncChoice::Coalesced => SyncMode::CoalescedSync,
         };
     }
     if let Some(depth) = setup.wal_depth {
