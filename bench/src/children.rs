@@ -103,7 +103,14 @@ impl Children {
             read_remarks(BufReader::new(stderr), &keep, prefix.as_deref());
         });
         let name = name.to_owned();
-        self.processes.push(Process { name, process, stdin, tail, stderr: Some(stderr), stopped: false });
+        self.processes.push(Process {
+            name,
+            process,
+            stdin,
+            tail,
+            stderr: Some(stderr),
+            stopped: false,
+        });
         Ok(index)
     }
 
@@ -214,7 +221,9 @@ impl Children {
             Ok(Some(status)) => format!("ended: {status}"),
             _ => "stopped talking".to_owned(),
         };
-        if !how.starts_with("stopped") && let Some(stderr) = process.stderr.take() {
+        if !how.starts_with("stopped")
+            && let Some(stderr) = process.stderr.take()
+        {
             // It ends with the pipe, and the pipe ended with the process.
             let _ = stderr.join();
         }

@@ -33,9 +33,14 @@ pub(crate) enum ToChild {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromChild {
     /// The engine runs; where remote clients connect.
-    Ready { clients: SocketAddr },
+    Ready {
+        clients: SocketAddr,
+    },
     /// The child can't go on and exits.
-    Failed { reason: Failure, message: String },
+    Failed {
+        reason: Failure,
+        message: String,
+    },
     Roles(Vec<GroupRole>),
     Progress(Tally),
     Usage(Usage),

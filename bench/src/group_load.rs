@@ -163,8 +163,15 @@ mod tests {
 
     fn group(inflight: u64) -> GroupLoad {
         let window = Window { start: 0, end: 1 };
-        let plan =
-            LoadPlan { groups: 1, inflight, payload: 8, rate: None, begin: 0, window, remote: None };
+        let plan = LoadPlan {
+            groups: 1,
+            inflight,
+            payload: 8,
+            rate: None,
+            begin: 0,
+            window,
+            remote: None,
+        };
         GroupLoad::new(&plan, 0, 1)
     }
 
@@ -205,8 +212,15 @@ mod tests {
     fn shares_differ_by_one_at_most_and_add_up() {
         for (groups, inflight) in [(3, 10), (1000, 16), (7, 7), (1000, 16_384)] {
             let window = Window { start: 0, end: 1 };
-            let plan =
-                LoadPlan { groups, inflight, payload: 8, rate: None, begin: 0, window, remote: None };
+            let plan = LoadPlan {
+                groups,
+                inflight,
+                payload: 8,
+                rate: None,
+                begin: 0,
+                window,
+                remote: None,
+            };
             let shares: Vec<_> = (0..groups).map(|at| GroupLoad::new(&plan, at, 1).share).collect();
             assert_eq!(shares.iter().sum::<u64>(), inflight);
             let spread = shares.iter().max().unwrap() - shares.iter().min().unwrap();

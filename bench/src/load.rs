@@ -217,7 +217,10 @@ impl<P: Port, R: Routing> Loader<P, R> {
         self.active.clear();
         for (place, group) in self.groups.iter_mut().enumerate() {
             let mine = self.routing.mine(group.index as usize);
-            if mine && !group.active && let Some(schedule) = &self.schedule {
+            if mine
+                && !group.active
+                && let Some(schedule) = &self.schedule
+            {
                 // What was due while nobody or another node led is not made up for here.
                 let missed = if begun { schedule.total(self.now) } else { 0 };
                 group.scheduled = group.scheduled.max(schedule.share(missed, group.index));

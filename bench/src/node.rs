@@ -128,7 +128,8 @@ impl Node {
 fn engine_config(setup: &NodeSetup) -> EngineConfig {
     let nodes = || (1..=setup.addresses.len() as u64).map(NodeId);
     let members = nodes().zip(&setup.addresses);
-    let members = members.map(|(node, address)| Member { node, address: *address, shards: setup.shards });
+    let members =
+        members.map(|(node, address)| Member { node, address: *address, shards: setup.shards });
     let (node, members) = (NodeId(setup.node), members.collect());
     let mut config = EngineConfig::new(setup.cluster, node, members, setup.data_dir.clone());
     let voters: Vec<_> = nodes().collect();

@@ -240,7 +240,9 @@ impl Report {
         let (found, nodes) = (&self.verification, self.workload.nodes);
         let same = if found.replicas_identical { "the same order" } else { "DIFFERENT orders" };
         let (acknowledged, missing) = (thousands(found.acknowledged), found.missing);
-        format!("{acknowledged} acknowledged operations, {nodes} replicas, {same}, {missing} missing")
+        format!(
+            "{acknowledged} acknowledged operations, {nodes} replicas, {same}, {missing} missing"
+        )
     }
 }
 

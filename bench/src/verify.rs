@@ -78,7 +78,8 @@ pub(crate) fn verify(outcomes: &[GroupOutcome], replicas: &[Vec<Summary>]) -> Ve
         let group = index as u64 + 1;
         let mut first: Option<&Summary> = None;
         for (summaries, node) in replicas.iter().zip(1..) {
-            let Some(replica) = summaries.get(index).filter(|summary| summary.group == group) else {
+            let Some(replica) = summaries.get(index).filter(|summary| summary.group == group)
+            else {
                 found.replicas_identical = false;
                 found.find(|| format!("group {group}: node {node} has no replica"));
                 continue;

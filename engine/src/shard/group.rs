@@ -92,30 +92,28 @@ impl Group {
     }
 
     /// Encodes what this turn brought as the block that starts at `at`, and takes it over into the
-    /// waiting; `None` when nothing is left. Call again for the rest.
+    /// waiting; `None` when nothing is left. What does not fit a block is left for the next call.
     pub(super) fn next_block(&mut self, at: LogPosition, arena: &mut BytesMut) -> Option<Block> {
-        let mut bytes = 0;
-        let mut count = 0;
-        let mut index = at.index;
-        let first_waiting = self.waiting.len();
-        let mut rest = std::mem::take(&mut self.incoming).into_iter();
-        while let Some(mut run) = rest.next() {
-            if let Some(fit) = run.fitting(BLOCK_BYTES.saturating_sub(bytes), count == 0) {
-                let tail = (fit < run.len()).then(|| run.split_off(fit));
-                bytes += run.payload_bytes();
-                count += run.len();
-                let first = index;
-                index = LogIndex(index.0 + run.len() as u64);
-                self.waiting.push_back(Waiting { first, run });
-                let Some(tail) = tail else { continue };
-                run = tail;
-            }
-            self.incoming.push(run);
-            self.incoming.extend(rest.by_ref());
-        }
-        if count == 0 {
+        if self.incoming.is_empty() {
             return None;
         }
+        let first_waiting = self.waiting.len();
+        let (mut bytes, mut index, mut taken) = (0, at.index, 0);
+        for run in &mut self.incoming {
+            let room = BLOCK_BYTES.saturating_sub(bytes);
+            let Some(fit) = run.fitting(room, index == at.index) else { break };
+            let whole = fit == run.len();
+            let head = if whole { run.clone() } else { run.split_front(fit) };
+            bytes += head.payload_bytes();
+            let first = index;
+            index = LogIndex(index.0 + fit as u64);
+            self.waiting.push_back(Waiting { first, run: head });
+            if !whole {
+                break;
+            }
+            taken += 1;
+        }
+        self.incoming.drain(..taken);
         let runs = self.waiting.range(first_waiting..).map(|waiting| waiting.run.encoded());
         Some(Block::encode(arena, self.id, at, BlockKind::Operations, runs))
     }
@@ -147,9 +145,8 @@ impl Group {
             let applied = (last.0 - waiting.first.0 + 1) as usize;
             let first = waiting.first;
             let run = if applied < waiting.run.len() {
-                let rest = waiting.run.split_off(applied);
                 waiting.first = last.next();
-                std::mem::replace(&mut waiting.run, rest)
+                waiting.run.split_front(applied)
             } else {
                 self.waiting.pop_front().expect("the front is there").run
             };

@@ -312,7 +312,8 @@ impl Shard {
 
     fn on_durable(&mut self, now: Time, durable: Seq) {
         for Held { slot, to, message } in self.durability.release(durable) {
-            self.send(slot, to, &message);
+            let group = &mut self.groups[slot as usize];
+            send(&mut self.links, group, to, &message, &mut self.effects);
         }
         while let Some(slot) = self.durability.next_durable(durable) {
             self.groups[slot as usize].raft.on_durable(now, durable, &mut self.output);
@@ -391,7 +392,8 @@ impl Shard {
     }
 
     fn propose_incoming(&mut self) {
-        for slot in std::mem::take(&mut self.proposing) {
+        let mut proposing = std::mem::take(&mut self.proposing);
+        for slot in proposing.drain(..) {
             loop {
                 let group = &mut self.groups[slot as usize];
                 // Leadership may have gone since the proposal was admitted: follow_role has
@@ -402,48 +404,48 @@ impl Shard {
                 self.absorb(slot);
             }
         }
+        self.proposing = proposing;
     }
 
     /// Carries out what a group's protocol put out: stages its log operations, passes its messages
     /// on or holds them until they may leave, and follows its role.
     fn absorb(&mut self, slot: u32) {
-        let mut output = std::mem::take(&mut self.output);
-        let group = &mut self.groups[slot as usize];
+        let Self { groups, wal, links, timers, durability, output, effects, .. } = self;
+        let group = &mut groups[slot as usize];
         if !output.log.is_empty() {
-            group.staged = stage(&mut self.wal, group.id, &mut output.log);
+            group.staged = stage(wal, group.id, &mut output.log);
             group.raft.on_staged(group.staged);
-            self.durability.watch(group.staged, slot);
+            durability.watch(group.staged, slot);
         }
-        let waits = group.staged > self.wal.durable();
+        if !output.events.is_empty() {
+            output.events.clear();
+            group.follow_role(&mut effects.answers);
+        }
         for load in output.loads.drain(..) {
-            let id = self.wal.read(group.id, load.from, load.max_bytes);
+            let id = wal.read(group.id, load.from, load.max_bytes);
             self.reads.insert(id, ReadFor::Peer { slot, peer: load.peer, from: load.from });
         }
-        group.follow_role(&mut self.effects.answers);
         if group.wants_apply() {
             group.apply_queued = true;
             self.applying.push(slot);
         }
-        self.timers.schedule(slot, group.raft.deadline());
-        let staged = group.staged;
+        timers.schedule(slot, group.raft.deadline());
         for (to, message) in output.send.drain(..) {
-            self.send(slot, to, &message);
+            send(links, group, to, &message, effects);
         }
-        for (to, message) in output.send_when_durable.drain(..) {
-            if waits {
-                self.durability.hold(staged, Held { slot, to, message });
-            } else {
-                self.send(slot, to, &message);
-            }
+        if !output.send_when_durable.is_empty() {
+            self.send_when_durable(slot);
         }
-        self.output = output;
     }
 
-    fn send(&mut self, slot: u32, to: NodeId, message: &Message) {
+    fn send_when_durable(&mut self, slot: u32) {
         let group = &mut self.groups[slot as usize];
-        let Some(link) = group.link_to(to) else { return };
-        if !self.links.push(link, group.id, message, &mut self.effects.frames) {
-            group.raft.on_send_dropped(to);
+        for (to, message) in self.output.send_when_durable.drain(..) {
+            if group.staged > self.wal.durable() {
+                self.durability.hold(group.staged, Held { slot, to, message });
+            } else {
+                send(&mut self.links, group, to, &message, &mut self.effects);
+            }
         }
     }
 
@@ -475,6 +477,13 @@ impl Shard {
     #[must_use]
     pub fn raft(&self, group: GroupId) -> Option<&Raft> {
         self.groups.get(*self.slots.get(&group)? as usize).map(|group| &group.raft)
+    }
+}
+
+fn send(links: &mut Links, group: &mut Group, to: NodeId, message: &Message, out: &mut Effects) {
+    let Some(link) = group.link_to(to) else { return };
+    if !links.push(link, group.id, message, &mut out.frames) {
+        group.raft.on_send_dropped(to);
     }
 }
 

@@ -111,14 +111,16 @@ impl SubmissionRun {
         if fit > 0 { Some(fit) } else { needed.then_some(1) }
     }
 
-    pub(super) fn split_off(&mut self, at: usize) -> Self {
-        let tail = Self {
+    /// Takes the first `count` operations out.
+    pub(super) fn split_front(&mut self, count: usize) -> Self {
+        let at = self.range.start + count;
+        let front = Self {
             client: self.client,
             submission: Arc::clone(&self.submission),
-            range: self.range.start + at..self.range.end,
+            range: self.range.start..at,
         };
-        self.range.end = self.range.start + at;
-        tail
+        self.range.start = at;
+        front
     }
 
     pub(super) fn answer(self, outcome: Outcome) -> AnswerRun {
