@@ -105,6 +105,8 @@ pub struct Wal {
     pub(crate) reads: BTreeMap<u64, ReadJob>,
     pub(crate) next_read: u64,
     pub(crate) relocation: Option<Relocation>,
+    /// Bytes that may be rewritten forward.
+    pub(crate) credit: u64,
 }
 
 impl Wal {
@@ -150,6 +152,7 @@ impl Wal {
             reads: BTreeMap::new(),
             next_read: 0,
             relocation: None,
+            credit: config.segment_bytes,
             config,
         }
     }

@@ -119,7 +119,7 @@ fn many_lives() {
 /// A log of several segments, clean, with the places of its durable batches and headers.
 fn recorded(mode: SyncMode, seed: u64, mark: bool) -> Harness {
     let mut log = Harness::new(tiny(mode), seed);
-    for i in 0..14u64 {
+    for i in 0..12u64 {
         log.append(1 + i % 2, 1, &[vec![i as u8; 2500], vec![1; 3]]);
         log.hard_state(1, i, None);
         log.settle();
@@ -132,7 +132,12 @@ fn recorded(mode: SyncMode, seed: u64, mark: bool) -> Harness {
     log
 }
 
-fn recover_flipped(log: &Harness, name: FileName, byte: u64, bit: u32) -> Result<(), RecoveryError> {
+fn recover_flipped(
+    log: &Harness,
+    name: FileName,
+    byte: u64,
+    bit: u32,
+) -> Result<(), RecoveryError> {
     let mut copy = Harness::on(log.disk.clone(), log.config.clone(), 1);
     copy.disk.flip(name, byte, bit);
     copy.recover().map(drop)

@@ -38,6 +38,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
+fn make_space(log: &mut Harness) {
+    log.disk.capacity = u64::MAX;
+    // A preparation that failed before may have to be cleaned up first.
+    log.settle();
+    log.wal.tick();
+    log.settle();
+    assert!(log.wal.has_space());
+}
+
 fn take(log: &mut Harness, step: &Step) {
     match step {
         Step::Ops(count) => (0..*count).for_each(|_| log.random_op(4)),
@@ -50,13 +59,11 @@ fn take(log: &mut Harness, step: &Step) {
         Step::Settle => log.settle(),
         Step::Tick => log.wal.tick(),
         Step::Read => {
-            log.disk.capacity = u64::MAX;
-            log.wal.tick();
+            make_space(log);
             log.check_all();
         }
         Step::Reopen => {
-            log.disk.capacity = u64::MAX;
-            log.wal.tick();
+            make_space(log);
             log.wal.close();
             log.settle();
             assert!(log.wal.is_idle());

@@ -53,7 +53,7 @@ pub struct SimDisk {
     pub fail_write: bool,
     pub fail_sync: bool,
     pub fail_reads: bool,
-    /// Durable log writes completed: file and offset.
+    /// Log writes in the order of their submission: file, offset and length.
     pub written: Vec<(FileName, u64, u64)>,
 }
 
@@ -98,6 +98,9 @@ fn no_file(name: FileName) -> DiskError {
 impl SimDisk {
     pub fn submit(&mut self, id: OpId, op: DiskOp) {
         self.clock += 1;
+        if let DiskOp::Write { file, offset, len, .. } = &op {
+            self.written.push((*file, *offset, *len));
+        }
         self.queue.push(Submitted { id, op, at: self.clock });
     }
 
@@ -144,7 +147,6 @@ impl SimDisk {
                 assert!(data.len() <= len as usize, "parts fit");
                 data.resize(len as usize, 0);
                 self.write(file, offset, data, durable)?;
-                self.written.push((file, offset, len));
             }
             DiskOp::Sync { file } => {
                 if std::mem::take(&mut self.fail_sync) {

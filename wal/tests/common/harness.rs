@@ -243,7 +243,8 @@ impl Harness {
                 self.release(group, through, last.term.0 + 1);
             }
             _ => {
-                let size = [10, 200, 3000][self.rng.below(3) as usize];
+                let largest = (self.config.max_block_bytes() as u64 / 4 - 20).min(3000);
+                let size = [10, 200, largest][self.rng.below(3) as usize];
                 let payloads: Vec<Vec<u8>> = (0..1 + self.rng.below(4))
                     .map(|_| {
                         let byte = self.rng.next() as u8;
