@@ -30,6 +30,7 @@ fn check_images(log: &Harness, seed: u64, images: u64) {
             } else {
                 image.disk.kill(&mut image.rng);
             }
+            image.note_recovery();
             let model = image.model.clone();
             image = Harness::on(image.disk, image.config, seed ^ 1);
             image.model = model;

@@ -125,6 +125,13 @@ impl Harness {
         panic!("recovery does not end");
     }
 
+    /// If recovery came to its end meanwhile: the log has begun to use the numbers after it again.
+    pub fn note_recovery(&mut self) {
+        if let Some(Ok(recovered)) = &self.recovery {
+            self.model.forget_after(recovered.durable);
+        }
+    }
+
     /// Recovers after a crash and checks what is there against what was reported.
     pub fn recover_and_check(&mut self, reported: Seq) {
         let recovered = self.recover().unwrap_or_else(|error| panic!("refused: {error}"));
