@@ -101,8 +101,11 @@ pub(crate) struct Group {
     terms: VecDeque<LogPosition>,
     /// Counts truncations, so that a read notices one under way.
     pub(crate) epoch: u32,
-    /// Whether the newest span of appended (0) or moved (1) blocks may grow.
-    open: [bool; 2],
+    /// Whether the newest span of appended blocks may grow.
+    open: bool,
+    /// The last entry of the block moved last, while its span may grow: only a block that follows
+    /// it directly, on the disk and in the log, may join.
+    moved_to: Option<LogIndex>,
 }
 
 impl Group {
@@ -117,7 +120,8 @@ impl Group {
             spans: VecDeque::new(),
             terms: VecDeque::new(),
             epoch: 0,
-            open: [false; 2],
+            open: false,
+            moved_to: None,
         }
     }
 
@@ -125,7 +129,7 @@ impl Group {
     #[inline]
     pub(crate) fn append(&mut self, segments: &mut Segments, entry: &Entry) {
         match self.spans.back_mut() {
-            Some(span) if self.open[0] && span.takes(entry.first, entry.place, false) => {
+            Some(span) if self.open && span.takes(entry.first, entry.place, false) => {
                 span.last = entry.last;
                 span.bytes += entry.bytes;
                 segments.grow_span(entry.place.segment, entry.bytes);
@@ -133,7 +137,7 @@ impl Group {
             _ => {
                 self.spans.push_back(Self::span(entry, false));
                 segments.add_span(entry.place.segment, entry.bytes);
-                self.open[0] = true;
+                self.open = true;
             }
         }
         self.note_term(entry.first, entry.term);
@@ -152,7 +156,10 @@ impl Group {
         let at = self.spans.partition_point(|span| span.first < entry.first);
         let before = at.checked_sub(1).map(|at| &mut self.spans[at]);
         match before {
-            Some(span) if self.open[1] && span.takes(entry.first, entry.place, true) => {
+            Some(span)
+                if self.moved_to == Some(span.last)
+                    && span.takes(entry.first, entry.place, true) =>
+            {
                 span.last = entry.last;
                 span.bytes += entry.bytes;
                 segments.grow_span(entry.place.segment, entry.bytes);
@@ -160,9 +167,9 @@ impl Group {
             _ => {
                 self.spans.insert(at, Self::span(entry, true));
                 segments.add_span(entry.place.segment, entry.bytes);
-                self.open[1] = true;
             }
         }
+        self.moved_to = Some(entry.last);
         self.note_term(entry.first, entry.term);
         if entry.last > self.last.index {
             self.last = LogPosition { index: entry.last, term: entry.term };
@@ -223,7 +230,8 @@ impl Group {
     /// Lets nothing grow across a change of the log, and makes reads under way start again.
     fn close(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
-        self.open = [false; 2];
+        self.open = false;
+        self.moved_to = None;
     }
 
     /// Drops the entries up to `through`, which becomes the base.

@@ -12,7 +12,7 @@
 //! | `staging`, `writer`, `flight` | records into batches, batches onto the disk, what is durable |
 //! | `segments`, `prepare`, `reclaim` | the life of a segment |
 //! | `index`, `reader`, `scan` | where entries are, and reading them |
-//! | `recovery`, `replay`, `search` | opening a log; a torn tail or damage? |
+//! | `recovery`, `replay`, `search`, `opened` | opening a log; a torn tail or damage? |
 //! | [`driver`] | the operations with glommio |
 
 pub mod block;
@@ -23,6 +23,7 @@ pub mod event;
 mod flight;
 mod format;
 mod index;
+mod opened;
 mod prepare;
 mod reader;
 mod reclaim;

@@ -9,9 +9,12 @@
 //!   `relocate_percent` of the oldest is live (as `Moved` records, which take the old record's
 //!   place in the index and truncate nothing). While space is short, any number of segments is
 //!   enough. The segment is read once from front to back, no faster than the log writes.
+//!
+//! Rewriting takes credit, which only the owner's own batches give: at most as much is rewritten
+//! as is written, and a log at rest stays at rest however badly its live records pack.
 
 use crate::disk::{DiskError, DiskOp, DiskOutput, FileName, PAGE};
-use crate::format::Record;
+use crate::format::{RECORD_LEN, Record};
 use crate::index::Place;
 use crate::reader::chunk;
 use crate::scan::{Batch, Look, Window, look};
@@ -43,8 +46,14 @@ impl Wal {
         if oldest.id >= self.durable_segment {
             return;
         }
+        let states = u64::from(oldest.states) * RECORD_LEN as u64;
+        let cost = (oldest.bytes + states).max(PAGE as u64);
+        if cost > self.credit {
+            return;
+        }
         if oldest.spans == 0 {
             let id = oldest.id;
+            self.credit -= cost;
             return (0..self.groups.len()).for_each(|slot| self.restate(slot, id));
         }
         let beyond = if self.has_space() { self.config.relocate_beyond } else { 1 };
@@ -53,6 +62,7 @@ impl Wal {
         if let Some(file) = oldest.file.filter(|_| worth) {
             let (segment, end) = (oldest.id, oldest.durable_end);
             self.segments.at(segment).pins += 1;
+            self.credit -= cost;
             let offset = PAGE as u64;
             let window = Window::default();
             self.relocation =

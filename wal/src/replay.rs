@@ -80,6 +80,9 @@ pub(crate) fn apply(
             group.hard_state = state;
             segments.move_state(&mut group.hard_state_at, segment);
         }
+        Record::Release { through, .. } if through.index.0 == u64::MAX => {
+            return Err("index overflows");
+        }
         Record::Release { group, through } => {
             let group = groups.entry(group);
             group.release(segments, through);

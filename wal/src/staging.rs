@@ -29,6 +29,8 @@ pub(crate) struct Staged {
     /// The oldest live segment once this batch's records count.
     pub(crate) needed: u64,
     pub(crate) mark: bool,
+    /// Records rewritten forward among `records`.
+    pub(crate) rewritten: u32,
 }
 
 impl Staged {
@@ -36,7 +38,18 @@ impl Staged {
         let mut meta = BytesMut::with_capacity(BATCH_HEADER_LEN + 8 * RECORD_LEN);
         meta.resize(BATCH_HEADER_LEN, 0);
         let parts = vec![Bytes::new()];
-        Self { seq, segment, offset, meta, parts, records: 0, bodies: 0, needed: 0, mark: false }
+        Self {
+            seq,
+            segment,
+            offset,
+            meta,
+            parts,
+            records: 0,
+            bodies: 0,
+            needed: 0,
+            mark: false,
+            rewritten: 0,
+        }
     }
 
     /// Bytes without padding.
@@ -156,6 +169,13 @@ impl Staging {
         let seq = open.seq;
         self.bytes += bytes;
         (seq, place)
+    }
+
+    /// The record pushed last was rewritten forward, not staged by the owner.
+    pub(crate) fn note_rewritten(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.rewritten += 1;
+        }
     }
 
     /// Opens an empty batch, the idle mark. Nothing may be open, and the segment must have room.

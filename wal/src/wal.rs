@@ -8,10 +8,11 @@ use crate::event::{ReadError, WalError, WalEvent, WalStats};
 use crate::flight::Flight;
 use crate::format::LogKey;
 use crate::index::{Groups, NumberMap};
+use crate::opened::Opened;
 use crate::prepare::{Preparation, Prepared};
 use crate::reader::ReadJob;
 use crate::reclaim::Relocation;
-use crate::recovery::{Opened, Recovery, Tag};
+use crate::recovery::{Recovery, Tag};
 use crate::segments::Segments;
 use crate::staging::Staging;
 use crate::types::Seq;
@@ -105,6 +106,8 @@ pub struct Wal {
     pub(crate) reads: BTreeMap<u64, ReadJob>,
     pub(crate) next_read: u64,
     pub(crate) relocation: Option<Relocation>,
+    /// Bytes that may be rewritten forward.
+    pub(crate) credit: u64,
 }
 
 impl Wal {
@@ -150,6 +153,7 @@ impl Wal {
             reads: BTreeMap::new(),
             next_read: 0,
             relocation: None,
+            credit: config.segment_bytes,
             config,
         }
     }

@@ -50,6 +50,7 @@ impl Wal {
     pub(crate) fn append_moved(&mut self, block: &Block) {
         let (first, last, term) = (block.first_index(), block.last_index(), block.term());
         let (_, place) = self.push_block(block, true);
+        self.staging.note_rewritten();
         let entry = Entry { first, last, term, bytes: block.len() as u32, place };
         self.groups.entry(block.group()).relocate(&mut self.segments, &entry);
         self.stats.relocated_blocks += 1;
@@ -129,18 +130,23 @@ impl Wal {
     /// Writes a group's latest state again if it is recorded in segment `at`.
     pub(crate) fn restate(&mut self, slot: u32, at: u64) {
         let group = self.groups.at(slot);
-        let (id, hard_state, base) = (group.id, group.hard_state, group.base);
-        let (hard_here, base_here) = (group.hard_state_at == at, group.base_at == at);
-        if hard_here {
-            self.set_hard_state(id, hard_state);
+        let (id, state, through) = (group.id, group.hard_state, group.base);
+        if group.hard_state_at == at {
+            let place = self.push_again(&Record::HardState { group: id, state });
+            self.segments.move_state(&mut self.groups.at(slot).hard_state_at, place.segment);
         }
-        if base_here {
-            self.make_room(0);
-            let record = Record::Release { group: id, through: base };
-            let (_, place) = self.staging.push(&record, None);
+        if self.groups.at(slot).base_at == at {
+            let place = self.push_again(&Record::Release { group: id, through });
             self.segments.move_state(&mut self.groups.at(slot).base_at, place.segment);
         }
-        self.stats.restated += u64::from(hard_here) + u64::from(base_here);
+    }
+
+    fn push_again(&mut self, record: &Record) -> Place {
+        self.make_room(0);
+        let (_, place) = self.staging.push(record, None);
+        self.staging.note_rewritten();
+        self.stats.restated += 1;
+        place
     }
 
     /// Makes sure that a record with a body of `body` bytes can be pushed.
@@ -242,6 +248,9 @@ impl Wal {
         self.published = self.oldest_needed;
         self.marked = batch.mark;
         self.busy = true;
+        if batch.records > batch.rewritten {
+            self.credit += length as u64;
+        }
         self.stats.batches += 1;
         self.stats.marks += u64::from(batch.mark);
         self.stats.records += u64::from(batch.records);

@@ -28,6 +28,9 @@ const TICK: Duration = Duration::from_millis(5);
 /// its end.
 const REQUESTS_PER_TURN: usize = 1024;
 
+/// Disk operations that run beside the log's writes: reads, syncs, filling segments.
+const BESIDE_WRITES: usize = 6;
+
 /// Long enough not to have passed when it is first looked at.
 const SOON: Duration = Duration::from_nanos(500);
 
@@ -100,7 +103,8 @@ impl Driver {
         };
         let identity = Identity { cluster: config.cluster, node: config.node, shard: number };
         let wal = Wal::open(config.wal.clone(), identity);
-        let disk = Disk::open(&log_dir, &config.wal, Rc::clone(&raise))
+        let workers = config.wal.depth + BESIDE_WRITES;
+        let disk = Disk::open(&log_dir, workers, Rc::clone(&raise))
             .await
             .map_err(|error| error.to_string())?;
         let network = Network::start(&config, number, listener, &inboxes, raise)?;
