@@ -171,11 +171,7 @@ fn run(world: &mut Option<World>, line: &str) -> String {
         "settle" => world.settle(),
         "propose" => propose(world, &words[1..]),
         "load" => assert!(world.load(node(1)), "there is a load"),
-        "fail-load" => {
-            let load = world.nodes.get_mut(&node(1)).and_then(|node| node.loads.pop_front());
-            let peer = load.expect("there is a load").peer;
-            world.call(node(1), |raft, _, _| raft.on_load_failed(peer));
-        }
+        "fail-load" => world.fail_load(node(1)),
         "full" => {
             let lost = world.links.get_mut(&(node(1), node(2))).and_then(|link| link.pop_back());
             assert!(lost.is_some(), "there is a message");

@@ -48,12 +48,10 @@ impl Checker {
     pub fn on_send(&self, from: u64, disk: &Disk, to: NodeId, message: &Message) {
         match message {
             Message::VoteRequest { term, .. } => {
-                assert_eq!(disk.hard_state.term, *term, "n{from} asks for votes");
-                assert_eq!(disk.hard_state.voted_for, Some(NodeId(from)));
+                assert!(excludes_other_votes(disk, *term, NodeId(from)), "n{from} asks for votes");
             }
             Message::VoteResponse { term, granted: true } => {
-                assert_eq!(disk.hard_state.term, *term, "n{from} votes");
-                assert_eq!(disk.hard_state.voted_for, Some(to));
+                assert!(excludes_other_votes(disk, *term, to), "n{from} votes");
             }
             Message::AppendResponse { term, outcome } => {
                 assert!(disk.hard_state.term >= *term, "n{from} answers");
@@ -102,4 +100,10 @@ impl Checker {
             assert!(holders.count() > nodes.len() / 2, "{index} stays durable on a quorum");
         }
     }
+}
+
+/// Whether a member that starts from this disk can give no other vote in `term`.
+fn excludes_other_votes(disk: &Disk, term: Term, voted_for: NodeId) -> bool {
+    let hard_state = disk.hard_state;
+    hard_state.term > term || (hard_state.term == term && hard_state.voted_for == Some(voted_for))
 }

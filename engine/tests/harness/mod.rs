@@ -137,7 +137,10 @@ impl World {
 
     fn say(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
-            trace.push_str(&line());
+            let line = line();
+            // Shown by the test runner when the test fails.
+            println!("{line}");
+            trace.push_str(&line);
             trace.push('\n');
         }
     }
@@ -262,7 +265,11 @@ impl World {
 
     /// Lets the clock come to the member's deadline; nobody else notices.
     pub fn timeout(&mut self, id: u64) {
-        self.now = self.now.max(self.raft(id).deadline());
+        let deadline = self.raft(id).deadline();
+        if deadline == Time::NEVER {
+            return;
+        }
+        self.now = self.now.max(deadline);
         let now = self.now;
         self.say(|| format!("{} ms: n{id} ticks", now.0 / 1_000_000));
         self.call(id, Raft::tick);
@@ -371,10 +378,27 @@ impl World {
         true
     }
 
-    /// The same with a payload that no other entry has.
-    pub fn propose_next(&mut self, id: u64) -> bool {
-        self.proposed += 1;
-        self.propose(id, format!("op {}", self.proposed).as_bytes())
+    /// A leader's block with `count` entries, each with a payload that no other entry has.
+    pub fn propose_next(&mut self, id: u64, count: usize) {
+        let Some(at) = self.raft(id).append_position() else { return };
+        let (mut payload, mut ends) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            self.proposed += 1;
+            payload.extend_from_slice(format!("op {}", self.proposed).as_bytes());
+            ends.push(u32::try_from(payload.len()).expect("short payloads"));
+        }
+        let run = Run { payload: &payload, ends: &ends, base: 0 };
+        let block = Block::encode(&mut BytesMut::new(), GROUP, at, BlockKind::Operations, [run]);
+        self.say(|| format!("n{id} proposes {count} at {}@{}", at.index, at.term));
+        self.call(id, |raft, _, out| raft.propose(block, out));
+    }
+
+    pub fn fail_load(&mut self, id: u64) {
+        let load = self.nodes.get_mut(&id).and_then(|node| node.loads.pop_front());
+        if let Some(load) = load {
+            self.say(|| format!("n{id} could not load for n{}", load.peer));
+            self.call(id, |raft, _, _| raft.on_load_failed(load.peer));
+        }
     }
 
     /// The member stops; of what was staged, the first `kept` batches are on disk although it
