@@ -12,6 +12,7 @@
 //! | `drop n1 n2 [at 2\|all]`, `drop all` | loses them |
 //! | `durable n1 [count]` | completes the oldest WAL batches, or all |
 //! | `settle` | completes and delivers until nothing happens any more |
+//! | `pass 1000`, `near n1` | time passes and everything works; until n1 is about to tick |
 //! | `propose n1 [count [bytes]]` | appends blocks of one entry each |
 //! | `load n1` | answers a load; `fail-load n1` does not |
 //! | `full n1 n2` | n1's outbox for n2 had no room for the last message |
@@ -31,6 +32,8 @@ use harness::disk::Disk;
 use harness::{World, show};
 use ringleader::raft::{RaftConfig, RoleName};
 use ringleader_wal::{NodeId, Term};
+
+const STEP: Duration = Duration::from_millis(50);
 
 fn number(word: &str) -> u64 {
     word.trim_start_matches('n').parse().unwrap_or_else(|_| panic!("{word} is no number"))
@@ -55,7 +58,9 @@ fn start(words: &[&str]) -> World {
             }
         }
     }
-    World::new(config, disks, 1)
+    let mut world = World::new(config, disks, 1);
+    world.trace = Some(String::new());
+    world
 }
 
 fn status(world: &World) -> String {
@@ -137,21 +142,31 @@ fn propose(world: &mut World, words: &[&str]) {
     }
 }
 
-fn run(world: &mut Option<World>, line: &str) -> String {
-    let words: Vec<_> = line.split_whitespace().collect();
-    if words[0] == "cluster" {
-        let mut started = start(&words[1..]);
-        started.trace = Some(String::new());
-        *world = Some(started);
-        return String::new();
+/// Time passes while everything works.
+fn pass(world: &mut World, duration: Duration) {
+    let end = world.now + duration;
+    while world.now < end {
+        world.advance(STEP.min(end.since(world.now)));
+        world.settle();
     }
-    let world = world.as_mut().expect("the script starts a cluster");
+}
+
+/// The same until a member is about to tick.
+fn near(world: &mut World, id: u64) {
+    while world.raft(id).deadline().since(world.now) > STEP {
+        pass(world, STEP);
+    }
+}
+
+fn run(world: &mut World, line: &str) -> String {
+    println!("> {line}");
+    let words: Vec<_> = line.split_whitespace().collect();
     let node = |at: usize| number(words[at]);
     match words[0] {
         "quiet" => {
-            run_in(world, line.trim_start_matches("quiet "));
-            world.trace = Some(String::new());
+            run(world, line.trim_start_matches("quiet "));
         }
+        "cluster" => *world = start(&words[1..]),
         "status" => return status(world),
         "logs" => return logs(world),
         "timeout" => world.timeout(node(1)),
@@ -169,6 +184,8 @@ fn run(world: &mut Option<World>, line: &str) -> String {
             assert!(world.durable(node(1), count), "there is something to complete");
         }
         "settle" => world.settle(),
+        "pass" => pass(world, Duration::from_millis(node(1))),
+        "near" => near(world, node(1)),
         "propose" => propose(world, &words[1..]),
         "load" => assert!(world.load(node(1)), "there is a load"),
         "fail-load" => world.fail_load(node(1)),
@@ -190,15 +207,8 @@ fn run(world: &mut Option<World>, line: &str) -> String {
     world.trace.as_mut().map(std::mem::take).unwrap_or_default()
 }
 
-fn run_in(world: &mut World, line: &str) {
-    // The commands need the option that only `cluster` fills.
-    let mut slot = Some(std::mem::replace(world, World::empty(RaftConfig::default(), 1, 0)));
-    run(&mut slot, line);
-    *world = slot.expect("it was just put there");
-}
-
 fn replay(script: &str) -> String {
-    let mut world = None;
+    let mut world = start(&["1"]);
     let mut text = String::new();
     for section in script.split("\n\n").map(str::trim).filter(|section| !section.is_empty()) {
         let input = section.split("\n---").next().unwrap_or(section);

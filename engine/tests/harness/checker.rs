@@ -59,7 +59,7 @@ impl Checker {
                     assert!(*match_index <= disk.last_index(), "n{from} acknowledges");
                 }
             }
-            Message::PreVoteRequest { .. } | Message::PreVoteResponse { granted: true, .. } => {}
+            Message::PreVoteRequest { .. } | Message::PreVoteResponse { .. } => {}
             _ => assert!(disk.hard_state.term >= message.term(), "n{from} shows its term"),
         }
     }
