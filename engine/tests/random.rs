@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use harness::World;
 use harness::disk::Disk;
+use ringleader::raft::message::Blocks;
 use ringleader::raft::{Message, RaftConfig};
-use ringleader_wal::NodeId;
+use ringleader_wal::{LogIndex, NodeId};
 
 /// SplitMix64.
 struct Random(u64);
@@ -52,12 +53,13 @@ enum Action {
     FailLoad,
     FullOutbox,
     Batch,
+    Clip,
 }
 
 /// How often each action is taken; what is rare or missing differs from seed to seed.
 fn weights(random: &mut Random) -> Vec<(Action, usize)> {
     use Action::*;
-    let faults = [Drop, Repeat, Crash, Cut, Reconnect, FailLoad, FullOutbox, Batch];
+    let faults = [Drop, Repeat, Crash, Cut, Reconnect, FailLoad, FullOutbox, Batch, Clip];
     let mut weights = vec![
         (Deliver, 60),
         (Durable, 10 + random.below(30)),
@@ -110,6 +112,20 @@ fn deliver(world: &mut World, random: &mut Random, action: Action) {
     }
 }
 
+/// A leader may cut its blocks elsewhere: the follower gets the first entries of one alone.
+fn clip(world: &mut World, random: &mut Random) {
+    let Some((from, to, at)) = some_message(world, random) else { return };
+    let mut message = world.links[&(from, to)][at].clone();
+    if let Message::AppendRequest { blocks, .. } = &mut message
+        && let [block, ..] = blocks.as_slice()
+        && block.count() > 1
+    {
+        let last = block.last_index().0 - 1 - random.below(block.count() as usize - 1) as u64;
+        *blocks = Blocks::One(block.slice(block.first_index(), LogIndex(last)));
+        world.arrive(from, to, message);
+    }
+}
+
 fn fill_outbox(world: &mut World, random: &mut Random) {
     let Some((from, to)) = random.pick(&world.in_flight()) else { return };
     let link = world.links.get_mut(&(from, to)).expect("it was found");
@@ -153,6 +169,7 @@ fn act(world: &mut World, random: &mut Random, action: Action) {
             world.load(id);
         }
         Action::FailLoad => world.fail_load(id),
+        Action::Clip => clip(world, random),
         Action::FullOutbox => fill_outbox(world, random),
         Action::Batch => {
             let node = world.nodes.get_mut(&id).expect("a member");
