@@ -257,7 +257,7 @@ impl Raft {
         now: Time,
         peer: NodeId,
         from: LogIndex,
-        blocks: &[Block],
+        blocks: Vec<Block>,
         out: &mut Output,
     ) {
         self.advance_clock(now);

@@ -349,7 +349,7 @@ impl World {
         let Some(load) = node.loads.pop_front() else { return false };
         let blocks = node.staged.read(load.from, load.max_bytes);
         self.say(|| format!("n{id} loaded from {} for n{}", load.from, load.peer));
-        self.call(id, |raft, now, out| raft.on_loaded(now, load.peer, load.from, &blocks, out));
+        self.call(id, |raft, now, out| raft.on_loaded(now, load.peer, load.from, blocks, out));
         true
     }
 
