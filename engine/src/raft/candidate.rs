@@ -72,7 +72,7 @@ impl Raft {
         match &self.role {
             Role::PreCandidate(candidate) if !candidate.answered(peer) => {
                 let term = term.next();
-                self.state.send(peer, Message::PreVoteRequest { term, last }, out);
+                out.send.push((peer, Message::PreVoteRequest { term, last }));
             }
             Role::Candidate(candidate) if !candidate.answered(peer) => {
                 self.state.send(peer, Message::VoteRequest { term, last }, out);
@@ -101,8 +101,8 @@ impl Raft {
         }
     }
 
-    /// Says whether a vote would be given (thesis, section 9.6); nothing changes. Whoever follows a
-    /// live leader would not.
+    /// Says whether a vote would be given (thesis, section 9.6). Nothing changes and nothing is
+    /// promised, so the answer waits for no disk. Whoever follows a live leader would not vote.
     pub(super) fn pre_vote_request(
         &self,
         from: NodeId,
@@ -115,7 +115,7 @@ impl Raft {
         // A refusal shows the asker a term that it may have missed. Without that, one that is
         // behind could ask in vain for ever.
         let term = if granted { term } else { self.state.term() };
-        self.state.send(from, Message::PreVoteResponse { term, granted }, out);
+        out.send.push((from, Message::PreVoteResponse { term, granted }));
     }
 
     /// Votes at most once in a term, for a log that is at least as complete as its own (thesis,

@@ -10,9 +10,6 @@ use super::state::State;
 pub(super) struct Follower {
     /// The leader of the current term, once it was heard.
     pub(super) leader: Option<NodeId>,
-    /// The log is like this leader's up to here; what follows may be left from an earlier term.
-    /// It is a promise to one leader, so it starts anew with every term.
-    pub(super) verified: LogIndex,
     /// The leader waits for an answer that is not durable yet.
     owes_answer: bool,
 }
@@ -30,7 +27,7 @@ impl Follower {
         out: &mut Output,
     ) {
         state.heard_leader();
-        self.commit(state, commit);
+        commit_to(state, commit);
         state.send(from, Message::HeartbeatResponse { term: state.term() }, out);
     }
 
@@ -51,14 +48,14 @@ impl Follower {
             self.refuse(state, prev, out);
             return;
         }
-        if !self.store(state, blocks, out) {
+        if !store(state, blocks, out) {
             state.ignored += 1;
             return;
         }
-        self.verified = self.verified.max(last);
-        self.commit(state, commit);
+        state.verified = state.verified.max(last);
+        commit_to(state, commit);
         self.owes_answer = true;
-        if state.hard_state_is_durable() && self.verified <= state.log.durable() {
+        if state.hard_state_is_durable() && state.verified <= state.log.durable() {
             self.answer(state, out);
         }
     }
@@ -72,14 +69,14 @@ impl Follower {
 
     fn answer(&mut self, state: &State, out: &mut Output) {
         let Some(leader) = self.leader else { return };
-        let match_index = self.verified.min(state.log.durable());
-        self.owes_answer = match_index < self.verified;
+        let match_index = state.verified.min(state.log.durable());
+        self.owes_answer = match_index < state.verified;
         let outcome = AppendOutcome::Matched { match_index };
         out.send.push((leader, Message::AppendResponse { term: state.term(), outcome }));
     }
 
     fn refuse(&self, state: &mut State, prev: LogPosition, out: &mut Output) {
-        if prev.index <= state.commit_index.max(self.verified) {
+        if prev.index <= state.commit_index.max(state.verified) {
             // Every leader has the committed entries, and this one has what it sent before.
             state.ignored += 1;
             return;
@@ -89,34 +86,34 @@ impl Follower {
         let outcome = AppendOutcome::Conflict { prev_index: prev.index, hint };
         state.send(leader, Message::AppendResponse { term: state.term(), outcome }, out);
     }
+}
 
-    /// Appends what the log does not hold yet. Only an entry that contradicts the leader's makes
-    /// the log shorter, never a request that happens to end earlier: it may be an old one, overtaken
-    /// by those that brought the rest. False if the blocks contradict what can't be wrong.
-    fn store(&self, state: &mut State, blocks: &Blocks, out: &mut Output) -> bool {
-        for block in blocks.as_slice() {
-            let known = state.log.agreed_through(block);
-            if known == block.last_index() {
-                continue;
-            }
-            let from = known.next();
-            if from <= state.log.last_index() {
-                if from <= state.commit_index.max(self.verified) {
-                    return false;
-                }
-                state.truncate(from, out);
-            }
-            state.append(block.slice(from, block.last_index()), out);
+/// Appends what the log does not hold yet. Only an entry that contradicts the leader's makes
+/// the log shorter, never a request that happens to end earlier: it may be an old one, overtaken
+/// by those that brought the rest. False if the blocks contradict what can't be wrong.
+fn store(state: &mut State, blocks: &Blocks, out: &mut Output) -> bool {
+    for block in blocks.as_slice() {
+        let known = state.log.agreed_through(block);
+        if known == block.last_index() {
+            continue;
         }
-        true
+        let from = known.next();
+        if from <= state.log.last_index() {
+            if from <= state.commit_index.max(state.verified) {
+                return false;
+            }
+            state.truncate(from, out);
+        }
+        state.append(block.slice(from, block.last_index()), out);
     }
+    true
+}
 
-    /// What the leader committed is committed here as far as the log is known to be the leader's:
-    /// further entries may be left from an earlier term.
-    fn commit(&self, state: &mut State, commit: LogIndex) {
-        state.commit_to(commit.min(self.verified));
-        state.release(LogIndex(u64::MAX));
-    }
+/// What the leader committed is committed here as far as the log is known to be the leader's:
+/// further entries may be left from an earlier term.
+fn commit_to(state: &mut State, commit: LogIndex) {
+    state.commit_to(commit.min(state.verified));
+    state.release(LogIndex(u64::MAX));
 }
 
 /// The last index of the request, if its blocks are entries of this group that follow `prev` and

@@ -46,11 +46,9 @@ pub fn check(raft: &Raft) {
     assert!(state.last_applied <= state.commit_index, "only committed entries are applied");
     assert!(state.commit_index <= state.log.last_index(), "only entries can be committed");
     assert!(state.log.last().term <= state.term(), "no entry is ahead of the current term");
+    assert!(state.verified <= state.log.last_index(), "verified entries stay");
     match &raft.role {
-        Role::Follower(follower) => {
-            assert!(follower.verified <= state.log.last_index(), "verified entries stay");
-        }
-        Role::PreCandidate(_) => {}
+        Role::Follower(_) | Role::PreCandidate(_) => {}
         Role::Candidate(_) => {
             assert_eq!(state.hard_state().voted_for, Some(state.node), "candidates vote for them");
         }

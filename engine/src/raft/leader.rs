@@ -125,7 +125,7 @@ impl Leader {
         state: &mut State,
         id: NodeId,
         from: LogIndex,
-        blocks: &[Block],
+        blocks: Vec<Block>,
         out: &mut Output,
     ) {
         let term_start = self.term_start;
@@ -278,15 +278,18 @@ fn send_append(
 
 /// The loaded blocks from `from` on, unless they are not what the log holds there: it may have been
 /// truncated while they were read.
-fn clip_loaded(state: &State, from: LogIndex, blocks: &[Block]) -> Option<Blocks> {
+fn clip_loaded(state: &State, from: LogIndex, mut blocks: Vec<Block>) -> Option<Blocks> {
     let mut next = from;
-    let mut clipped = Vec::with_capacity(blocks.len());
-    for block in blocks.iter().filter(|block| block.last_index() >= from) {
-        if block.group() != state.group || block.first_index() > next || !state.log.holds(block) {
+    blocks.retain(|block| block.last_index() >= from);
+    for block in &mut blocks {
+        if block.first_index() > next || block.last_index() < next {
             return None;
         }
-        clipped.push(block.slice(next, block.last_index()));
+        *block = block.slice(next, block.last_index());
+        if block.group() != state.group || !state.log.holds(block) {
+            return None;
+        }
         next = block.last_index().next();
     }
-    (!clipped.is_empty()).then(|| clipped.into_iter().collect())
+    (!blocks.is_empty()).then(|| blocks.into_iter().collect())
 }

@@ -20,6 +20,8 @@
 //! | `follower`, `candidate`, `leader` | the roles; what only one role has lives in its struct |
 //! | `progress` | what a leader knows about one peer, and what is on its way there |
 //! | `log` | terms, durability and the recent blocks |
+//! | `term` | what a message's term means |
+//! | `committed` | what the state machine takes |
 //! | [`quorum`] | majorities |
 //! | [`invariants`] | what holds after every call |
 //!
@@ -34,6 +36,7 @@
 //! - No committed entry is removed (`State::truncate`).
 
 mod candidate;
+mod committed;
 pub mod config;
 mod follower;
 pub mod invariants;
@@ -46,17 +49,17 @@ pub mod quorum;
 mod rng;
 mod state;
 pub mod status;
+mod term;
 
 use std::rc::Rc;
 
 use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
 
 use self::candidate::Candidate;
+pub use self::committed::{Committed, CommittedBlocks};
 pub use self::config::{RaftConfig, RaftConfigError};
 use self::follower::Follower;
 use self::leader::Leader;
-use self::log::Log;
-use self::message::AppendOutcome;
 pub use self::message::Message;
 pub use self::output::{Event, Load, LogOp, Output};
 pub use self::progress::Mode;
@@ -92,52 +95,6 @@ enum Role {
     PreCandidate(Candidate),
     Candidate(Candidate),
     Leader(Box<Leader>),
-}
-
-/// The entries that are committed and not applied.
-#[derive(Debug)]
-pub enum Committed<'a> {
-    /// There are none.
-    Nothing,
-    /// The next ones, in memory.
-    Blocks(CommittedBlocks<'a>),
-    /// They start at `from` and are not in memory, as after a restart: read them from the WAL, up
-    /// to `through` at most.
-    Load {
-        /// The first entry to apply.
-        from: LogIndex,
-        /// The last committed entry.
-        through: LogIndex,
-    },
-}
-
-/// Committed blocks in log order, each with the first and the last entry to apply.
-#[derive(Clone, Debug)]
-pub struct CommittedBlocks<'a> {
-    log: &'a Log,
-    next: LogIndex,
-    commit: LogIndex,
-    /// Bytes that may still be given out; none before the first block.
-    room: Option<usize>,
-    max_bytes: usize,
-}
-
-impl<'a> Iterator for CommittedBlocks<'a> {
-    type Item = (&'a Block, LogIndex, LogIndex);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.next > self.commit {
-            return None;
-        }
-        let block = self.log.blocks_from(self.next)?.next()?;
-        self.room = match self.room {
-            None => Some(self.max_bytes.saturating_sub(block.len())),
-            Some(room) => Some(room.checked_sub(block.len())?),
-        };
-        let (first, last) = (self.next, block.last_index().min(self.commit));
-        self.next = last.next();
-        Some((block, first, last))
-    }
 }
 
 /// What callers are told about when it changes.
@@ -214,77 +171,6 @@ impl Raft {
             // Answers to questions of a role that this node has left.
             _ => {}
         }
-    }
-
-    /// Compares the message's term with the current one (thesis, figure 3.1, "rules for servers")
-    /// and takes the role that it calls for. False if the message has no further effect.
-    fn settle_term(&mut self, from: NodeId, message: &Message, out: &mut Output) -> bool {
-        let (term, current) = (message.term(), self.state.term());
-        match message {
-            Message::PreVoteRequest { .. } => true,
-            // The term of a granted pre-vote is the one that was asked for: it names the round.
-            Message::PreVoteResponse { granted: true, .. } => term == current.next(),
-            Message::VoteRequest { .. } if term > current => {
-                if self.protects_leader() {
-                    return false;
-                }
-                self.become_follower(term, None);
-                true
-            }
-            Message::VoteRequest { .. } => true,
-            Message::AppendRequest { .. } | Message::Heartbeat { .. } if term < current => {
-                self.refuse_deposed(from, message, out);
-                false
-            }
-            Message::AppendRequest { .. } | Message::Heartbeat { .. } => {
-                self.recognise_leader(from, term)
-            }
-            Message::PreVoteResponse { granted: false, .. } if term <= current => true,
-            _ if term > current => {
-                self.become_follower(term, None);
-                false
-            }
-            _ => term == current,
-        }
-    }
-
-    /// Shows a leader of an earlier term the current one. It steps down, and there can be a leader
-    /// that this node may follow; otherwise a node whose term is ahead of a working group's could
-    /// never come back, for its votes are not asked and its requests are refused.
-    fn refuse_deposed(&self, from: NodeId, message: &Message, out: &mut Output) {
-        let term = self.state.term();
-        let answer = match message {
-            Message::AppendRequest { prev, .. } => Message::AppendResponse {
-                term,
-                outcome: AppendOutcome::Conflict {
-                    prev_index: prev.index,
-                    hint: LogPosition::default(),
-                },
-            },
-            _ => Message::HeartbeatResponse { term },
-        };
-        self.state.send(from, answer, out);
-    }
-
-    /// Whether `from` is, by now, the leader of `term` for this node.
-    fn recognise_leader(&mut self, from: NodeId, term: Term) -> bool {
-        if term == self.state.term() {
-            match &mut self.role {
-                Role::Follower(follower) if follower.leader.is_none() => {
-                    follower.leader = Some(from);
-                    return true;
-                }
-                Role::Follower(follower) if follower.leader == Some(from) => return true,
-                // Two leaders in one term: there is nothing right to do.
-                Role::Follower(_) | Role::Leader(_) => {
-                    self.state.ignored += 1;
-                    return false;
-                }
-                Role::PreCandidate(_) | Role::Candidate(_) => {}
-            }
-        }
-        self.become_follower(term, Some(from));
-        true
     }
 
     /// Time passed: call it when [`Raft::deadline`] is reached. Calling it sooner does no harm.
@@ -371,7 +257,7 @@ impl Raft {
         now: Time,
         peer: NodeId,
         from: LogIndex,
-        blocks: &[Block],
+        blocks: Vec<Block>,
         out: &mut Output,
     ) {
         self.advance_clock(now);
@@ -412,34 +298,6 @@ impl Raft {
         }
     }
 
-    /// The next entries to apply: blocks of about `max_bytes` together, at least one.
-    #[must_use]
-    pub fn next_committed(&self, max_bytes: usize) -> Committed<'_> {
-        let (log, commit) = (&self.state.log, self.state.commit_index);
-        let next = self.state.last_applied.next();
-        if next > commit {
-            Committed::Nothing
-        } else if log.blocks_from(next).is_none() {
-            Committed::Load { from: next, through: commit }
-        } else {
-            Committed::Blocks(CommittedBlocks { log, next, commit, room: None, max_bytes })
-        }
-    }
-
-    /// The state machine took everything up to `index`.
-    ///
-    /// # Panics
-    /// When `index` is not committed, or lower than before.
-    pub fn on_applied(&mut self, index: LogIndex) {
-        let state = &mut self.state;
-        assert!(state.last_applied <= index && index <= state.commit_index, "applied in order");
-        state.last_applied = index;
-        match &self.role {
-            Role::Leader(leader) => leader.release(state),
-            _ => state.release(LogIndex(u64::MAX)),
-        }
-    }
-
     /// Whether this node leads its group, as far as it knows.
     #[must_use]
     pub fn is_leader(&self) -> bool {
@@ -472,49 +330,6 @@ impl Raft {
             Role::Follower(follower) => follower.leader,
             Role::PreCandidate(_) | Role::Candidate(_) => None,
         }
-    }
-
-    /// The member's state.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let state = &self.state;
-        Status {
-            node: state.node,
-            role: match self.role {
-                Role::Follower(_) => RoleName::Follower,
-                Role::PreCandidate(_) => RoleName::PreCandidate,
-                Role::Candidate(_) => RoleName::Candidate,
-                Role::Leader(_) => RoleName::Leader,
-            },
-            term: state.term(),
-            voted_for: state.hard_state().voted_for,
-            leader: self.leader(),
-            commit: state.commit_index,
-            applied: state.last_applied,
-            last: state.log.last(),
-            durable: state.log.durable(),
-            ignored: state.ignored,
-        }
-    }
-
-    /// What a leader knows about its peers, in the order of their numbers; nothing unless this node
-    /// leads.
-    pub fn peers(&self) -> impl Iterator<Item = PeerStatus> + '_ {
-        let peers = match &self.role {
-            Role::Leader(leader) => &leader.peers[..],
-            _ => &[],
-        };
-        peers.iter().map(|peer| {
-            let (inflight_messages, inflight_bytes) = peer.inflight();
-            PeerStatus {
-                id: peer.id,
-                mode: peer.mode,
-                match_index: peer.match_index,
-                next_index: peer.next_index,
-                inflight_messages,
-                inflight_bytes,
-            }
-        })
     }
 
     fn advance_clock(&mut self, now: Time) {

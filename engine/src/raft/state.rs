@@ -50,6 +50,9 @@ pub(super) struct State {
     pub(super) log: Log,
     pub(super) commit_index: LogIndex,
     pub(super) last_applied: LogIndex,
+    /// The log is like that of this term's leader up to here; what follows may be left from an
+    /// earlier term. It outlives a pre-vote: the leader may have nothing more to send.
+    pub(super) verified: LogIndex,
     pending: VecDeque<Pending>,
     unstaged: bool,
     /// The latest time that any call passed in.
@@ -88,6 +91,7 @@ impl State {
             commit_index: log.base().index,
             last_applied: log.base().index,
             log,
+            verified: LogIndex(0),
             pending: VecDeque::new(),
             unstaged: false,
             now,
@@ -111,6 +115,9 @@ impl State {
         let hard_state = HardState { term, voted_for };
         if hard_state != self.hard_state {
             debug_assert!(term > self.hard_state.term || self.hard_state.voted_for.is_none());
+            if term != self.hard_state.term {
+                self.verified = LogIndex(0);
+            }
             self.hard_state = hard_state;
             self.stage = Stage::Changed;
         }

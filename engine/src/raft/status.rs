@@ -3,6 +3,7 @@
 use ringleader_wal::{LogIndex, LogPosition, NodeId, Term};
 
 use super::progress::Mode;
+use super::{Raft, Role};
 
 /// The role of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,4 +60,49 @@ pub struct PeerStatus {
     pub inflight_messages: usize,
     /// Bytes of blocks on their way.
     pub inflight_bytes: usize,
+}
+
+impl Raft {
+    /// The member's state.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let state = &self.state;
+        Status {
+            node: state.node,
+            role: match self.role {
+                Role::Follower(_) => RoleName::Follower,
+                Role::PreCandidate(_) => RoleName::PreCandidate,
+                Role::Candidate(_) => RoleName::Candidate,
+                Role::Leader(_) => RoleName::Leader,
+            },
+            term: state.term(),
+            voted_for: state.hard_state().voted_for,
+            leader: self.leader(),
+            commit: state.commit_index,
+            applied: state.last_applied,
+            last: state.log.last(),
+            durable: state.log.durable(),
+            ignored: state.ignored,
+        }
+    }
+
+    /// What a leader knows about its peers, in the order of their numbers; nothing unless this node
+    /// leads.
+    pub fn peers(&self) -> impl Iterator<Item = PeerStatus> + '_ {
+        let peers = match &self.role {
+            Role::Leader(leader) => &leader.peers[..],
+            _ => &[],
+        };
+        peers.iter().map(|peer| {
+            let (inflight_messages, inflight_bytes) = peer.inflight();
+            PeerStatus {
+                id: peer.id,
+                mode: peer.mode,
+                match_index: peer.match_index,
+                next_index: peer.next_index,
+                inflight_messages,
+                inflight_bytes,
+            }
+        })
+    }
 }

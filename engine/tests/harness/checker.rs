@@ -1,0 +1,109 @@
+//! What must hold across all members (thesis, figure 3.2), and what must be on disk when a message
+//! leaves.
+
+use std::collections::BTreeMap;
+
+use ringleader::raft::message::AppendOutcome;
+use ringleader::raft::{LogOp, Message};
+use ringleader_wal::{LogIndex, NodeId, Term};
+
+use super::Node;
+use super::disk::{Disk, Entry};
+
+#[derive(Debug, Default)]
+pub struct Checker {
+    leaders: BTreeMap<Term, u64>,
+    /// All entries that were ever appended anywhere, each with the term before it.
+    written: BTreeMap<(u64, Term), (Term, Vec<u8>)>,
+    /// The entries that some member knew committed.
+    pub committed: Vec<Entry>,
+}
+
+impl Checker {
+    pub fn adopt(&mut self, disk: &Disk) {
+        for (index, entry) in disk.entries() {
+            let before = disk.entry(index - 1).map_or(Term(0), |entry| entry.term);
+            self.write(index, before, entry.term, &entry.payload);
+        }
+    }
+
+    /// Log matching: an index and a term name one entry and, by induction, all before it.
+    fn write(&mut self, index: u64, before: Term, term: Term, payload: &[u8]) {
+        let known = self.written.entry((index, term)).or_insert_with(|| (before, payload.to_vec()));
+        assert_eq!(known.0, before, "log matching: what precedes {index}@{term}");
+        assert_eq!(known.1, payload, "log matching: {index}@{term}");
+    }
+
+    pub fn on_log(&mut self, disk: &Disk, op: &LogOp) {
+        let LogOp::Append(block) = op else { return };
+        let before = block.first_index().0 - 1;
+        let mut before = disk.entry(before).map_or(Term(0), |entry| entry.term);
+        for index in block.first_index().0..=block.last_index().0 {
+            self.write(index, before, block.term(), block.payload(LogIndex(index)));
+            before = block.term();
+        }
+    }
+
+    /// No message leaves before the record that it depends on is durable.
+    pub fn on_send(&self, from: u64, disk: &Disk, to: NodeId, message: &Message) {
+        match message {
+            Message::VoteRequest { term, .. } => {
+                assert!(excludes_other_votes(disk, *term, NodeId(from)), "n{from} asks for votes");
+            }
+            Message::VoteResponse { term, granted: true } => {
+                assert!(excludes_other_votes(disk, *term, to), "n{from} votes");
+            }
+            Message::AppendResponse { term, outcome } => {
+                assert!(disk.hard_state.term >= *term, "n{from} answers");
+                if let AppendOutcome::Matched { match_index } = outcome {
+                    assert!(*match_index <= disk.last_index(), "n{from} acknowledges");
+                }
+            }
+            Message::PreVoteRequest { .. } | Message::PreVoteResponse { .. } => {}
+            _ => assert!(disk.hard_state.term >= message.term(), "n{from} shows its term"),
+        }
+    }
+
+    pub fn check(&mut self, nodes: &BTreeMap<u64, Node>, id: u64) {
+        let node = &nodes[&id];
+        let Some(raft) = &node.raft else { return };
+        let status = raft.status();
+        if raft.is_leader() {
+            let leader = *self.leaders.entry(status.term).or_insert_with(|| {
+                for (index, entry) in (1..).zip(&self.committed) {
+                    assert_eq!(node.staged.entry(index), Some(entry), "leader completeness");
+                }
+                id
+            });
+            assert_eq!(leader, id, "election safety in term {}", status.term);
+        }
+        assert!(status.durable <= node.disk.last_index(), "durable means on disk");
+        for index in self.committed.len() as u64 + 1..=status.commit.0 {
+            let entry = node.staged.entry(index).expect("committed entries are in the log");
+            let holders = nodes.values().filter(|node| node.disk.entry(index) == Some(entry));
+            assert!(holders.count() > nodes.len() / 2, "{index} is durable on a quorum");
+            self.committed.push(entry.clone());
+        }
+    }
+
+    /// State machine safety: nobody knows an entry committed that differs from the others'.
+    pub fn check_all(&self, nodes: &BTreeMap<u64, Node>) {
+        for (id, node) in nodes {
+            let Some(raft) = &node.raft else { continue };
+            for index in 1..=raft.status().commit.0 {
+                let expected = self.committed.get(index as usize - 1);
+                assert_eq!(node.staged.entry(index), expected, "state machine safety on n{id}");
+            }
+        }
+        for (index, entry) in (1..).zip(&self.committed) {
+            let holders = nodes.values().filter(|node| node.disk.entry(index) == Some(entry));
+            assert!(holders.count() > nodes.len() / 2, "{index} stays durable on a quorum");
+        }
+    }
+}
+
+/// Whether a member that starts from this disk can give no other vote in `term`.
+fn excludes_other_votes(disk: &Disk, term: Term, voted_for: NodeId) -> bool {
+    let hard_state = disk.hard_state;
+    hard_state.term > term || (hard_state.term == term && hard_state.voted_for == Some(voted_for))
+}

@@ -1,0 +1,91 @@
+//! Quorum arithmetic against a definition that only counts: all configurations of up to five
+//! incoming and up to five outgoing voters, disjoint, overlapping or the same.
+
+use ringleader::raft::quorum::{Configuration, VoteResult};
+use ringleader_wal::NodeId;
+
+/// Incoming voters are 1..=a; outgoing are `b` nodes from `shift` on.
+fn configurations() -> impl Iterator<Item = (Vec<NodeId>, Vec<NodeId>)> {
+    let range = |from: u64, count: u64| (from..from + count).map(NodeId).collect::<Vec<_>>();
+    (0..=5u64).flat_map(move |a| {
+        (0..=5u64).flat_map(move |b| {
+            let shifts = if b == 0 { 1..=1 } else { 1..=a + 1 };
+            shifts.map(move |shift| (range(1, a), range(shift, b)))
+        })
+    })
+}
+
+fn is_majority(voters: &[NodeId], agrees: impl Fn(NodeId) -> bool) -> bool {
+    voters.iter().filter(|voter| agrees(**voter)).count() * 2 > voters.len()
+}
+
+fn is_quorum(incoming: &[NodeId], outgoing: &[NodeId], agrees: impl Fn(NodeId) -> bool) -> bool {
+    is_majority(incoming, &agrees) && (outgoing.is_empty() || is_majority(outgoing, &agrees))
+}
+
+#[test]
+fn votes_are_counted_in_both_halves() {
+    for (incoming, outgoing) in configurations() {
+        let configuration = Configuration::new(&incoming, &outgoing);
+        let members: Vec<_> = configuration.members().collect();
+        for ballots in 0..3usize.pow(members.len() as u32) {
+            let vote = |node| {
+                let at = members.iter().position(|member| *member == node).expect("a member");
+                match ballots / 3usize.pow(at as u32) % 3 {
+                    0 => None,
+                    1 => Some(true),
+                    _ => Some(false),
+                }
+            };
+            let expected = if is_quorum(&incoming, &outgoing, |node| vote(node) == Some(true)) {
+                VoteResult::Won
+            } else if is_quorum(&incoming, &outgoing, |node| vote(node) != Some(false)) {
+                VoteResult::Pending
+            } else {
+                VoteResult::Lost
+            };
+            let result = configuration.vote_result(vote);
+            assert_eq!(result, expected, "{configuration:?}, ballots {ballots}");
+        }
+    }
+}
+
+#[test]
+fn a_value_is_reached_when_both_halves_reached_it() {
+    for (incoming, outgoing) in configurations() {
+        let configuration = Configuration::new(&incoming, &outgoing);
+        let members: Vec<_> = configuration.members().collect();
+        // Every way to order the members, ties included, when there are few of them; otherwise
+        // the first twenty thousand.
+        let levels = members.len().max(1);
+        for case in 0..levels.pow(members.len() as u32).min(20_000) {
+            let value = |node| {
+                let at = members.iter().position(|member| *member == node).expect("a member");
+                case / levels.pow(at as u32) % levels
+            };
+            let reached_at = |level| is_quorum(&incoming, &outgoing, |node| value(node) >= level);
+            let expected =
+                (!incoming.is_empty()).then(|| (0..levels).rev().find(|level| reached_at(*level)));
+            assert_eq!(
+                configuration.reached(value),
+                expected.flatten(),
+                "{configuration:?} {case}"
+            );
+        }
+    }
+}
+
+#[test]
+fn members_are_listed_once_in_order() {
+    let configuration =
+        Configuration::new(&[NodeId(3), NodeId(1), NodeId(3)], &[NodeId(1), NodeId(2)]);
+    assert!(configuration.members().eq([NodeId(1), NodeId(3), NodeId(2)]));
+    assert!(configuration.contains(NodeId(2)) && !configuration.contains(NodeId(4)));
+}
+
+#[test]
+fn nobody_is_no_quorum() {
+    let nobody = Configuration::default();
+    assert_eq!(nobody.reached(|_| 1), None);
+    assert_eq!(nobody.vote_result(|_| Some(true)), VoteResult::Lost);
+}
