@@ -7,11 +7,10 @@
 //! bytes they index. Each truncation starts a new span: within one, the group's blocks of one kind
 //! are contiguous and none is stale.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 
 use crate::segments::Segments;
-use crate::types::{GroupId, HardState, LogIndex, LogPosition, Term};
+use crate::types::{GroupId, HardState, LogIndex, LogPosition, NumberMap, Term};
 
 /// Bytes of a segment that a span covers before the next may begin.
 const SPAN_DISTANCE: u32 = 128 << 10;
@@ -19,30 +18,6 @@ const SPAN_DISTANCE: u32 = 128 << 10;
 const SPAN_OWN_BYTES: u32 = 4 << 10;
 /// Bytes of a segment after which the next span begins in any case.
 const SPAN_DISTANCE_MAX: u32 = 1 << 20;
-
-/// Fibonacci hashing of one number: group ids are numbers or FNV hashes already, and the default
-/// hasher's protection against crafted keys costs more than the rest of a record's staging.
-#[derive(Default)]
-pub(crate) struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        let mixed = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-}
-
-pub(crate) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
 
 /// Where a block is: its segment, its batch's offset in there, its number in the batch's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -43,5 +43,5 @@ pub use event::{
     ReadError, ReadId, Recovered, RecoveredGroup, RecoveryError, TornTail, WalError, WalEvent,
     WalStats,
 };
-pub use types::{GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
+pub use types::{GroupId, HardState, LogIndex, LogPosition, NodeId, NumberMap, Seq, Term};
 pub use wal::Wal;

@@ -7,7 +7,7 @@ use crate::disk::{DiskError, DiskOp, DiskOutput, FileName, OpId};
 use crate::event::{ReadError, WalError, WalEvent, WalStats};
 use crate::flight::Flight;
 use crate::format::LogKey;
-use crate::index::{Groups, NumberMap};
+use crate::index::Groups;
 use crate::opened::Opened;
 use crate::prepare::{Preparation, Prepared};
 use crate::reader::ReadJob;

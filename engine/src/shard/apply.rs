@@ -70,13 +70,19 @@ impl Shard {
         match (read, result) {
             (ReadFor::Peer { slot, peer, from }, Ok(blocks)) => {
                 let raft = &mut self.groups[slot as usize].raft;
-                raft.on_loaded(now, peer, from, &blocks, &mut self.output);
+                raft.on_loaded(now, peer, from, blocks, &mut self.output);
                 self.absorb(slot);
             }
             (ReadFor::Apply { slot }, Ok(blocks)) => {
                 self.apply_loaded(slot, blocks);
                 self.queue_apply(slot);
             }
+            // The entries were truncated or released while they were read: the protocol has moved
+            // on, and asks again if it still wants something.
+            (
+                ReadFor::Peer { slot, peer, .. },
+                Err(ReadError::Beyond { .. } | ReadError::Released { .. }),
+            ) => self.groups[slot as usize].raft.on_load_failed(peer),
             // Entries that cannot be read back are lost to this node: it must not go on as if it
             // had them.
             (_, Err(error)) => self.fail(error.to_string()),

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 use ringleader_wal::{
-    GroupId, LogIndex, LogPosition, NodeId, ReadId, Recovered, RecoveredGroup, Seq, Term, Wal,
-    WalEvent,
+    GroupId, LogIndex, LogPosition, NodeId, NumberMap, ReadId, Recovered, RecoveredGroup, Seq,
+    Term, Wal, WalEvent,
 };
 
 use crate::codec::{self, CodecError};
@@ -108,12 +108,12 @@ pub struct Shard {
     config: ShardConfig,
     state: State,
     groups: Vec<Group>,
-    slots: HashMap<GroupId, u32>,
+    slots: NumberMap<GroupId, u32>,
     wal: Wal,
     links: Links,
     timers: Timers,
     durability: Durability,
-    reads: HashMap<ReadId, ReadFor>,
+    reads: NumberMap<ReadId, ReadFor>,
     /// Groups that got proposals in this turn.
     proposing: Vec<u32>,
     /// Groups with committed entries to apply.
@@ -138,7 +138,7 @@ impl Shard {
             links: Links::new(&config.links),
             timers: Timers::with_groups(config.groups.len()),
             durability: Durability::default(),
-            reads: HashMap::new(),
+            reads: NumberMap::default(),
             proposing: Vec::new(),
             applying: Vec::new(),
             output: Output::default(),
