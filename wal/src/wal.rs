@@ -15,7 +15,7 @@ use crate::reclaim::Relocation;
 use crate::recovery::{Recovery, Tag};
 use crate::segments::Segments;
 use crate::staging::Staging;
-use crate::types::Seq;
+use crate::types::{NumberMap, Seq};
 
 /// What an operation in flight is for.
 #[derive(Clone, Copy, Debug)]
