@@ -88,11 +88,10 @@ impl Children {
         // SAFETY: between fork and exec only the async-signal-safe `die_with` runs.
         unsafe { builder.pre_exec(move || die_with(parent)) };
         let mut process = builder.spawn().with_context(|| format!("starting {name}"))?;
-        let (stdin, stdout, stderr) =
-            match (process.stdin.take(), process.stdout.take(), process.stderr.take()) {
-                (Some(stdin), Some(stdout), Some(stderr)) => (stdin, stdout, stderr),
-                _ => bail!("{name} has no pipes"),
-            };
+        let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+            bail!("{name} has no pipes");
+        };
         let index = self.processes.len();
         let sender = self.sender.clone();
         std::thread::spawn(move || read_messages(index, BufReader::new(stdout), &sender));
@@ -103,7 +102,14 @@ impl Children {
             read_remarks(BufReader::new(stderr), &keep, prefix.as_deref());
         });
         let name = name.to_owned();
-        self.processes.push(Process { name, process, stdin, tail, stderr: Some(stderr), stopped: false });
+        self.processes.push(Process {
+            name,
+            process,
+            stdin,
+            tail,
+            stderr: Some(stderr),
+            stopped: false,
+        });
         Ok(index)
     }
 
@@ -214,7 +220,9 @@ impl Children {
             Ok(Some(status)) => format!("ended: {status}"),
             _ => "stopped talking".to_owned(),
         };
-        if !how.starts_with("stopped") && let Some(stderr) = process.stderr.take() {
+        if !how.starts_with("stopped")
+            && let Some(stderr) = process.stderr.take()
+        {
             // It ends with the pipe, and the pipe ended with the process.
             let _ = stderr.join();
         }

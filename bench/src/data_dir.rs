@@ -107,7 +107,9 @@ impl DataDir {
 
 impl Drop for DataDir {
     fn drop(&mut self) {
-        if self.temporary && let Err(error) = fs::remove_dir_all(&self.path) {
+        if self.temporary
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
             eprintln!("{} could not be removed: {error}", self.path.display());
         }
     }
@@ -169,7 +171,8 @@ mod tests {
     #[test]
     fn what_a_killed_run_left_is_swept_and_what_is_used_is_not() {
         let parent = scratch("sweep");
-        let (dead, alive) = (parent.join("ringleader-bench-1-0"), parent.join("ringleader-bench-2-0"));
+        let (dead, alive) =
+            (parent.join("ringleader-bench-1-0"), parent.join("ringleader-bench-2-0"));
         for path in [&dead, &alive] {
             fs::create_dir_all(path).expect("a new directory");
             fs::write(path.join(MARKER), TEMPORARY).expect("a file");

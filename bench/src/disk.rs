@@ -30,8 +30,13 @@ impl Counters {
     /// Parses /sys/block/DEVICE/stat: field 5 is writes, 7 sectors written, 16 flushes (kernel
     /// 5.5 and later; Documentation/block/stat.rst).
     fn parse(stat: &str) -> Option<Self> {
-        let fields: Vec<u64> = stat.split_whitespace().map_while(|field| field.parse().ok()).collect();
-        Some(Self { writes: *fields.get(4)?, bytes: fields.get(6)? * SECTOR, flushes: *fields.get(15)? })
+        let fields: Vec<u64> =
+            stat.split_whitespace().map_while(|field| field.parse().ok()).collect();
+        Some(Self {
+            writes: *fields.get(4)?,
+            bytes: fields.get(6)? * SECTOR,
+            flushes: *fields.get(15)?,
+        })
     }
 
     /// What was done since `earlier`.
@@ -165,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_partition_belongs_to_its_disk() {
-        let root = std::env::temp_dir().join(format!("ringleader-bench-sys-{}", std::process::id()));
+        let root =
+            std::env::temp_dir().join(format!("ringleader-bench-sys-{}", std::process::id()));
         let partition = root.join("vda/vda1");
         fs::create_dir_all(&partition).expect("a directory in the temporary directory");
         fs::write(partition.join("partition"), "1\n").expect("a file");

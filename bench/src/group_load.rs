@@ -150,6 +150,20 @@ impl GroupLoad {
         self.put_off.extend(refused);
     }
 
+    /// Takes out what was put off and not proposed again: since when each counts. `due` tells
+    /// that of an operation of the timetable.
+    pub(crate) fn take_put_off(&mut self, due: impl Fn(u64) -> u64) -> Vec<u64> {
+        let waiting = self
+            .put_off
+            .drain(..)
+            .flat_map(|(since, count)| (0..count).map(move |at| since.skip(at)));
+        let since = |since| match since {
+            Due::At(at) => at,
+            Due::Scheduled(nth) => due(nth),
+        };
+        waiting.map(since).collect()
+    }
+
     /// The operations that are in flight.
     pub(crate) fn unanswered(&self) -> impl Iterator<Item = (u64, u64)> {
         self.sent.iter().map(|sent| (sent.first, sent.end))
@@ -163,8 +177,15 @@ mod tests {
 
     fn group(inflight: u64) -> GroupLoad {
         let window = Window { start: 0, end: 1 };
-        let plan =
-            LoadPlan { groups: 1, inflight, payload: 8, rate: None, begin: 0, window, remote: None };
+        let plan = LoadPlan {
+            groups: 1,
+            inflight,
+            payload: 8,
+            rate: None,
+            begin: 0,
+            window,
+            remote: None,
+        };
         GroupLoad::new(&plan, 0, 1)
     }
 
@@ -205,8 +226,15 @@ mod tests {
     fn shares_differ_by_one_at_most_and_add_up() {
         for (groups, inflight) in [(3, 10), (1000, 16), (7, 7), (1000, 16_384)] {
             let window = Window { start: 0, end: 1 };
-            let plan =
-                LoadPlan { groups, inflight, payload: 8, rate: None, begin: 0, window, remote: None };
+            let plan = LoadPlan {
+                groups,
+                inflight,
+                payload: 8,
+                rate: None,
+                begin: 0,
+                window,
+                remote: None,
+            };
             let shares: Vec<_> = (0..groups).map(|at| GroupLoad::new(&plan, at, 1).share).collect();
             assert_eq!(shares.iter().sum::<u64>(), inflight);
             let spread = shares.iter().max().unwrap() - shares.iter().min().unwrap();

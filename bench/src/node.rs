@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use futures_lite::future::block_on;
 use ringleader::{
-    Engine, EngineConfig, GroupConfig, GroupId, Handle, Member, NodeId, Role, StartError,
+    Engine, EngineConfig, GroupConfig, GroupId, Handle, Member, NodeId, RoleName, StartError,
     StateMachine, SyncMode,
 };
 
@@ -90,7 +90,7 @@ impl Node {
             Ok(GroupRole {
                 group: group.0,
                 shard,
-                leads: status.role == Role::Leader,
+                leads: status.role == RoleName::Leader,
                 leader: status.leader.map_or(0, |leader| leader.0),
                 commit: status.commit.0,
                 applied: status.applied.0,
@@ -128,7 +128,8 @@ impl Node {
 fn engine_config(setup: &NodeSetup) -> EngineConfig {
     let nodes = || (1..=setup.addresses.len() as u64).map(NodeId);
     let members = nodes().zip(&setup.addresses);
-    let members = members.map(|(node, address)| Member { node, address: *address, shards: setup.shards });
+    let members =
+        members.map(|(node, address)| Member { node, address: *address, shards: setup.shards });
     let (node, members) = (NodeId(setup.node), members.collect());
     let mut config = EngineConfig::new(setup.cluster, node, members, setup.data_dir.clone());
     let voters: Vec<_> = nodes().collect();
@@ -137,7 +138,7 @@ fn engine_config(setup: &NodeSetup) -> EngineConfig {
     if let Some(sync) = setup.sync {
         config.wal.sync = match sync {
             SyncChoice::DurableWrites => SyncMode::DurableWrites,
-            SyncChoice::Coalesced => SyncMode::Coalesced,
+            SyncChoice::Coalesced => SyncMode::CoalescedSync,
         };
     }
     if let Some(depth) = setup.wal_depth {

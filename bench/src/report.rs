@@ -37,6 +37,9 @@ pub(crate) struct Report {
     unknown: u64,
     /// Operations that were put off because of a limit, and done later.
     busy: u64,
+    /// Open loop: operations that were due and found no room until the end. They count in the
+    /// latencies, with the time that they had waited.
+    unsent: u64,
     ops_per_sec: f64,
     latency_us: LatencyReport,
     /// User and system time of all processes, divided by `ops`.
@@ -124,6 +127,7 @@ impl Report {
             errors: load.tally.errors,
             unknown: load.tally.unknown,
             busy: load.busy,
+            unsent: load.unsent,
             ops_per_sec: round(ops as f64 / args.seconds as f64),
             latency_us,
             cpu_ns_per_op: per_op(usages.iter().map(|(_, usage)| usage.cpu_ns).sum()),
@@ -178,6 +182,11 @@ impl Report {
         if let Some(rate) = self.workload.rate {
             let share = self.ops_per_sec / rate as f64 * 100.0;
             write!(row, ", {share:.1} % of what was due").expect("strings take all");
+            if self.unsent > 0 {
+                let unsent = thousands(self.unsent);
+                write!(row, "\nOVERLOADED: {unsent} operations were due and never found room")
+                    .expect("strings take all");
+            }
         }
         row
     }
@@ -240,7 +249,9 @@ impl Report {
         let (found, nodes) = (&self.verification, self.workload.nodes);
         let same = if found.replicas_identical { "the same order" } else { "DIFFERENT orders" };
         let (acknowledged, missing) = (thousands(found.acknowledged), found.missing);
-        format!("{acknowledged} acknowledged operations, {nodes} replicas, {same}, {missing} missing")
+        format!(
+            "{acknowledged} acknowledged operations, {nodes} replicas, {same}, {missing} missing"
+        )
     }
 }
 

@@ -27,11 +27,6 @@ pub(crate) struct Verification {
 }
 
 impl Verification {
-    /// Whether all is as it should be.
-    pub(crate) fn passed(&self) -> bool {
-        self.findings.is_empty()
-    }
-
     pub(crate) fn find(&mut self, finding: impl FnOnce() -> String) {
         if self.findings.len() < FINDINGS {
             self.findings.push(finding());
@@ -78,7 +73,8 @@ pub(crate) fn verify(outcomes: &[GroupOutcome], replicas: &[Vec<Summary>]) -> Ve
         let group = index as u64 + 1;
         let mut first: Option<&Summary> = None;
         for (summaries, node) in replicas.iter().zip(1..) {
-            let Some(replica) = summaries.get(index).filter(|summary| summary.group == group) else {
+            let Some(replica) = summaries.get(index).filter(|summary| summary.group == group)
+            else {
                 found.replicas_identical = false;
                 found.find(|| format!("group {group}: node {node} has no replica"));
                 continue;
@@ -105,6 +101,12 @@ pub(crate) fn verify(outcomes: &[GroupOutcome], replicas: &[Vec<Summary>]) -> Ve
 mod tests {
     use super::*;
     use crate::ledger::{Ledger, number};
+
+    impl Verification {
+        fn passed(&self) -> bool {
+            self.findings.is_empty()
+        }
+    }
 
     fn replica(sequences: &[u64]) -> Summary {
         let payloads: Vec<_> =
