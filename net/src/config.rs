@@ -37,8 +37,8 @@ pub struct NetConfig {
     /// 8 MiB. What is held can exceed it by one read (a chunk, or the largest frame). Less
     /// saves memory; more lets a peer run ahead while the shard is busy.
     pub inbound_bytes: usize,
-    /// Size of a receive buffer in bytes, and so the most that one read takes. Default 256 KiB. A
-    /// larger one saves system calls under load and costs memory for every connection. See
+    /// Largest receive buffer in bytes, and so the most that one read takes. Default 256 KiB. A
+    /// larger one saves system calls under load and costs memory for every busy connection. See
     /// [`FrameDecoder`](crate::decoder::FrameDecoder).
     pub read_chunk_bytes: usize,
     /// Most bytes given to the kernel in one write. Default 256 KiB: beyond that the copy into

@@ -2,8 +2,9 @@
 //!
 //! # Buffers, and who may keep them
 //!
-//! Bytes are received into **chunks** of a fixed size (256 KiB by default), and the frames given
-//! out are slices of them. A chunk is reused when every slice of it is gone, and otherwise left
+//! Bytes are received into **chunks**, and the frames given out are slices of them. Chunks start
+//! at 16 KiB and quadruple, up to the size that is set (256 KiB by default), whenever a read fills
+//! what it was given: thousands of quiet connections don't cost thousands of large buffers. A chunk is reused when every slice of it is gone, and otherwise left
 //! to its holders and replaced.
 //!
 //! - A frame that doesn't fit into what is left of a chunk moves to the next one with the part
@@ -28,6 +29,9 @@ use crate::frame::{Frame, FrameError, HEADER_LEN, Header};
 /// Bodies shorter than a chunk divided by this are copied out, see the [module](self).
 const PIN_FACTOR: usize = 32;
 
+/// Size of the first chunk, if the one that is set isn't smaller.
+const FIRST_CHUNK: usize = 16 * 1024;
+
 /// A chunk with less room than this is not worth another system call.
 const MIN_SPACE: usize = 1024;
 
@@ -39,7 +43,9 @@ pub struct FrameDecoder {
     filled: usize,
     /// Size of the allocation behind `buffer`.
     allocation: usize,
+    /// Size of the next chunk.
     chunk: usize,
+    max_chunk: usize,
     max_frame: usize,
     head: Head,
 }
@@ -55,14 +61,15 @@ enum Head {
 
 impl FrameDecoder {
     /// A decoder that refuses frames of more than `max_frame_bytes` (header included) and
-    /// receives into chunks of `chunk_bytes`. Nothing is allocated before [`space`](Self::space).
+    /// receives into chunks of up to `chunk_bytes`. Nothing is allocated before [`space`](Self::space).
     #[must_use]
     pub fn new(max_frame_bytes: usize, chunk_bytes: usize) -> Self {
         Self {
             buffer: BytesMut::new(),
             filled: 0,
             allocation: 0,
-            chunk: chunk_bytes.max(MIN_SPACE),
+            chunk: chunk_bytes.clamp(MIN_SPACE, FIRST_CHUNK),
+            max_chunk: chunk_bytes.max(MIN_SPACE),
             max_frame: max_frame_bytes,
             head: Head::Missing,
         }
@@ -72,7 +79,8 @@ impl FrameDecoder {
     /// has introduced itself, full size afterwards. Bytes already received stay.
     pub fn set_limits(&mut self, max_frame_bytes: usize, chunk_bytes: usize) {
         self.max_frame = max_frame_bytes;
-        self.chunk = chunk_bytes.max(MIN_SPACE);
+        self.max_chunk = chunk_bytes.max(MIN_SPACE);
+        self.chunk = self.chunk.min(self.max_chunk);
     }
 
     /// Where the next bytes of the stream are to be received: never empty. While a large frame is
@@ -99,8 +107,13 @@ impl FrameDecoder {
     ///
     /// If that is more than the space there was.
     pub fn advance(&mut self, count: usize) {
-        assert!(count <= self.buffer.len() - self.filled, "more bytes than there was space for");
+        let room = self.buffer.len() - self.filled;
+        assert!(count <= room, "more bytes than there was space for");
         self.filled += count;
+        // The rest of a chunk that is nearly used up says nothing about how much is coming.
+        if count == room && room >= self.chunk / 2 {
+            self.chunk = (self.chunk * 4).min(self.max_chunk);
+        }
     }
 
     /// Copies bytes in, for drivers that don't receive into [`space`](Self::space): a simulated

@@ -7,6 +7,9 @@
 //! The two tasks share one socket through a `RefCell` that is borrowed within a poll only.
 //! glommio keeps the readiness of reading and of writing apart, so neither steals the other's
 //! wake, and a connection costs one descriptor rather than two.
+//!
+//! glommio sends without `MSG_NOSIGNAL`: `SIGPIPE` must be ignored, as every program with a Rust
+//! `main` does. A program that isn't one must see to it before it starts a [`Net`].
 
 mod connection;
 mod dialer;

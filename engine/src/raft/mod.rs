@@ -446,6 +446,24 @@ impl Raft {
         matches!(self.role, Role::Leader(_))
     }
 
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.state.term()
+    }
+
+    /// The last entry known committed.
+    #[must_use]
+    pub fn commit_index(&self) -> LogIndex {
+        self.state.commit_index
+    }
+
+    /// The last entry that the state machine took.
+    #[must_use]
+    pub fn applied_index(&self) -> LogIndex {
+        self.state.last_applied
+    }
+
     /// The leader of the current term, if it is known.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {

@@ -27,16 +27,30 @@ pub(crate) async fn read_loop((shared, peer, connection): Context, mut decoder: 
         while connection.backlog.get() >= shared.config.inbound_bytes && !connection.closed.get() {
             connection.wake_reader.wait().await;
         }
-        glommio::yield_if_needed().await;
         if connection.closed.get() {
             return;
         }
-        match connection.stream.read(decoder.space()).await {
+        let space = decoder.space();
+        let room = space.len();
+        match connection.stream.read(space).await {
             Ok(0) => shared.take_down(&peer, &connection, DownReason::Closed),
-            Ok(count) => decoder.advance(count),
+            Ok(count) => {
+                decoder.advance(count);
+                if count == room {
+                    // The next read won't wait either: others first.
+                    give_way().await;
+                }
+            }
             Err(error) => shared.take_down(&peer, &connection, DownReason::from(&error)),
         }
     }
+}
+
+/// Lets the shard and the other connections run before this one goes on, and the reactor if its
+/// time has come.
+async fn give_way() {
+    futures_lite::future::yield_now().await;
+    glommio::yield_if_needed().await;
 }
 
 /// All complete frames. An error comes after those that arrived before it.
@@ -87,7 +101,7 @@ async fn write_outbox(
                 outbox.written(count);
             }
         }
-        glommio::yield_if_needed().await;
+        give_way().await;
     }
     Ok(())
 }

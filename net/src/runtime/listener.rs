@@ -72,7 +72,7 @@ pub struct Listener {
     /// A second descriptor of the listening socket, to stop it with.
     socket: Socket,
     address: SocketAddr,
-    task: Task<()>,
+    task: Option<Task<()>>,
 }
 
 struct State {
@@ -138,7 +138,7 @@ impl Listener {
             stopping: Cell::new(false),
         });
         let listener = adopt_listener(bound.socket);
-        let task = glommio::spawn_local(accept_loop(Rc::clone(&state), listener));
+        let task = Some(glommio::spawn_local(accept_loop(Rc::clone(&state), listener)));
         Ok(Self { state, socket, address: bound.address, task })
     }
 
@@ -162,14 +162,26 @@ impl Listener {
 
     /// Stops accepting, closes what is in the handshake and waits for the tasks to end. The
     /// address is free afterwards.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
+        self.stop();
+        if let Some(task) = self.task.take() {
+            task.await;
+        }
+        self.state.tasks.finished().await;
+    }
+
+    fn stop(&self) {
         self.state.stopping.set(true);
         // Takes the socket out of its listening state now; closing the descriptor would have to
         // wait until the ring lets go of the pending accept.
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
         self.state.pending.borrow().iter().for_each(|stream| stream.shut());
-        self.task.await;
-        self.state.tasks.finished().await;
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -181,6 +193,8 @@ async fn accept_loop(state: Rc<State>, listener: TcpListener) {
                 state.admit(Rc::new(Stream::new(accepted.bind_to_executor())), from);
             }
             Err(_) if state.stopping.get() => return,
+            // Gone before it was accepted: nothing is wrong on this side.
+            Err(error) if is_aborted(&error) => {}
             Err(error) => {
                 state.log(None, &error);
                 glommio::timer::sleep(ACCEPT_PAUSE).await;
@@ -188,6 +202,10 @@ async fn accept_loop(state: Rc<State>, listener: TcpListener) {
         }
         glommio::yield_if_needed().await;
     }
+}
+
+fn is_aborted(error: &glommio::GlommioError<()>) -> bool {
+    error.raw_os_error() == Some(libc::ECONNABORTED)
 }
 
 impl State {
@@ -230,6 +248,9 @@ impl State {
     }
 
     fn hand_over(&self, stream: Rc<Stream>, hello: Hello, accept: Accept) {
+        if self.stopping.get() {
+            return;
+        }
         self.count(|stats| stats.handed_over += 1);
         let stream = Rc::into_inner(stream).expect("only its own task still has the stream");
         (self.handover)(ShardHandover { socket: stream.into_socket(), hello, accept });

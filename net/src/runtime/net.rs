@@ -54,7 +54,7 @@ impl Net {
     ///
     /// # Errors
     ///
-    /// [`NetConfig::validate`]'s.
+    /// [`NetConfig::validate`]'s, and a shard that this node doesn't have.
     ///
     /// # Panics
     ///
@@ -67,6 +67,10 @@ impl Net {
         notify: Rc<dyn Fn()>,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
+        if shard >= identity.shards {
+            let rule = format!("this node has {} shards", identity.shards);
+            return Err(ConfigError { field: "shard", value: shard.to_string(), rule });
+        }
         let mut net = Self {
             shared: Shared::new(config, identity, shard, notify),
             nodes: BTreeMap::new(),
@@ -162,7 +166,8 @@ impl Net {
     }
 
     /// Adds a node or changes what is known of it. A new address counts from the next attempt; a
-    /// new number of shards ends all connections with the node first.
+    /// new number of shards ends all connections with the node first. The node's listener has to
+    /// be told as well, with [`Listener::set_local`](crate::Listener::set_local).
     pub fn put_node(&mut self, node: PeerNode) {
         if node.node == self.shared.identity.node || self.stopped {
             return;

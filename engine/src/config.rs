@@ -1,0 +1,220 @@
+//! What an engine is started with.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ringleader_net::NetConfig;
+use ringleader_wal::{GroupId, NodeId, WalConfig};
+
+use crate::error::StartError;
+use crate::raft::RaftConfig;
+
+/// A node of the cluster, as every node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its number, unique in the cluster, never zero and never used again for another node.
+    pub node: NodeId,
+    /// Where it listens for its peers.
+    pub address: SocketAddr,
+    /// Number of its shards. A group's shard on a node follows from the group's number and this
+    /// count alone, so changing it on a node with data is refused.
+    pub shards: u32,
+}
+
+/// A Raft group that this node is a voter of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// The group.
+    pub group: GroupId,
+    /// Its voters; all are [`Member`]s.
+    pub voters: Vec<NodeId>,
+}
+
+/// Everything an [`Engine`](crate::Engine) needs to know.
+///
+/// [`EngineConfig::new`] fills in the defaults; all fields are public.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Names the cluster. Nodes refuse peers and data of another cluster.
+    pub cluster: u64,
+    /// This node.
+    pub node: NodeId,
+    /// All nodes of the cluster, this one included.
+    pub members: Vec<Member>,
+    /// The groups on this node.
+    pub groups: Vec<GroupConfig>,
+    /// Where the logs live; created if missing. One process at a time may use it.
+    pub data_dir: PathBuf,
+    /// The core of each shard: shard `i` is pinned to `pin[i]`. `None` leaves placement to the
+    /// scheduler, which is right whenever there are more busy threads than cores.
+    pub pin: Option<Vec<usize>>,
+    /// How long a shard polls before it sleeps. Zero (the default) leaves the core to others at
+    /// once; with a core of its own per shard, 20-50 us saves the wake-up. It needs `pin`.
+    pub spin: Duration,
+    /// The protocol's timings and windows.
+    pub raft: RaftConfig,
+    /// The log.
+    pub wal: WalConfig,
+    /// Connections between nodes.
+    pub net: NetConfig,
+    /// Limits on callers.
+    pub limits: Limits,
+}
+
+/// What callers may have in flight. At each limit they wait or are told
+/// [`Busy`](crate::ProposeError::Busy).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one operation's payload, at most. Default 1 MiB; must agree on all nodes.
+    pub max_entry_bytes: usize,
+    /// Bytes in flight per shard, from submission to answer: payloads plus 32 B per operation.
+    /// Default 64 MiB.
+    pub shard_bytes: usize,
+    /// Bytes in flight per group, counted alike. Default 64 MiB; lower it so that one group whose
+    /// followers are slow leaves room for the others.
+    pub group_bytes: usize,
+    /// Requests that wait in a shard's inbox. Default 4096.
+    pub inbox_requests: usize,
+    /// Bytes of one group's log that are applied in one turn, so that applying a long backlog
+    /// delays no heartbeat. Default 4 MiB.
+    pub apply_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_entry_bytes: 1 << 20,
+            shard_bytes: 64 << 20,
+            group_bytes: 64 << 20,
+            inbox_requests: 4096,
+            apply_bytes: 4 << 20,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// A node's configuration with default settings and no group yet.
+    #[must_use]
+    pub fn new(cluster: u64, node: NodeId, members: Vec<Member>, data_dir: PathBuf) -> Self {
+        Self {
+            cluster,
+            node,
+            members,
+            groups: Vec::new(),
+            data_dir,
+            pin: None,
+            spin: Duration::ZERO,
+            raft: RaftConfig::default(),
+            wal: WalConfig::default(),
+            net: NetConfig::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// The entry of this node among the members.
+    #[must_use]
+    pub fn this_member(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.node == self.node)
+    }
+
+    /// The shard of a group on a member.
+    ///
+    /// # Panics
+    /// When `node` is not a member.
+    #[must_use]
+    pub fn shard_on(&self, group: GroupId, node: NodeId) -> u32 {
+        let member = self.members.iter().find(|member| member.node == node);
+        place(group, member.expect("a member").shards)
+    }
+
+    /// Checks that the settings are within their bounds and do not contradict each other.
+    ///
+    /// # Errors
+    /// Names the setting and says what is allowed.
+    pub fn validate(&self) -> Result<(), StartError> {
+        self.check().map_err(StartError::Config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let mut nodes = HashSet::new();
+        for member in &self.members {
+            if member.node.0 == 0 {
+                return Err("node 0 is reserved; number the members from 1".into());
+            }
+            if !nodes.insert(member.node) {
+                return Err(format!("node {} is listed twice among the members", member.node));
+            }
+            if !(1..=1024).contains(&member.shards) {
+                return Err(format!("node {}: shards must be 1 to 1024", member.node));
+            }
+        }
+        let Some(this) = self.this_member() else {
+            return Err(format!("node {} is not among the members", self.node));
+        };
+        if self.pin.as_ref().is_some_and(|pin| pin.len() != this.shards as usize) {
+            return Err(format!("pin must name one core for each of the {} shards", this.shards));
+        }
+        if !self.spin.is_zero() && self.pin.is_none() {
+            return Err("spin needs pin: a shard that may move has no core of its own".into());
+        }
+        self.check_groups(&nodes)?;
+        self.check_limits()?;
+        self.raft.validate().map_err(|error| error.to_string())?;
+        self.wal.validate().map_err(|error| error.to_string())?;
+        self.net.validate().map_err(|error| error.to_string())
+    }
+
+    fn check_groups(&self, nodes: &HashSet<NodeId>) -> Result<(), String> {
+        let mut groups = HashSet::new();
+        for GroupConfig { group, voters } in &self.groups {
+            if !groups.insert(group) {
+                return Err(format!("group {group} is listed twice"));
+            }
+            if let Some(stranger) = voters.iter().find(|voter| !nodes.contains(voter)) {
+                return Err(format!("group {group}: voter {stranger} is not a member"));
+            }
+            if voters.iter().collect::<HashSet<_>>().len() != voters.len() {
+                return Err(format!("group {group}: a voter is listed twice"));
+            }
+            if !voters.contains(&self.node) {
+                return Err(format!("group {group}: node {} is not a voter of it", self.node));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), String> {
+        let limits = &self.limits;
+        if limits.max_entry_bytes == 0 || limits.max_entry_bytes > self.net.max_frame_bytes / 2 {
+            return Err(format!(
+                "limits.max_entry_bytes must be 1 to half of net.max_frame_bytes ({})",
+                self.net.max_frame_bytes
+            ));
+        }
+        let positive =
+            [limits.shard_bytes, limits.group_bytes, limits.inbox_requests, limits.apply_bytes];
+        if positive.contains(&0) {
+            return Err("limits must not be zero".into());
+        }
+        Ok(())
+    }
+
+    /// A number that nodes compare when they connect: it covers the settings that must agree.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let agreed = [self.limits.max_entry_bytes as u64, self.net.max_frame_bytes as u64];
+        let mut bytes = Vec::new();
+        agreed.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+        u64::from(crc32fast::hash(&bytes))
+    }
+}
+
+/// The shard of a group on a node with `shards` shards. The multiplication (Fibonacci hashing)
+/// spreads consecutive numbers evenly.
+#[must_use]
+pub fn place(group: GroupId, shards: u32) -> u32 {
+    let spread = group.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    ((spread * u64::from(shards)) >> 32) as u32
+}

@@ -1,0 +1,106 @@
+//! Starting and stopping a node.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use ringleader_wal::GroupId;
+
+use crate::config::{EngineConfig, place};
+use crate::error::StartError;
+use crate::handle::{Handle, Shared};
+use crate::inbox::{Inbox, Request};
+use crate::runtime::{self, DataDir, ShardSeat, ShardThread};
+use crate::state_machine::StateMachine;
+
+/// A running node: its shards, each on a thread of its own, and its listening address.
+///
+/// Dropping it shuts it down, like [`shutdown`](Self::shutdown).
+pub struct Engine {
+    handle: Handle,
+    threads: Vec<ShardThread>,
+    _data_dir: DataDir,
+}
+
+impl Engine {
+    /// Starts a node: takes the data directory, recovers every shard's log, listens, and begins to
+    /// take part in its groups. Returns when all of that is done, or with the first error.
+    ///
+    /// `machine` makes the state machine of a group, in its initial state, on the group's shard.
+    /// State machines see every committed operation again after a restart, from the first one on.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing keeps running.
+    pub fn start(
+        config: EngineConfig,
+        machine: impl Fn(GroupId) -> Box<dyn StateMachine> + Send + Sync + 'static,
+    ) -> Result<Self, StartError> {
+        config.validate()?;
+        runtime::check_kernel()?;
+        let shards = config.this_member().map_or(0, |member| member.shards);
+        let data_dir = DataDir::open(&config, shards)?;
+        let listener = runtime::bind(&config)?;
+        let config = Arc::new(config);
+        let machine: Arc<runtime::SharedFactory> = Arc::new(machine);
+
+        let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..shards)
+            .map(|_| Inbox::new(config.limits.inbox_requests, config.limits.shard_bytes))
+            .map(|(inbox, requests)| (Arc::new(inbox), requests))
+            .unzip();
+        let groups: HashMap<GroupId, u32> =
+            config.groups.iter().map(|g| (g.group, place(g.group, shards))).collect();
+        let shared = Shared {
+            inboxes: inboxes.clone(),
+            groups,
+            max_entry_bytes: config.limits.max_entry_bytes,
+            next_client: AtomicU32::new(1),
+        };
+        let mut engine = Self {
+            handle: Handle { shared: Arc::new(shared) },
+            threads: Vec::with_capacity(shards as usize),
+            _data_dir: data_dir,
+        };
+        let mut listener = Some(listener);
+        for (shard, requests) in (0..shards).zip(receivers) {
+            let seat = ShardSeat {
+                shard,
+                config: Arc::clone(&config),
+                log_dir: engine._data_dir.shard(shard),
+                inboxes: inboxes.clone(),
+                requests,
+                machine: Arc::clone(&machine),
+                listener: listener.take(),
+            };
+            engine.threads.push(ShardThread::spawn(seat)?);
+        }
+        // An early return drops the engine, and that stops the shards that did start.
+        engine.threads.iter_mut().try_for_each(ShardThread::wait_until_started)?;
+        Ok(engine)
+    }
+
+    /// A way to this engine from any thread; clone it freely.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Stops the node: what is in flight is answered ([`Unknown`](crate::ProposeError::Unknown)
+    /// where it is not committed yet), the logs are closed, and the threads end.
+    pub fn shutdown(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        for inbox in &self.handle.shared.inboxes {
+            // A shard that has ended needs no telling.
+            let _ = inbox.send_blocking(Request::Stop);
+        }
+        self.threads.drain(..).for_each(ShardThread::join);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,101 @@
+//! Errors, one enum per operation. Each variant says whether the operation may have taken effect.
+
+use ringleader_wal::{GroupId, NodeId};
+
+/// Why a proposal was not, or may not have been, applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Not proposed: another node leads the group, or nobody that this node knows of.
+    #[error("this node does not lead the group{}", leader.map(|l| format!(" (node {l} does)")).unwrap_or_default())]
+    NotLeader {
+        /// The leader, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// Not proposed: a limit on operations or bytes in flight is reached. Wait for completions,
+    /// then try again.
+    #[error("too much is in flight; wait for completions")]
+    Busy,
+    /// Not proposed: the disk has no room for another log segment. The shard goes on by itself
+    /// once there is.
+    #[error("the log's disk is full")]
+    NoSpace,
+    /// Not proposed: the payload is above the limit.
+    #[error("a payload of {bytes} bytes is above the limit of {max}")]
+    TooLarge {
+        /// Bytes of the payload.
+        bytes: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// Not proposed: this node has no such group.
+    #[error("no group {0} on this node")]
+    UnknownGroup(GroupId),
+    /// Not proposed: the shard's log failed, and it accepts nothing until the node is restarted.
+    #[error("the shard's log failed: {0}")]
+    StorageFailed(String),
+    /// Not proposed: the engine is stopped.
+    #[error("the engine is stopped")]
+    Stopped,
+    /// **It may or may not take effect**: it was appended to the log, and then this node lost the
+    /// sight of it.
+    #[error("outcome unknown: {0}")]
+    Unknown(UnknownCause),
+}
+
+/// Why an outcome is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownCause {
+    /// This node stopped leading the group before the operation was committed.
+    #[error("leadership was lost before the operation was committed")]
+    LeadershipLost,
+    /// The engine was stopped before the operation was committed.
+    #[error("the engine stopped before the operation was committed")]
+    Stopped,
+    /// The shard's log failed before the operation was committed.
+    #[error("the log failed before the operation was committed")]
+    StorageFailed,
+}
+
+/// Why a group's state could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// This node has no such group.
+    #[error("no group {0} on this node")]
+    UnknownGroup(GroupId),
+    /// The group's state machine is of another type.
+    #[error("the state machine of group {0} is of another type")]
+    WrongType(GroupId),
+    /// The engine is stopped.
+    #[error("the engine is stopped")]
+    Stopped,
+}
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration contradicts itself or leaves its bounds.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// The data directory cannot be used: missing, not writable, in use, or another node's.
+    #[error("data directory: {0}")]
+    DataDir(String),
+    /// The address cannot be listened on.
+    #[error("listening on {address}: {cause}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The cause.
+        cause: String,
+    },
+    /// The kernel or its limits do not allow io_uring.
+    #[error("io_uring: {0}")]
+    IoUring(String),
+    /// A shard's log could not be recovered.
+    #[error("shard {shard}: {cause}")]
+    Recovery {
+        /// The shard.
+        shard: u32,
+        /// The cause, with the file and the place in it.
+        cause: String,
+    },
+}

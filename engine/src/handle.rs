@@ -1,0 +1,182 @@
+//! The engine from any thread and any async runtime.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use ringleader_wal::{GroupId, LogIndex, Term};
+
+use crate::error::{ProposeError, QueryError};
+use crate::inbox::{Inbox, Request};
+use crate::queue::Queue;
+use crate::shard::{ClientId, GroupStatus, Submission};
+use crate::state_machine::StateMachine;
+
+/// What a proposal's future resolves to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProposeReply {
+    /// Where the operation stands in the group's log.
+    pub index: LogIndex,
+    /// The term it was proposed in.
+    pub term: Term,
+    /// The state machine's reply; empty if it made none.
+    pub reply: Bytes,
+}
+
+/// What all handles of an engine share.
+pub(crate) struct Shared {
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    /// The shard of each group.
+    pub(crate) groups: HashMap<GroupId, u32>,
+    pub(crate) max_entry_bytes: usize,
+    pub(crate) next_client: AtomicU32,
+}
+
+/// A way to a running [`Engine`](crate::Engine). Cloning is cheap; clones may be used from any
+/// thread and any async runtime.
+///
+/// # Ordering
+/// Operations that one thread proposes to one group, each before it awaits another, are appended
+/// in that order. An operation is answered after it is durable on a majority of the group's voters
+/// and applied on this node.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Handle {
+    fn inbox(&self, group: GroupId) -> Option<&Inbox> {
+        let shard = *self.shared.groups.get(&group)?;
+        Some(&self.shared.inboxes[shard as usize])
+    }
+
+    fn prepare(
+        &self,
+        group: GroupId,
+        payload: &[u8],
+    ) -> Result<(&Inbox, Submission), ProposeError> {
+        let max = self.shared.max_entry_bytes;
+        if payload.len() > max {
+            return Err(ProposeError::TooLarge { bytes: payload.len(), max });
+        }
+        let inbox = self.inbox(group).ok_or(ProposeError::UnknownGroup(group))?;
+        let mut submission = Submission::default();
+        submission.push(group, 0, payload);
+        Ok((inbox, submission))
+    }
+
+    /// Proposes an operation to a group that this node leads, and waits until it is applied.
+    /// Waits for room when too much is in flight.
+    ///
+    /// Dropping the future does not take the proposal back.
+    ///
+    /// # Errors
+    /// [`ProposeError::Unknown`] is the only error after which the operation may take effect.
+    pub async fn propose(
+        &self,
+        group: GroupId,
+        payload: &[u8],
+    ) -> Result<ProposeReply, ProposeError> {
+        let (inbox, submission) = self.prepare(group, payload)?;
+        let weight = submission.weight();
+        inbox.budget.take(weight).await;
+        let (reply, answer) = flume::bounded(1);
+        if inbox.send(Request::Propose { submission, reply }).await.is_err() {
+            inbox.budget.give_back(weight);
+            return Err(ProposeError::Stopped);
+        }
+        answer.recv_async().await.unwrap_or(Err(ProposeError::Stopped))
+    }
+
+    /// As [`propose`](Self::propose), but says [`ProposeError::Busy`] at once where that would
+    /// wait for room. The future that comes back waits for the outcome only.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose).
+    pub fn try_propose(
+        &self,
+        group: GroupId,
+        payload: &[u8],
+    ) -> Result<impl Future<Output = Result<ProposeReply, ProposeError>> + use<>, ProposeError>
+    {
+        let (inbox, submission) = self.prepare(group, payload)?;
+        let weight = submission.weight();
+        if !inbox.budget.try_take(weight) {
+            return Err(ProposeError::Busy);
+        }
+        let (reply, answer) = flume::bounded(1);
+        if let Err(error) = inbox.try_send(Request::Propose { submission, reply }) {
+            inbox.budget.give_back(weight);
+            return Err(match error {
+                flume::TrySendError::Full(_) => ProposeError::Busy,
+                flume::TrySendError::Disconnected(_) => ProposeError::Stopped,
+            });
+        }
+        Ok(async move { answer.recv_async().await.unwrap_or(Err(ProposeError::Stopped)) })
+    }
+
+    /// A submission and completion queue to one shard, for callers with many operations in
+    /// flight; `depth` of them at most.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    #[must_use]
+    pub fn queue(&self, shard: u32, depth: usize) -> Queue {
+        let inbox = Arc::clone(&self.shared.inboxes[shard as usize]);
+        let client = ClientId(self.shared.next_client.fetch_add(1, Ordering::Relaxed));
+        Queue::new(Arc::clone(&self.shared), inbox, shard, client, depth)
+    }
+
+    /// The shard that a group lives on, if this node has the group.
+    #[must_use]
+    pub fn shard_of(&self, group: GroupId) -> Option<u32> {
+        self.shared.groups.get(&group).copied()
+    }
+
+    /// Number of shards of this node.
+    #[must_use]
+    pub fn shards(&self) -> u32 {
+        self.shared.inboxes.len() as u32
+    }
+
+    /// A group's role, leader, term and indices, as this node sees them.
+    ///
+    /// # Errors
+    /// When the node has no such group or is stopped.
+    pub async fn status(&self, group: GroupId) -> Result<GroupStatus, QueryError> {
+        let inbox = self.inbox(group).ok_or(QueryError::UnknownGroup(group))?;
+        let (reply, answer) = flume::bounded(1);
+        let sent = inbox.send(Request::Status { group, reply }).await;
+        sent.map_err(|_| QueryError::Stopped)?;
+        let status = answer.recv_async().await.map_err(|_| QueryError::Stopped)?;
+        status.ok_or(QueryError::UnknownGroup(group))
+    }
+
+    /// Runs `inspect` on the group's state machine, on its shard's thread, and brings the result.
+    ///
+    /// This reads **what this node has applied**, which may be behind the group's leader: it is
+    /// for tests, metrics and debugging, not for answering clients. It must not block.
+    ///
+    /// # Errors
+    /// When the node has no such group, the state machine is of another type, or the engine is
+    /// stopped.
+    pub async fn inspect<S: StateMachine, R: Send + 'static>(
+        &self,
+        group: GroupId,
+        inspect: impl FnOnce(&mut S) -> R + Send + 'static,
+    ) -> Result<R, QueryError> {
+        let inbox = self.inbox(group).ok_or(QueryError::UnknownGroup(group))?;
+        let (reply, answer) = flume::bounded(1);
+        let run = Box::new(move |machine: Option<&mut dyn StateMachine>| {
+            let machine = machine.and_then(|machine| (machine as &mut dyn Any).downcast_mut::<S>());
+            // A caller that no longer waits is no error.
+            let _ = reply.send(machine.map(inspect));
+        });
+        let sent = inbox.send(Request::Query { group, run }).await;
+        sent.map_err(|_| QueryError::Stopped)?;
+        let result = answer.recv_async().await.map_err(|_| QueryError::Stopped)?;
+        result.ok_or(QueryError::WrongType(group))
+    }
+}

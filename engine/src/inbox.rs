@@ -1,0 +1,185 @@
+//! The way into a shard from other threads: a bounded queue, a doorbell, and a budget of bytes.
+
+use std::future::poll_fn;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::task::{Poll, Waker};
+
+use atomic_waker::AtomicWaker;
+use ringleader_net::ShardHandover;
+use ringleader_wal::GroupId;
+
+use crate::error::ProposeError;
+use crate::handle::ProposeReply;
+use crate::shard::{AnswerRun, ClientId, GroupStatus, Submission};
+use crate::state_machine::StateMachine;
+
+/// A question to a state machine, carried to its shard.
+pub(crate) type Query = Box<dyn FnOnce(Option<&mut dyn StateMachine>) + Send>;
+
+/// What other threads ask of a shard.
+pub(crate) enum Request {
+    Attach { client: ClientId, answers: flume::Sender<Vec<AnswerRun>> },
+    Detach { client: ClientId },
+    Submit { client: ClientId, submission: Submission },
+    Propose { submission: Submission, reply: flume::Sender<Result<ProposeReply, ProposeError>> },
+    Status { group: GroupId, reply: flume::Sender<Option<GroupStatus>> },
+    Query { group: GroupId, run: Query },
+    Handover(ShardHandover),
+    Stop,
+}
+
+/// One shard's inbox, shared by all who send to it.
+pub(crate) struct Inbox {
+    requests: flume::Sender<Request>,
+    doorbell: Doorbell,
+    pub(crate) budget: Budget,
+}
+
+/// The shard is gone.
+pub(crate) struct Closed;
+
+impl Inbox {
+    /// An inbox for at most `messages` requests and proposals of at most `bytes` in flight.
+    pub(crate) fn new(messages: usize, bytes: usize) -> (Self, flume::Receiver<Request>) {
+        let (requests, receiver) = flume::bounded(messages);
+        (Self { requests, doorbell: Doorbell::default(), budget: Budget::new(bytes) }, receiver)
+    }
+
+    /// Sends without waiting; gives the request back when the queue is full.
+    pub(crate) fn try_send(&self, request: Request) -> Result<(), flume::TrySendError<Request>> {
+        self.requests.try_send(request)?;
+        self.doorbell.ring();
+        Ok(())
+    }
+
+    /// Sends, waiting for room.
+    pub(crate) async fn send(&self, request: Request) -> Result<(), Closed> {
+        self.requests.send_async(request).await.map_err(|_| Closed)?;
+        self.doorbell.ring();
+        Ok(())
+    }
+
+    /// Sends, blocking the thread until there is room.
+    pub(crate) fn send_blocking(&self, request: Request) -> Result<(), Closed> {
+        self.requests.send(request).map_err(|_| Closed)?;
+        self.doorbell.ring();
+        Ok(())
+    }
+
+    pub(crate) fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
+    }
+}
+
+/// Wakes a shard that sleeps, once for any number of requests that arrive before it looks.
+#[derive(Default)]
+pub(crate) struct Doorbell {
+    rung: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Doorbell {
+    /// Call after a request was queued. Waking an executor of another thread costs a write to an
+    /// eventfd, so only the first ring since the shard last listened wakes it.
+    pub(crate) fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+
+    /// Whether it was rung since the last call; `waker` is woken at the next ring. The exchange
+    /// orders what a ringer queued before the shard's next look at its queue.
+    pub(crate) fn listen(&self, waker: &Waker) -> bool {
+        self.waker.register(waker);
+        self.rung.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// Bytes that may be in flight, from the submission to the answer. Whoever proposes takes its
+/// share here first, so a slow disk or follower stops the callers and not the memory.
+pub(crate) struct Budget {
+    limit: i64,
+    available: AtomicI64,
+    has_waiters: AtomicBool,
+    waiters: Mutex<Vec<Waker>>,
+}
+
+impl Budget {
+    fn new(bytes: usize) -> Self {
+        let limit = i64::try_from(bytes).unwrap_or(i64::MAX / 2);
+        Self {
+            limit,
+            available: AtomicI64::new(limit),
+            has_waiters: AtomicBool::new(false),
+            waiters: Mutex::default(),
+        }
+    }
+
+    /// Takes `weight` if there is as much, or if nothing is in flight: a single submission above
+    /// the limit passes alone.
+    pub(crate) fn try_take(&self, weight: usize) -> bool {
+        let weight = weight as i64;
+        let before = self.available.fetch_sub(weight, Ordering::AcqRel);
+        let taken = before >= weight || before == self.limit;
+        if !taken {
+            self.give_back(weight as usize);
+        }
+        taken
+    }
+
+    pub(crate) async fn take(&self, weight: usize) {
+        poll_fn(|context| {
+            if self.try_take(weight) {
+                return Poll::Ready(());
+            }
+            self.waiters.lock().expect("no panic under this lock").push(context.waker().clone());
+            self.has_waiters.store(true, Ordering::SeqCst);
+            if self.try_take(weight) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    pub(crate) fn give_back(&self, weight: usize) {
+        self.available.fetch_add(weight as i64, Ordering::SeqCst);
+        if self.has_waiters.swap(false, Ordering::SeqCst) {
+            let waiters =
+                std::mem::take(&mut *self.waiters.lock().expect("no panic under this lock"));
+            waiters.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_refuses_what_it_does_not_have_and_lets_one_giant_pass_alone() {
+        let budget = Budget::new(100);
+        assert!(budget.try_take(60));
+        assert!(!budget.try_take(60));
+        assert!(budget.try_take(40));
+        budget.give_back(100);
+        assert!(budget.try_take(1000));
+        assert!(!budget.try_take(1));
+        budget.give_back(1000);
+        assert!(budget.try_take(100));
+    }
+
+    #[test]
+    fn a_waiter_goes_on_when_another_gives_back() {
+        let budget = std::sync::Arc::new(Budget::new(10));
+        assert!(budget.try_take(10));
+        let waiter = std::thread::spawn({
+            let budget = budget.clone();
+            move || futures_lite::future::block_on(budget.take(5))
+        });
+        while !budget.has_waiters.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        budget.give_back(10);
+        waiter.join().expect("the waiter took its share");
+        assert!(!budget.try_take(6));
+    }
+}

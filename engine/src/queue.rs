@@ -1,0 +1,251 @@
+//! A submission and completion queue pair, in the manner of io_uring.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringleader_wal::GroupId;
+
+use crate::error::ProposeError;
+use crate::handle::Shared;
+use crate::inbox::{Inbox, Request};
+use crate::shard::{AnswerRun, ClientId, Completion, Submission};
+
+/// Many operations in flight from one thread to one shard.
+///
+/// [`push`](Self::push) any number of operations, each with a `user_data` of your own;
+/// [`submit`](Self::submit) them all as one message; [`drain`](Self::drain) the completions. None
+/// of these allocates, locks or wakes anyone per operation.
+///
+/// # Ordering
+/// Operations for one group are appended in the order of their pushes. Completions of one group
+/// come in that order too, unless some of them failed; between groups there is no order.
+///
+/// # Back-pressure
+/// At most `depth` operations are pushed and not yet drained; the shard's budget of bytes bounds
+/// all its callers together. At either limit the non-blocking calls say so and nothing is lost.
+pub struct Queue {
+    shared: Arc<Shared>,
+    inbox: Arc<Inbox>,
+    shard: u32,
+    client: ClientId,
+    depth: usize,
+    outstanding: usize,
+    staged: Submission,
+    /// Weight of `staged` that was already taken from the budget.
+    taken: usize,
+    answers: flume::Receiver<Vec<AnswerRun>>,
+    attached: Option<flume::Sender<Vec<AnswerRun>>>,
+    ready: Option<Vec<AnswerRun>>,
+}
+
+/// Why an operation was not pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PushError {
+    /// `depth` operations are pushed and not yet drained.
+    #[error("the queue is full")]
+    Full,
+    /// The payload is above the limit.
+    #[error("a payload of {bytes} bytes is above the limit of {max}")]
+    TooLarge {
+        /// Bytes of the payload.
+        bytes: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The group is not on this queue's shard.
+    #[error("group {0} is not on this queue's shard")]
+    WrongShard(GroupId),
+}
+
+/// Why a submission was not accepted. What was pushed stays pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The shard has too much in flight: drain completions, then submit again.
+    #[error("the shard has too much in flight")]
+    Busy,
+    /// The engine is stopped.
+    #[error("the engine is stopped")]
+    Stopped,
+}
+
+impl Queue {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        inbox: Arc<Inbox>,
+        shard: u32,
+        client: ClientId,
+        depth: usize,
+    ) -> Self {
+        let (attached, answers) = flume::unbounded();
+        Self {
+            shared,
+            inbox,
+            shard,
+            client,
+            depth,
+            outstanding: 0,
+            staged: Submission::default(),
+            taken: 0,
+            answers,
+            attached: Some(attached),
+            ready: None,
+        }
+    }
+
+    /// Stages an operation; `payload` is copied.
+    ///
+    /// # Errors
+    /// Nothing was staged.
+    pub fn push(
+        &mut self,
+        group: GroupId,
+        user_data: u64,
+        payload: &[u8],
+    ) -> Result<(), PushError> {
+        if self.outstanding == self.depth {
+            return Err(PushError::Full);
+        }
+        let max = self.shared.max_entry_bytes;
+        if payload.len() > max {
+            return Err(PushError::TooLarge { bytes: payload.len(), max });
+        }
+        let known = self.staged.groups.last().is_some_and(|(last, _)| *last == group);
+        if !known && self.shared.groups.get(&group) != Some(&self.shard) {
+            return Err(PushError::WrongShard(group));
+        }
+        self.staged.push(group, user_data, payload);
+        self.outstanding += 1;
+        Ok(())
+    }
+
+    /// Hands everything that is staged to the shard, as one message; says how many operations
+    /// that were. Never waits.
+    ///
+    /// # Errors
+    /// What was staged stays staged.
+    pub fn submit(&mut self) -> Result<usize, SubmitError> {
+        if self.staged.is_empty() {
+            return Ok(0);
+        }
+        self.attach()?;
+        let missing = self.staged.weight() - self.taken;
+        if missing > 0 && !self.inbox.budget.try_take(missing) {
+            return Err(SubmitError::Busy);
+        }
+        self.taken += missing;
+        self.send_staged()
+    }
+
+    /// As [`submit`](Self::submit), but waits for room in the shard's budget.
+    ///
+    /// # Errors
+    /// [`SubmitError::Stopped`]; what was staged stays staged.
+    pub async fn submit_when_room(&mut self) -> Result<usize, SubmitError> {
+        loop {
+            match self.submit() {
+                Err(SubmitError::Busy) => {}
+                done => return done,
+            }
+            let missing = self.staged.weight() - self.taken;
+            if missing == 0 {
+                // The budget was there and the inbox full: the shard drains it every turn.
+                futures_lite::future::yield_now().await;
+                continue;
+            }
+            self.inbox.budget.take(missing).await;
+            self.taken += missing;
+        }
+    }
+
+    fn attach(&mut self) -> Result<(), SubmitError> {
+        let Some(answers) = self.attached.take() else { return Ok(()) };
+        let request = Request::Attach { client: self.client, answers };
+        self.inbox.send_blocking(request).map_err(|_| SubmitError::Stopped)
+    }
+
+    fn send_staged(&mut self) -> Result<usize, SubmitError> {
+        let count = self.staged.len();
+        let next = Submission {
+            user_data: Vec::with_capacity(count),
+            ends: Vec::with_capacity(count),
+            payload: Vec::with_capacity(self.staged.payload.len()),
+            groups: Vec::with_capacity(self.staged.groups.len()),
+        };
+        let submission = std::mem::replace(&mut self.staged, next);
+        match self.inbox.try_send(Request::Submit { client: self.client, submission }) {
+            Ok(()) => {
+                self.taken = 0;
+                Ok(count)
+            }
+            Err(flume::TrySendError::Full(request)) => {
+                self.unsend(request);
+                Err(SubmitError::Busy)
+            }
+            Err(flume::TrySendError::Disconnected(request)) => {
+                self.unsend(request);
+                Err(SubmitError::Stopped)
+            }
+        }
+    }
+
+    fn unsend(&mut self, request: Request) {
+        if let Request::Submit { submission, .. } = request {
+            self.staged = submission;
+        }
+    }
+
+    /// Operations pushed and not yet drained.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Gives every completion that has arrived to `each`, and says how many there were. Never
+    /// waits.
+    pub fn drain(&mut self, mut each: impl FnMut(Completion<'_>)) -> usize {
+        let mut drained = 0;
+        while let Some(runs) = self.ready.take().or_else(|| self.answers.try_recv().ok()) {
+            for run in runs {
+                drained += run.len();
+                run.for_each(&mut each);
+            }
+        }
+        self.outstanding -= drained;
+        drained
+    }
+
+    /// Blocks the thread until a completion can be drained; false when none came in time or none
+    /// can come any more because the engine is stopped.
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        if self.ready.is_none() {
+            self.ready = self.answers.recv_timeout(timeout).ok();
+        }
+        self.ready.is_some()
+    }
+
+    /// Waits until a completion can be drained; false when none can come any more because the
+    /// engine is stopped.
+    pub async fn ready(&mut self) -> bool {
+        if self.ready.is_none() {
+            self.ready = self.answers.recv_async().await.ok();
+        }
+        self.ready.is_some()
+    }
+
+    /// Takes everything that is staged and not submitted out of the queue again, with the reason
+    /// that it cannot be submitted: for callers that give up after [`SubmitError::Stopped`].
+    pub fn abandon(&mut self, mut each: impl FnMut(u64, ProposeError)) {
+        let staged = std::mem::take(&mut self.staged);
+        self.outstanding -= staged.len();
+        self.inbox.budget.give_back(std::mem::take(&mut self.taken));
+        staged.user_data.iter().for_each(|&user_data| each(user_data, ProposeError::Stopped));
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.inbox.budget.give_back(self.taken);
+        // A shard that is gone has forgotten its clients already.
+        let _ = self.inbox.send_blocking(Request::Detach { client: self.client });
+    }
+}

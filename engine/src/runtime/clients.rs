@@ -1,0 +1,101 @@
+//! Who waits for answers: queues with their channels, and futures with a slot each.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use crate::error::ProposeError;
+use crate::handle::ProposeReply;
+use crate::inbox::Budget;
+use crate::shard::{AnswerRun, ClientId};
+
+type Reply = flume::Sender<Result<ProposeReply, ProposeError>>;
+
+/// The client under whose number all futures of a shard propose.
+pub(crate) const FUTURES: ClientId = ClientId(0);
+
+/// The callers of one shard.
+#[derive(Default)]
+pub(crate) struct Clients {
+    queues: HashMap<ClientId, Queue>,
+    futures: Slots,
+    /// Queues that got answers in this turn.
+    answered: Vec<ClientId>,
+}
+
+struct Queue {
+    answers: flume::Sender<Vec<AnswerRun>>,
+    pending: Vec<AnswerRun>,
+}
+
+impl Clients {
+    pub(crate) fn attach(&mut self, client: ClientId, answers: flume::Sender<Vec<AnswerRun>>) {
+        self.queues.insert(client, Queue { answers, pending: Vec::new() });
+    }
+
+    pub(crate) fn detach(&mut self, client: ClientId) {
+        self.queues.remove(&client);
+    }
+
+    /// Keeps a future's reply channel; the number is the operation's `user_data`.
+    pub(crate) fn add_future(&mut self, reply: Reply) -> u64 {
+        self.futures.insert(reply)
+    }
+
+    /// Delivers a turn's answers: one message, and so one wake, per queue.
+    pub(crate) fn deliver(&mut self, answers: &mut Vec<AnswerRun>, budget: &Budget) {
+        if answers.is_empty() {
+            return;
+        }
+        budget.give_back(answers.iter().map(AnswerRun::weight).sum());
+        for run in answers.drain(..) {
+            if run.client() == FUTURES {
+                self.futures.answer(&run);
+            } else if let Some(queue) = self.queues.get_mut(&run.client()) {
+                if queue.pending.is_empty() {
+                    self.answered.push(run.client());
+                }
+                queue.pending.push(run);
+            }
+        }
+        for client in self.answered.drain(..) {
+            if let Some(queue) = self.queues.get_mut(&client) {
+                // A queue that was dropped no longer wants its answers.
+                let _ = queue.answers.send(std::mem::take(&mut queue.pending));
+            }
+        }
+    }
+}
+
+/// A slab of reply channels.
+#[derive(Default)]
+struct Slots {
+    slots: Vec<Option<Reply>>,
+    free: Vec<usize>,
+}
+
+impl Slots {
+    fn insert(&mut self, reply: Reply) -> u64 {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[at] = Some(reply);
+        at as u64
+    }
+
+    fn answer(&mut self, run: &AnswerRun) {
+        run.for_each(|completion| {
+            let at = completion.user_data as usize;
+            let Some(reply) = self.slots[at].take() else { return };
+            self.free.push(at);
+            let result = completion.result.map(|applied| ProposeReply {
+                index: applied.index,
+                term: applied.term,
+                reply: Bytes::copy_from_slice(applied.reply),
+            });
+            // A caller that dropped its future no longer wants the answer.
+            let _ = reply.send(result);
+        });
+    }
+}

@@ -1,0 +1,286 @@
+//! A shard's main task: collect what is ready, run a turn, carry its effects out, wait.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use glommio::timer::{Timer, TimerActionRepeat};
+use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
+use ringleader_wal::driver::Disk;
+use ringleader_wal::{Identity, Wal};
+
+use super::clients::{Clients, FUTURES};
+use super::network::Network;
+use super::notify::Notify;
+use super::shard_thread::ShardSeat;
+use crate::config::EngineConfig;
+use crate::inbox::{Inbox, Request};
+use crate::shard::{Effects, Notice, Shard, ShardConfig};
+use crate::time::Time;
+
+/// How often time passes for a shard. It bounds how late a timeout is noticed; and because glommio
+/// can park with runnable tasks in one rare case, an armed timer also bounds that stall.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Requests taken from the inbox in one turn, so that a flood of them cannot keep the turn from
+/// its end.
+const REQUESTS_PER_TURN: usize = 1024;
+
+/// Long enough not to have passed when it is first looked at.
+const SOON: Duration = Duration::from_nanos(500);
+
+/// Runs a shard from its recovery to its end; `report` hears once whether it started.
+pub(super) async fn run(seat: ShardSeat, report: flume::Sender<Result<(), String>>) {
+    // The first sleep in a process registers with membarrier(2), which can take tens of
+    // milliseconds: now is better than in the middle of an election.
+    glommio::timer::sleep(Duration::from_micros(1)).await;
+    match Driver::open(seat, report.clone()).await {
+        Ok(driver) => driver.run().await,
+        // Nobody listens any more when the engine gave up on another shard first.
+        Err(cause) => drop(report.send(Err(cause))),
+    }
+}
+
+struct Driver {
+    shard: Shard,
+    disk: Disk,
+    network: Network,
+    clients: Clients,
+    inbox: Arc<Inbox>,
+    requests: flume::Receiver<Request>,
+    notify: Rc<Notify>,
+    clock: Clock,
+    report: Option<flume::Sender<Result<(), String>>>,
+    number: u32,
+    _tick: TimerActionRepeat,
+    completions: Vec<(OpId, Result<DiskOutput, DiskError>)>,
+    effects: Effects,
+    stopping: bool,
+}
+
+/// The node's monotonic clock, counted from the shard's start.
+struct Clock {
+    start: Instant,
+    ticked: Instant,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let start = Instant::now();
+        Self { start, ticked: start }
+    }
+
+    fn now(&self) -> Time {
+        Time(self.start.elapsed().as_nanos() as u64)
+    }
+
+    /// Whether a tick is due; the timer's own wake-ups are no measure of it.
+    fn tick(&mut self) -> bool {
+        let due = self.ticked.elapsed() >= TICK;
+        if due {
+            self.ticked = Instant::now();
+        }
+        due
+    }
+}
+
+impl Driver {
+    async fn open(
+        seat: ShardSeat,
+        report: flume::Sender<Result<(), String>>,
+    ) -> Result<Self, String> {
+        let ShardSeat { shard: number, config, log_dir, inboxes, requests, machine, listener } =
+            seat;
+        let notify = Rc::new(Notify::default());
+        let raise = {
+            let notify = Rc::clone(&notify);
+            Rc::new(move || notify.raise()) as Rc<dyn Fn()>
+        };
+        let identity = Identity { cluster: config.cluster, node: config.node, shard: number };
+        let wal = Wal::open(config.wal.clone(), identity);
+        let disk = Disk::open(&log_dir, &config.wal, Rc::clone(&raise))
+            .await
+            .map_err(|error| error.to_string())?;
+        let network = Network::start(&config, number, listener, &inboxes, raise)?;
+        let links = network.links().to_vec();
+        let machine = move |group| machine(group);
+        let shard = Shard::new(shard_config(&config, number, links, Box::new(machine)), wal);
+        Ok(Self {
+            shard,
+            disk,
+            network,
+            clients: Clients::default(),
+            inbox: Arc::clone(&inboxes[number as usize]),
+            requests,
+            _tick: start_ticking(Rc::clone(&notify)),
+            notify,
+            clock: Clock::new(),
+            report: Some(report),
+            number,
+            completions: Vec::new(),
+            effects: Effects::default(),
+            stopping: false,
+        })
+    }
+
+    async fn run(mut self) {
+        while !(self.stopping && self.shard.is_stopped()) {
+            self.collect();
+            let more = self.shard.turn(&mut self.effects);
+            self.carry_out();
+            if more {
+                pass_reactor().await;
+            } else {
+                self.wait().await;
+            }
+        }
+        self.collect();
+        self.shard.turn(&mut self.effects);
+        self.carry_out();
+        self.network.shutdown().await;
+        self.disk.close().await;
+    }
+
+    /// Feeds the shard everything that is ready.
+    fn collect(&mut self) {
+        let now = self.clock.now();
+        self.disk.completions(&mut self.completions);
+        for (id, result) in self.completions.drain(..) {
+            self.shard.disk_completed(now, id, result);
+        }
+        self.network.feed(now, &mut self.shard);
+        for _ in 0..REQUESTS_PER_TURN {
+            let Ok(request) = self.requests.try_recv() else { break };
+            self.handle(request);
+        }
+        if self.clock.tick() {
+            self.shard.tick(now);
+        }
+    }
+
+    fn handle(&mut self, request: Request) {
+        match request {
+            Request::Attach { client, answers } => self.clients.attach(client, answers),
+            Request::Detach { client } => self.clients.detach(client),
+            Request::Submit { client, submission } => self.shard.submit(client, submission),
+            Request::Propose { mut submission, reply } => {
+                submission.user_data[0] = self.clients.add_future(reply);
+                self.shard.submit(FUTURES, submission);
+            }
+            Request::Status { group, reply } => {
+                // Who asked may have gone.
+                let _ = reply.send(self.shard.status(group));
+            }
+            Request::Query { group, run } => run(self.shard.state_machine(group)),
+            Request::Handover(handover) => self.network.accept(handover),
+            Request::Stop => {
+                self.stopping = true;
+                self.shard.stop();
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        let Effects { disk, frames, answers, notices } = &mut self.effects;
+        for (id, op) in disk.drain(..) {
+            self.disk.submit(id, op);
+        }
+        self.network.send(frames);
+        self.clients.deliver(answers, &self.inbox.budget);
+        for notice in std::mem::take(notices) {
+            note(self.number, &notice);
+            match notice {
+                Notice::Recovered(_) => self.report_start(Ok(())),
+                Notice::RecoveryFailed(cause) => self.report_start(Err(cause)),
+                _ => {}
+            }
+        }
+    }
+
+    fn report_start(&mut self, result: Result<(), String>) {
+        self.stopping |= result.is_err();
+        if let Some(report) = self.report.take() {
+            // The engine may have given up on another shard first.
+            let _ = report.send(result);
+        }
+    }
+
+    /// Sleeps until there is something to collect. The executor submits to its rings and looks at
+    /// completions only while this task waits.
+    async fn wait(&mut self) {
+        let (notify, doorbell) = (&self.notify, self.inbox.doorbell());
+        let mut slept = false;
+        poll_fn(|context| {
+            if notify.listen(context.waker()) | doorbell.listen(context.waker()) {
+                return Poll::Ready(());
+            }
+            slept = true;
+            Poll::Pending
+        })
+        .await;
+        if !slept {
+            pass_reactor().await;
+        }
+    }
+}
+
+/// Lets the executor look at its rings once. A task that is always ready would keep it from that
+/// until the preemption timer fires, and with it the disk operations that this turn started.
+async fn pass_reactor() {
+    Timer::new(SOON).await;
+}
+
+fn start_ticking(notify: Rc<Notify>) -> TimerActionRepeat {
+    TimerActionRepeat::repeat(move || {
+        let notify = Rc::clone(&notify);
+        async move {
+            notify.raise();
+            Some(TICK)
+        }
+    })
+}
+
+fn shard_config(
+    config: &Arc<EngineConfig>,
+    number: u32,
+    links: Vec<crate::shard::LinkPeer>,
+    factory: crate::shard::Factory,
+) -> ShardConfig {
+    let here = config.this_member().map_or(1, |member| member.shards);
+    let on_shard =
+        |group: &&crate::config::GroupConfig| crate::config::place(group.group, here) == number;
+    let place = {
+        let config = Arc::clone(config);
+        move |group, node| config.shard_on(group, node)
+    };
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let seed = since_epoch.map_or(0, |time| time.as_nanos() as u64);
+    ShardConfig {
+        node: config.node,
+        groups: config.groups.iter().filter(on_shard).cloned().collect(),
+        links,
+        place: Box::new(place),
+        raft: Rc::new(config.raft),
+        limits: config.limits,
+        factory,
+        seed: seed ^ config.node.0.rotate_left(48) ^ u64::from(number).rotate_left(32),
+    }
+}
+
+fn note(shard: u32, notice: &Notice) {
+    match notice {
+        Notice::Recovered(summary) => {
+            tracing::info!(shard, groups = summary.groups, entries = summary.entries, "recovered");
+        }
+        Notice::RecoveryFailed(cause) => tracing::error!(shard, %cause, "recovery failed"),
+        Notice::StorageFailed(cause) => {
+            tracing::error!(shard, %cause, "the log failed; the shard acknowledges nothing more");
+        }
+        Notice::SpaceExhausted => {
+            tracing::warn!(shard, "the disk is full; proposals are refused until there is room");
+        }
+        Notice::SpaceAvailable => tracing::info!(shard, "there is room on the disk again"),
+    }
+}

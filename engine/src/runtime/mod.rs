@@ -1,0 +1,21 @@
+//! The driver of production: carries a shard's effects out with glommio and feeds completions
+//! back. Files, sockets, clocks and threads are touched here, in the log's disk driver and in the
+//! network's connections, and nowhere else.
+//!
+//! Each shard is one thread with one glommio executor. Its main task runs the turns
+//! ([`driver`]); disk operations and connections are tasks of their own that raise the main
+//! task's [`Notify`](notify::Notify) when something completed. Other threads ring the inbox's
+//! doorbell.
+
+mod clients;
+mod data_dir;
+mod driver;
+mod kernel;
+mod network;
+mod notify;
+mod shard_thread;
+
+pub(crate) use data_dir::DataDir;
+pub(crate) use kernel::check_kernel;
+pub(crate) use network::bind;
+pub(crate) use shard_thread::{ShardSeat, ShardThread, SharedFactory};

@@ -1,0 +1,191 @@
+//! The shard's connections, seen from its main task: links are numbered, frames go in and out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ringleader_net::handshake::Local;
+use ringleader_net::{
+    BoundListener, Endpoint, FrameKind, Identity, Listener, Net, NetEvent, PeerNode, ShardHandover,
+};
+use ringleader_wal::NodeId;
+
+use crate::config::{EngineConfig, place};
+use crate::error::StartError;
+use crate::inbox::{Inbox, Request};
+use crate::shard::{LinkId, LinkPeer, OutFrame, Shard};
+use crate::time::Time;
+
+pub(super) struct Network {
+    net: Net,
+    listener: Option<Listener>,
+    links: Vec<LinkPeer>,
+    numbers: HashMap<Endpoint, LinkId>,
+    events: Vec<NetEvent>,
+}
+
+/// Listens on this node's address.
+///
+/// # Errors
+/// When the address is in use or not this machine's.
+pub(crate) fn bind(config: &EngineConfig) -> Result<BoundListener, StartError> {
+    let this = config.this_member().expect("a valid configuration lists this node");
+    BoundListener::bind(this.address, &config.net)
+        .map_err(|error| StartError::Listen { address: this.address, cause: error.to_string() })
+}
+
+impl Network {
+    /// Starts dialing and, on the shard that was given the listening socket, accepting.
+    ///
+    /// # Errors
+    /// When the configuration is out of bounds or a descriptor cannot be had.
+    pub(super) fn start(
+        config: &EngineConfig,
+        shard: u32,
+        listener: Option<BoundListener>,
+        inboxes: &[Arc<Inbox>],
+        notify: Rc<dyn Fn()>,
+    ) -> Result<Self, String> {
+        let this = config.this_member().expect("a valid configuration lists this node");
+        let identity = Identity {
+            cluster: config.cluster,
+            node: config.node.0,
+            shards: this.shards,
+            fingerprint: config.fingerprint(),
+            incarnation: incarnation(),
+        };
+        let nodes: Vec<PeerNode> = config
+            .members
+            .iter()
+            .map(|m| PeerNode { node: m.node.0, shards: m.shards, address: m.address })
+            .collect();
+        let net = Net::start(config.net.clone(), identity, shard, &nodes, notify)
+            .map_err(|error| error.to_string())?;
+        let listener = listener.map(|bound| listen(bound, config, identity, inboxes));
+        let links = links(config, shard);
+        let numbers = links.iter().zip(0..).map(|(peer, at)| (endpoint(*peer), LinkId(at)));
+        Ok(Self {
+            net,
+            listener: listener.transpose().map_err(|error| error.to_string())?,
+            numbers: numbers.collect(),
+            links,
+            events: Vec::new(),
+        })
+    }
+
+    /// The peers' shards that this shard shares groups with, in the order of their numbers.
+    pub(super) fn links(&self) -> &[LinkPeer] {
+        &self.links
+    }
+
+    /// Feeds the shard what happened on its connections, and tells it how much it may send.
+    pub(super) fn feed(&mut self, now: Time, shard: &mut Shard) {
+        self.net.poll_events(&mut self.events);
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            self.feed_event(now, shard, event);
+        }
+        self.events = events;
+        for (peer, at) in self.links.iter().zip(0..) {
+            let room = self.net.outbox(endpoint(*peer)).map_or(0, |outbox| outbox.free_bytes());
+            shard.set_room(LinkId(at), room);
+        }
+    }
+
+    fn feed_event(&self, now: Time, shard: &mut Shard, event: NetEvent) {
+        match event {
+            NetEvent::Up { peer, epoch, .. } => {
+                tracing::info!(%peer, epoch = epoch.0, "connected");
+                if let Some(&link) = self.numbers.get(&peer) {
+                    shard.link_up(now, link, epoch.0);
+                }
+            }
+            NetEvent::Frames { peer, epoch, frames } => {
+                let Some(&link) = self.numbers.get(&peer) else { return };
+                for frame in frames.into_iter().filter(|f| f.kind == FrameKind::Consensus) {
+                    let fed = shard.frame(now, link, epoch.0, &frame.envelope, frame.body);
+                    if let Err(error) = fed {
+                        tracing::warn!(%peer, %error, "refused a frame");
+                        self.net.disconnect(peer, epoch, error.to_string());
+                        break;
+                    }
+                }
+            }
+            NetEvent::Down { peer, reason, .. } => {
+                tracing::info!(%peer, %reason, "disconnected");
+                if let Some(&link) = self.numbers.get(&peer) {
+                    shard.link_down(link);
+                }
+            }
+        }
+    }
+
+    /// Hands a turn's frames over; each peer's leave with one write.
+    pub(super) fn send(&mut self, frames: &mut Vec<OutFrame>) {
+        for OutFrame { link, epoch, envelope, blocks } in frames.drain(..) {
+            let peer = endpoint(self.links[link.0 as usize]);
+            let Some(mut outbox) = self.net.outbox(peer) else { continue };
+            if outbox.epoch().is_none_or(|current| current.0 != epoch) {
+                continue;
+            }
+            let pushed = outbox.push(FrameKind::Consensus, &envelope, blocks);
+            drop(outbox);
+            if let Err(error) = pushed {
+                // The shard keeps to the room it was told of, so this is votes and heartbeats
+                // for a peer that reads nothing: start over with it.
+                let epoch = ringleader_net::Epoch(epoch);
+                self.net.disconnect(peer, epoch, error.to_string());
+            }
+        }
+        self.net.flush();
+    }
+
+    pub(super) fn accept(&self, handover: ShardHandover) {
+        self.net.accept(handover);
+    }
+
+    pub(super) async fn shutdown(mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.shutdown().await;
+        }
+        self.net.shutdown().await;
+    }
+}
+
+fn endpoint(peer: LinkPeer) -> Endpoint {
+    Endpoint { node: peer.node.0, shard: peer.shard }
+}
+
+/// Distinguishes this life of the process from earlier ones.
+fn incarnation() -> u64 {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since_epoch.map_or(0, |time| time.as_nanos() as u64)
+}
+
+fn links(config: &EngineConfig, shard: u32) -> Vec<LinkPeer> {
+    let here = config.this_member().map_or(1, |member| member.shards);
+    let mut links: BTreeMap<(NodeId, u32), LinkPeer> = BTreeMap::new();
+    for group in config.groups.iter().filter(|group| place(group.group, here) == shard) {
+        for &node in group.voters.iter().filter(|voter| **voter != config.node) {
+            let shard = config.shard_on(group.group, node);
+            links.insert((node, shard), LinkPeer { node, shard });
+        }
+    }
+    links.into_values().collect()
+}
+
+fn listen(
+    bound: BoundListener,
+    config: &EngineConfig,
+    identity: Identity,
+    inboxes: &[Arc<Inbox>],
+) -> std::io::Result<Listener> {
+    let others = config.members.iter().filter(|member| member.node != config.node);
+    let members = others.map(|member| (member.node.0, member.shards)).collect();
+    let inboxes = inboxes.to_vec();
+    Listener::start(bound, config.net.clone(), Local { identity, members }, move |handover| {
+        let inbox = &inboxes[handover.shard() as usize];
+        // A shard whose inbox is full or closed loses the connection; the peer dials again.
+        let _ = inbox.try_send(Request::Handover(handover));
+    })
+}

@@ -1,0 +1,194 @@
+//! One group on its shard: the protocol, the state machine, and the callers between them.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, Seq, Term};
+
+use super::links::LinkId;
+use super::proposal::{AnswerRun, Outcome, SubmissionRun};
+use crate::error::{ProposeError, UnknownCause};
+use crate::raft::Raft;
+use crate::state_machine::{Entries, Portion, Replies, StateMachine};
+
+/// Payload bytes after which a block is closed and the turn's next operations go into another one.
+/// Large enough that a block's fixed cost vanishes, small enough that a follower can start writing
+/// before the leader has sent everything.
+pub(super) const BLOCK_BYTES: usize = 256 << 10;
+
+/// Proposals that are in the log and not applied yet: `run`'s operations stand at `first` and
+/// after.
+#[derive(Debug)]
+struct Waiting {
+    first: LogIndex,
+    run: SubmissionRun,
+}
+
+pub(super) struct Group {
+    pub(super) id: GroupId,
+    pub(super) raft: Raft,
+    pub(super) machine: Box<dyn StateMachine>,
+    /// The other voters and the links to them.
+    pub(super) links: Vec<(NodeId, LinkId)>,
+    /// The newest batch of the log that holds something of this group.
+    pub(super) staged: Seq,
+    /// What callers proposed in this turn.
+    pub(super) incoming: Vec<SubmissionRun>,
+    waiting: VecDeque<Waiting>,
+    /// Weight of `incoming` and `waiting`.
+    in_flight: usize,
+    /// Whether the group is on the shard's list of groups with committed entries.
+    pub(super) apply_queued: bool,
+    /// Whether entries to be applied are being read from the log.
+    pub(super) loading: bool,
+    /// The term of the leadership that the state machine was told of and that still lasts.
+    leading: Option<Term>,
+}
+
+impl Group {
+    pub(super) fn new(
+        id: GroupId,
+        raft: Raft,
+        machine: Box<dyn StateMachine>,
+        links: Vec<(NodeId, LinkId)>,
+    ) -> Self {
+        Self {
+            id,
+            raft,
+            machine,
+            links,
+            staged: Seq(0),
+            incoming: Vec::new(),
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            apply_queued: false,
+            loading: false,
+            leading: None,
+        }
+    }
+
+    pub(super) fn link_to(&self, node: NodeId) -> Option<LinkId> {
+        self.links.iter().find(|(voter, _)| *voter == node).map(|(_, link)| *link)
+    }
+
+    /// Whether there are committed entries to apply and nobody is at it yet.
+    pub(super) fn wants_apply(&self) -> bool {
+        !self.apply_queued && !self.loading && self.raft.applied_index() < self.raft.commit_index()
+    }
+
+    /// Accepts a run for this turn, or answers it.
+    pub(super) fn admit(&mut self, run: SubmissionRun, limit: usize) -> Result<(), AnswerRun> {
+        if !self.raft.is_leader() {
+            let leader = self.raft.leader();
+            return Err(run.answer(Outcome::Failed(ProposeError::NotLeader { leader })));
+        }
+        let weight = run.weight();
+        if self.in_flight > 0 && self.in_flight + weight > limit {
+            return Err(run.answer(Outcome::Failed(ProposeError::Busy)));
+        }
+        self.in_flight += weight;
+        self.incoming.push(run);
+        Ok(())
+    }
+
+    /// Encodes what this turn brought as the block that starts at `at`, and takes it over into the
+    /// waiting; `None` when nothing is left. Call again for the rest.
+    pub(super) fn next_block(&mut self, at: LogPosition, arena: &mut BytesMut) -> Option<Block> {
+        let mut bytes = 0;
+        let mut count = 0;
+        let mut index = at.index;
+        let first_waiting = self.waiting.len();
+        let mut rest = std::mem::take(&mut self.incoming).into_iter();
+        while let Some(mut run) = rest.next() {
+            if let Some(fit) = run.fitting(BLOCK_BYTES.saturating_sub(bytes), count == 0) {
+                let tail = (fit < run.len()).then(|| run.split_off(fit));
+                bytes += run.payload_bytes();
+                count += run.len();
+                let first = index;
+                index = LogIndex(index.0 + run.len() as u64);
+                self.waiting.push_back(Waiting { first, run });
+                let Some(tail) = tail else { continue };
+                run = tail;
+            }
+            self.incoming.push(run);
+            self.incoming.extend(rest.by_ref());
+        }
+        if count == 0 {
+            return None;
+        }
+        let runs = self.waiting.range(first_waiting..).map(|waiting| waiting.run.encoded());
+        Some(Block::encode(arena, self.id, at, BlockKind::Operations, runs))
+    }
+
+    /// Applies committed entries and answers the callers who proposed them here.
+    pub(super) fn apply(
+        &mut self,
+        portions: &mut Vec<Portion>,
+        replies: &mut Replies,
+        answers: &mut Vec<AnswerRun>,
+    ) {
+        let Some(last) = portions.last().map(|portion| portion.last) else { return };
+        portions.retain(|portion| portion.block.kind() == BlockKind::Operations);
+        replies.begin(!self.waiting.is_empty());
+        if !portions.is_empty() {
+            self.machine.apply(&Entries::new(portions), replies);
+        }
+        self.answer_through(last, replies, answers);
+        portions.clear();
+        self.raft.on_applied(last);
+    }
+
+    fn answer_through(&mut self, last: LogIndex, replies: &Replies, answers: &mut Vec<AnswerRun>) {
+        let term = self.raft.term();
+        while let Some(waiting) = self.waiting.front_mut() {
+            if waiting.first > last {
+                break;
+            }
+            let applied = (last.0 - waiting.first.0 + 1) as usize;
+            let first = waiting.first;
+            let run = if applied < waiting.run.len() {
+                let rest = waiting.run.split_off(applied);
+                waiting.first = last.next();
+                std::mem::replace(&mut waiting.run, rest)
+            } else {
+                self.waiting.pop_front().expect("the front is there").run
+            };
+            self.in_flight -= run.weight();
+            let end = LogIndex(first.0 + run.len() as u64 - 1);
+            let replies = replies.between(first, end);
+            answers.push(run.answer(Outcome::Applied { first, term, replies }));
+        }
+    }
+
+    /// Tells the state machine when this node starts or stops leading; a leader that stops cannot
+    /// say what becomes of the proposals that wait.
+    pub(super) fn follow_role(&mut self, answers: &mut Vec<AnswerRun>) {
+        let leading = self.raft.is_leader().then(|| self.raft.term());
+        if leading == self.leading {
+            return;
+        }
+        if let Some(term) = self.leading {
+            self.give_up(UnknownCause::LeadershipLost, answers);
+            self.machine.leader_stop(term);
+        }
+        if let Some(term) = leading {
+            self.machine.leader_start(term);
+        }
+        self.leading = leading;
+    }
+
+    /// Answers everybody: those in the log with "unknown", those of this turn, which are not in
+    /// the log, with their own error.
+    pub(super) fn give_up(&mut self, cause: UnknownCause, answers: &mut Vec<AnswerRun>) {
+        let unproposed = match cause {
+            UnknownCause::LeadershipLost => ProposeError::NotLeader { leader: self.raft.leader() },
+            UnknownCause::Stopped => ProposeError::Stopped,
+            UnknownCause::StorageFailed => ProposeError::StorageFailed("see the log".into()),
+        };
+        let unknown = Outcome::Failed(ProposeError::Unknown(cause));
+        answers.extend(self.waiting.drain(..).map(|waiting| waiting.run.answer(unknown.clone())));
+        let unproposed = Outcome::Failed(unproposed);
+        answers.extend(self.incoming.drain(..).map(|run| run.answer(unproposed.clone())));
+        self.in_flight = 0;
+    }
+}

@@ -1,0 +1,146 @@
+//! The shard's side of its connections: which peer shard holds which replica, what this turn says
+//! to each, and how much room there is to say it.
+
+use bytes::Bytes;
+use ringleader_wal::{GroupId, NodeId};
+
+use super::effects::OutFrame;
+use crate::codec::Encoder;
+use crate::raft::message::Message;
+
+/// Index of a link; the driver and the shard number the links alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u32);
+
+/// The other end of a link: one shard of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LinkPeer {
+    /// The node.
+    pub node: NodeId,
+    /// Its shard.
+    pub shard: u32,
+}
+
+/// Bodies above this are split over several frames, so that the receiver starts on the first
+/// while the last is still on its way.
+const FRAME_BODY_BYTES: usize = 1 << 20;
+
+#[derive(Debug)]
+struct Link {
+    peer: LinkPeer,
+    epoch: Option<u64>,
+    /// Bytes that the outbox still takes.
+    room: usize,
+    encoder: Encoder,
+}
+
+#[derive(Debug)]
+pub(super) struct Links {
+    links: Vec<Link>,
+}
+
+impl Links {
+    pub(super) fn new(peers: &[LinkPeer]) -> Self {
+        let link = |peer: &LinkPeer| Link {
+            peer: *peer,
+            epoch: None,
+            room: 0,
+            encoder: Encoder::default(),
+        };
+        Self { links: peers.iter().map(link).collect() }
+    }
+
+    pub(super) fn find(&self, peer: LinkPeer) -> Option<LinkId> {
+        let at = self.links.iter().position(|link| link.peer == peer)?;
+        Some(LinkId(at as u32))
+    }
+
+    pub(super) fn node(&self, link: LinkId) -> NodeId {
+        self.links[link.0 as usize].peer.node
+    }
+
+    /// The link came up as connection `epoch`, or went down. What this turn already said was for
+    /// the connection before and is dropped with it.
+    pub(super) fn set_epoch(&mut self, link: LinkId, epoch: Option<u64>) {
+        let link = &mut self.links[link.0 as usize];
+        link.epoch = epoch;
+        link.encoder = Encoder::default();
+    }
+
+    pub(super) fn connected(&self) -> Vec<LinkId> {
+        let links = self.links.iter().zip(0..).filter(|(link, _)| link.epoch.is_some());
+        links.map(|(_, at)| LinkId(at)).collect()
+    }
+
+    /// Drops what this turn said: the shard has fallen silent.
+    pub(super) fn clear(&mut self) {
+        self.links.iter_mut().for_each(|link| link.encoder = Encoder::default());
+    }
+
+    /// Whether the link's current connection is `epoch`: what an earlier one brings is ignored.
+    pub(super) fn is_current(&self, link: LinkId, epoch: u64) -> bool {
+        self.links[link.0 as usize].epoch == Some(epoch)
+    }
+
+    pub(super) fn set_room(&mut self, link: LinkId, bytes: usize) {
+        self.links[link.0 as usize].room = bytes;
+    }
+
+    /// Adds a message to what this turn says to the peer. False if it carries entries and there is
+    /// no room for them; everything else is small and always passes. On a link that is down a
+    /// message is lost, as on any network.
+    pub(super) fn push(
+        &mut self,
+        link: LinkId,
+        group: GroupId,
+        message: &Message,
+        frames: &mut Vec<OutFrame>,
+    ) -> bool {
+        let at = &mut self.links[link.0 as usize];
+        if at.epoch.is_none() {
+            return true;
+        }
+        if let Message::AppendRequest { blocks, .. } = message {
+            let bytes: usize = blocks.as_slice().iter().map(|block| block.len()).sum();
+            if bytes > at.room {
+                return false;
+            }
+            at.room -= bytes;
+        }
+        at.encoder.push(group, message);
+        if at.encoder.body_bytes() >= FRAME_BODY_BYTES {
+            at.finish(link, frames);
+        }
+        true
+    }
+
+    /// Closes the turn: everything that was pushed goes out.
+    pub(super) fn finish(&mut self, frames: &mut Vec<OutFrame>) {
+        for (at, link) in self.links.iter_mut().enumerate() {
+            link.finish(LinkId(at as u32), frames);
+        }
+    }
+}
+
+impl Link {
+    fn finish(&mut self, link: LinkId, frames: &mut Vec<OutFrame>) {
+        let Some((envelope, blocks)) = self.encoder.finish() else { return };
+        if let Some(epoch) = self.epoch {
+            frames.push(OutFrame { link, epoch, envelope, blocks });
+        }
+    }
+}
+
+impl OutFrame {
+    /// Bytes of the frame without its header.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.envelope.len() + self.blocks.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// Whether the frame says nothing; never the case.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.envelope.is_empty()
+    }
+}

@@ -1,0 +1,496 @@
+//! One core's Raft groups, as a synchronous state machine: events in, effects out.
+//!
+//! A driver (the runtime, or a simulator) calls the event methods for everything that is ready,
+//! then [`Shard::turn`] once, carries the [`Effects`] out, and waits for the next event. All groups
+//! that a turn touched share one write to the log and one frame per peer. Nothing waits to make a
+//! batch bigger: a batch is what arrived while the last turn ran.
+//!
+//! There is no clock here, no IO, no thread and no source of randomness but the seed.
+
+mod apply;
+mod durability;
+mod effects;
+mod group;
+mod links;
+mod proposal;
+mod timers;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
+use ringleader_wal::{
+    GroupId, LogIndex, LogPosition, NodeId, ReadId, Recovered, RecoveredGroup, Seq, Term, Wal,
+    WalEvent,
+};
+
+use crate::codec::{self, CodecError};
+use crate::config::{GroupConfig, Limits};
+use crate::error::{ProposeError, UnknownCause};
+use crate::raft::{LogOp, Message, Output, PeerStatus, Raft, RaftConfig, Restored, RoleName};
+use crate::state_machine::{Replies, StateMachine};
+use crate::time::Time;
+
+use apply::ReadFor;
+use durability::{Durability, Held};
+use group::Group;
+use links::Links;
+use proposal::{Outcome, SubmissionRun};
+use timers::Timers;
+
+pub use effects::{Effects, Notice, OutFrame, RecoverySummary};
+pub use links::{LinkId, LinkPeer};
+pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
+
+/// Makes a group's state machine, in its initial state.
+pub type Factory = Box<dyn Fn(GroupId) -> Box<dyn StateMachine>>;
+
+/// What a shard is made from.
+pub struct ShardConfig {
+    /// This node.
+    pub node: NodeId,
+    /// The groups of this shard.
+    pub groups: Vec<GroupConfig>,
+    /// The peers' shards that hold replicas of these groups; a [`LinkId`] is an index into this.
+    pub links: Vec<LinkPeer>,
+    /// The shard of each voter of a group: `(group, node) -> shard`, for every other voter.
+    pub place: Box<dyn Fn(GroupId, NodeId) -> u32>,
+    /// The protocol's settings.
+    pub raft: Rc<RaftConfig>,
+    /// Limits on callers.
+    pub limits: Limits,
+    /// Makes the state machines.
+    pub factory: Factory,
+    /// Seeds the election timeouts.
+    pub seed: u64,
+}
+
+/// A group as its node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: GroupId,
+    /// This node's role in it.
+    pub role: RoleName,
+    /// The current term.
+    pub term: Term,
+    /// The term's leader, if it is known.
+    pub leader: Option<NodeId>,
+    /// The last entry known committed.
+    pub commit: LogIndex,
+    /// The last entry that the state machine took.
+    pub applied: LogIndex,
+    /// The last entry of this node's log.
+    pub last: LogPosition,
+    /// The last entry that survives a crash of this node.
+    pub durable: LogIndex,
+    /// What a leader knows about its peers; empty on others.
+    pub peers: Vec<PeerStatus>,
+}
+
+enum State {
+    Recovering,
+    Running,
+    /// The log failed or could not be read, or the shard was stopped.
+    Dead(Death),
+}
+
+#[derive(Clone, Debug)]
+enum Death {
+    Storage(String),
+    Stopped,
+}
+
+/// See the [module documentation](self).
+pub struct Shard {
+    config: ShardConfig,
+    state: State,
+    groups: Vec<Group>,
+    slots: HashMap<GroupId, u32>,
+    wal: Wal,
+    links: Links,
+    timers: Timers,
+    durability: Durability,
+    reads: HashMap<ReadId, ReadFor>,
+    /// Groups that got proposals in this turn.
+    proposing: Vec<u32>,
+    /// Groups with committed entries to apply.
+    applying: Vec<u32>,
+    output: Output,
+    arena: BytesMut,
+    replies: Replies,
+    effects: Effects,
+}
+
+impl Shard {
+    /// A shard that begins with recovering its log.
+    #[must_use]
+    pub fn new(config: ShardConfig, wal: Wal) -> Self {
+        let slots =
+            config.groups.iter().zip(0..).map(|(group, slot)| (group.group, slot)).collect();
+        Self {
+            state: State::Recovering,
+            groups: Vec::with_capacity(config.groups.len()),
+            slots,
+            wal,
+            links: Links::new(&config.links),
+            timers: Timers::with_groups(config.groups.len()),
+            durability: Durability::default(),
+            reads: HashMap::new(),
+            proposing: Vec::new(),
+            applying: Vec::new(),
+            output: Output::default(),
+            arena: BytesMut::new(),
+            replies: Replies::default(),
+            effects: Effects::default(),
+            config,
+        }
+    }
+
+    /// A caller's operations. They are appended by the next [`turn`](Self::turn), or answered.
+    pub fn submit(&mut self, client: ClientId, submission: Submission) {
+        let submission = Arc::new(submission);
+        let mut start = 0;
+        for &(group, count) in &submission.groups {
+            let range = start..start + count as usize;
+            start = range.end;
+            let run = SubmissionRun { client, submission: Arc::clone(&submission), range };
+            if let Err(answer) = self.admit(group, run) {
+                self.effects.answers.push(answer);
+            }
+        }
+    }
+
+    fn admit(&mut self, group: GroupId, run: SubmissionRun) -> Result<(), AnswerRun> {
+        let refuse = |run: SubmissionRun, error| Err(run.answer(Outcome::Failed(error)));
+        match &self.state {
+            State::Running => {}
+            State::Recovering => return refuse(run, ProposeError::NotLeader { leader: None }),
+            State::Dead(Death::Stopped) => return refuse(run, ProposeError::Stopped),
+            State::Dead(Death::Storage(cause)) => {
+                return refuse(run, ProposeError::StorageFailed(cause.clone()));
+            }
+        }
+        let Some(&slot) = self.slots.get(&group) else {
+            return refuse(run, ProposeError::UnknownGroup(group));
+        };
+        if !self.wal.has_space() {
+            return refuse(run, ProposeError::NoSpace);
+        }
+        let at = &mut self.groups[slot as usize];
+        let first = at.incoming.is_empty();
+        at.admit(run, self.config.limits.group_bytes)?;
+        if first {
+            self.proposing.push(slot);
+        }
+        Ok(())
+    }
+
+    /// A frame of messages that arrived on connection `epoch` of `link`.
+    ///
+    /// # Errors
+    /// The frame is malformed; the driver closes the connection. What came before the error was
+    /// processed.
+    pub fn frame(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        epoch: u64,
+        envelope: &[u8],
+        body: Bytes,
+    ) -> Result<(), CodecError> {
+        if !matches!(self.state, State::Running) || !self.links.is_current(link, epoch) {
+            return Ok(());
+        }
+        let from = self.links.node(link);
+        codec::decode(envelope, body, |group, message| {
+            if let Some(&slot) = self.slots.get(&group) {
+                self.groups[slot as usize].raft.step(now, from, message, &mut self.output);
+                self.absorb(slot);
+            }
+        })
+    }
+
+    /// A connection to a peer's shard was made; `epoch` is above that of every earlier one.
+    pub fn link_up(&mut self, now: Time, link: LinkId, epoch: u64) {
+        self.links.set_epoch(link, Some(epoch));
+        self.each_on_link(link, |group, node, output| group.raft.on_peer_up(now, node, output));
+    }
+
+    /// The connection was lost.
+    pub fn link_down(&mut self, link: LinkId) {
+        self.links.set_epoch(link, None);
+        self.each_on_link(link, |group, node, _| group.raft.on_peer_down(node));
+    }
+
+    fn each_on_link(
+        &mut self,
+        link: LinkId,
+        mut each: impl FnMut(&mut Group, NodeId, &mut Output),
+    ) {
+        let node = self.links.node(link);
+        for slot in 0..self.groups.len() {
+            let group = &mut self.groups[slot];
+            if group.link_to(node) == Some(link) {
+                each(group, node, &mut self.output);
+                self.absorb(slot as u32);
+            }
+        }
+    }
+
+    /// Bytes that the link's outbox still takes; the driver says it before each turn.
+    pub fn set_room(&mut self, link: LinkId, bytes: usize) {
+        self.links.set_room(link, bytes);
+    }
+
+    /// A disk operation ended.
+    pub fn disk_completed(&mut self, now: Time, id: OpId, result: Result<DiskOutput, DiskError>) {
+        self.wal.complete(id, result);
+        self.take_wal_events(now);
+    }
+
+    fn take_wal_events(&mut self, now: Time) {
+        while let Some(event) = self.wal.next_event() {
+            match event {
+                WalEvent::Recovered(recovered) => self.start(now, recovered),
+                WalEvent::RecoveryFailed(error) => {
+                    let cause = error.to_string();
+                    self.state = State::Dead(Death::Storage(cause.clone()));
+                    self.effects.notices.push(Notice::RecoveryFailed(cause));
+                }
+                WalEvent::Durable(seq) => self.on_durable(now, seq),
+                WalEvent::Loaded { id, result } => self.on_loaded(now, id, result),
+                WalEvent::Failed(error) => self.fail(error.to_string()),
+                WalEvent::SpaceExhausted => self.effects.notices.push(Notice::SpaceExhausted),
+                WalEvent::SpaceAvailable => self.effects.notices.push(Notice::SpaceAvailable),
+            }
+        }
+    }
+
+    fn start(&mut self, now: Time, recovered: Recovered) {
+        let summary = RecoverySummary::from(&recovered);
+        let mut restored: HashMap<GroupId, Restored> =
+            recovered.groups.into_iter().map(restore).collect();
+        for config in &self.config.groups {
+            let restored = restored.remove(&config.group).unwrap_or_default();
+            let links = self.links_of(config);
+            let seed = self.config.seed ^ config.group.0.rotate_left(32);
+            let node = self.config.node;
+            let settings = Rc::clone(&self.config.raft);
+            let raft = Raft::new(settings, config.group, node, &config.voters, restored, seed, now);
+            let machine = (self.config.factory)(config.group);
+            self.timers.schedule(self.groups.len() as u32, raft.deadline());
+            self.groups.push(Group::new(config.group, raft, machine, links));
+        }
+        if let Some(stranger) = restored.keys().min() {
+            let cause = format!(
+                "the log holds group {stranger}, which the configuration does not name; \
+                 give the group back its entry, or use another data directory"
+            );
+            self.state = State::Dead(Death::Storage(cause.clone()));
+            self.effects.notices.push(Notice::RecoveryFailed(cause));
+            return;
+        }
+        self.state = State::Running;
+        for link in self.links.connected() {
+            self.each_on_link(link, |group, node, output| group.raft.on_peer_up(now, node, output));
+        }
+        self.effects.notices.push(Notice::Recovered(summary));
+    }
+
+    fn links_of(&self, config: &GroupConfig) -> Vec<(NodeId, LinkId)> {
+        let others = config.voters.iter().filter(|voter| **voter != self.config.node);
+        let link = |voter: &NodeId| {
+            let shard = (self.config.place)(config.group, *voter);
+            let link = self.links.find(LinkPeer { node: *voter, shard });
+            (*voter, link.expect("the driver lists a link for every other voter"))
+        };
+        others.map(link).collect()
+    }
+
+    fn on_durable(&mut self, now: Time, durable: Seq) {
+        for Held { slot, to, message } in self.durability.release(durable) {
+            self.send(slot, to, &message);
+        }
+        while let Some(slot) = self.durability.next_durable(durable) {
+            self.groups[slot as usize].raft.on_durable(now, durable, &mut self.output);
+            self.absorb(slot);
+        }
+    }
+
+    /// The log failed: nothing is acknowledged and nothing is said to anyone from now on.
+    fn fail(&mut self, cause: String) {
+        if matches!(self.state, State::Dead(_)) {
+            return;
+        }
+        self.state = State::Dead(Death::Storage(cause.clone()));
+        self.effects.notices.push(Notice::StorageFailed(cause));
+        self.give_up(UnknownCause::StorageFailed);
+    }
+
+    fn give_up(&mut self, cause: UnknownCause) {
+        self.durability = Durability::default();
+        self.links.clear();
+        for group in &mut self.groups {
+            group.give_up(cause, &mut self.effects.answers);
+        }
+    }
+
+    /// Stops taking part: callers get their answers in the next turn's effects, and the log
+    /// finishes what it has. The driver goes on until [`is_stopped`](Self::is_stopped).
+    pub fn stop(&mut self) {
+        if !matches!(self.state, State::Dead(_)) {
+            self.state = State::Dead(Death::Stopped);
+            self.give_up(UnknownCause::Stopped);
+            self.wal.close();
+        }
+    }
+
+    /// Whether a shard that was told to stop has nothing left to do.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        match self.state {
+            State::Dead(Death::Stopped) => self.wal.is_idle(),
+            State::Dead(Death::Storage(_)) => true,
+            _ => false,
+        }
+    }
+
+    /// Time passed; the driver calls this every few milliseconds.
+    pub fn tick(&mut self, now: Time) {
+        self.wal.tick();
+        self.take_wal_events(now);
+        if !matches!(self.state, State::Running) {
+            return;
+        }
+        while let Some(slot) = self.timers.pop(now) {
+            let raft = &mut self.groups[slot as usize].raft;
+            if raft.deadline() <= now {
+                raft.tick(now, &mut self.output);
+                self.absorb(slot);
+            }
+            self.timers.schedule(slot, self.groups[slot as usize].raft.deadline());
+        }
+    }
+
+    /// Ends a turn: encodes what callers proposed, starts one write for all groups, hands over one
+    /// batch of frames per peer, then applies what is committed.
+    ///
+    /// True when there is more to apply than one turn may: the next turn should not wait.
+    pub fn turn(&mut self, effects: &mut Effects) -> bool {
+        self.propose_incoming();
+        self.wal.take_ops(&mut self.effects.disk);
+        self.links.finish(&mut self.effects.frames);
+        let more = self.apply_committed();
+        self.wal.take_ops(&mut self.effects.disk);
+        std::mem::swap(&mut self.effects, effects);
+        self.effects.clear();
+        more
+    }
+
+    fn propose_incoming(&mut self) {
+        for slot in std::mem::take(&mut self.proposing) {
+            loop {
+                let group = &mut self.groups[slot as usize];
+                // Leadership may have gone since the proposal was admitted: follow_role has
+                // answered it then, and nothing is incoming.
+                let Some(at) = group.raft.append_position() else { break };
+                let Some(block) = group.next_block(at, &mut self.arena) else { break };
+                group.raft.propose(block, &mut self.output);
+                self.absorb(slot);
+            }
+        }
+    }
+
+    /// Carries out what a group's protocol put out: stages its log operations, passes its messages
+    /// on or holds them until they may leave, and follows its role.
+    fn absorb(&mut self, slot: u32) {
+        let mut output = std::mem::take(&mut self.output);
+        let group = &mut self.groups[slot as usize];
+        if !output.log.is_empty() {
+            group.staged = stage(&mut self.wal, group.id, &mut output.log);
+            group.raft.on_staged(group.staged);
+            self.durability.watch(group.staged, slot);
+        }
+        let waits = group.staged > self.wal.durable();
+        for load in output.loads.drain(..) {
+            let id = self.wal.read(group.id, load.from, load.max_bytes);
+            self.reads.insert(id, ReadFor::Peer { slot, peer: load.peer, from: load.from });
+        }
+        group.follow_role(&mut self.effects.answers);
+        if group.wants_apply() {
+            group.apply_queued = true;
+            self.applying.push(slot);
+        }
+        self.timers.schedule(slot, group.raft.deadline());
+        let staged = group.staged;
+        for (to, message) in output.send.drain(..) {
+            self.send(slot, to, &message);
+        }
+        for (to, message) in output.send_when_durable.drain(..) {
+            if waits {
+                self.durability.hold(staged, Held { slot, to, message });
+            } else {
+                self.send(slot, to, &message);
+            }
+        }
+        self.output = output;
+    }
+
+    fn send(&mut self, slot: u32, to: NodeId, message: &Message) {
+        let group = &mut self.groups[slot as usize];
+        let Some(link) = group.link_to(to) else { return };
+        if !self.links.push(link, group.id, message, &mut self.effects.frames) {
+            group.raft.on_send_dropped(to);
+        }
+    }
+
+    /// A group's state, if it is on this shard and the shard has recovered.
+    #[must_use]
+    pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
+        let group = self.groups.get(*self.slots.get(&group)? as usize)?;
+        let status = group.raft.status();
+        Some(GroupStatus {
+            group: group.id,
+            role: status.role,
+            term: status.term,
+            leader: status.leader,
+            commit: status.commit,
+            applied: status.applied,
+            last: status.last,
+            durable: status.durable,
+            peers: group.raft.peers().collect(),
+        })
+    }
+
+    /// A group's state machine, likewise.
+    pub fn state_machine(&mut self, group: GroupId) -> Option<&mut dyn StateMachine> {
+        let slot = *self.slots.get(&group)? as usize;
+        self.groups.get_mut(slot).map(|group| &mut *group.machine)
+    }
+
+    /// A group's protocol, likewise: for checking invariants.
+    #[must_use]
+    pub fn raft(&self, group: GroupId) -> Option<&Raft> {
+        self.groups.get(*self.slots.get(&group)? as usize).map(|group| &group.raft)
+    }
+}
+
+fn restore(group: RecoveredGroup) -> (GroupId, Restored) {
+    let RecoveredGroup { group, hard_state, base, last_index, terms } = group;
+    (group, Restored { hard_state, base, last_index, terms })
+}
+
+fn stage(wal: &mut Wal, group: GroupId, log: &mut Vec<LogOp>) -> Seq {
+    let mut seq = Seq(0);
+    for op in log.drain(..) {
+        seq = match op {
+            LogOp::Append(block) => wal.append(&block),
+            LogOp::Truncate(from) => wal.truncate(group, from),
+            LogOp::HardState(hard_state) => wal.set_hard_state(group, hard_state),
+        };
+    }
+    seq
+}

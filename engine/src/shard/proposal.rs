@@ -1,0 +1,222 @@
+//! Operations on their way in, answers on their way out. Both travel in runs: what a caller submits
+//! with one call is one [`Submission`], and what one turn decides of it is one [`AnswerRun`], so
+//! that neither direction costs an allocation or a message per operation.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ringleader_wal::{GroupId, LogIndex, Run, Term};
+
+use crate::error::ProposeError;
+use crate::state_machine::ReplyRun;
+
+/// Who gets the answers; the driver gives the numbers out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u32);
+
+/// Operations of one caller, submitted together.
+#[derive(Debug, Default)]
+pub struct Submission {
+    /// The caller's own name of each operation.
+    pub user_data: Vec<u64>,
+    /// Where each operation's payload ends in `payload`.
+    pub ends: Vec<u32>,
+    /// The payloads, back to back.
+    pub payload: Vec<u8>,
+    /// The groups, in order: how many consecutive operations are for each.
+    pub groups: Vec<(GroupId, u32)>,
+}
+
+impl Submission {
+    /// Adds an operation.
+    pub fn push(&mut self, group: GroupId, user_data: u64, payload: &[u8]) {
+        self.user_data.push(user_data);
+        self.payload.extend_from_slice(payload);
+        self.ends.push(u32::try_from(self.payload.len()).expect("a submission is below 4 GiB"));
+        match self.groups.last_mut() {
+            Some((last, count)) if *last == group => *count += 1,
+            _ => self.groups.push((group, 1)),
+        }
+    }
+
+    /// Number of operations.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.user_data.len()
+    }
+
+    /// Whether there is no operation.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.user_data.is_empty()
+    }
+
+    /// What the operations weigh against the shard's limit: their payload, and a constant for each
+    /// that stands for the bookkeeping.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.payload.len() + self.len() * OPERATION_WEIGHT
+    }
+}
+
+/// Bytes of bookkeeping that an operation in flight is charged with.
+const OPERATION_WEIGHT: usize = 32;
+
+/// Consecutive operations of one submission that are for one group.
+#[derive(Clone, Debug)]
+pub(super) struct SubmissionRun {
+    pub(super) client: ClientId,
+    pub(super) submission: Arc<Submission>,
+    pub(super) range: Range<usize>,
+}
+
+impl SubmissionRun {
+    fn bounds(&self) -> (usize, usize) {
+        let ends = &self.submission.ends;
+        let start = if self.range.start == 0 { 0 } else { ends[self.range.start - 1] as usize };
+        (start, ends[self.range.end - 1] as usize)
+    }
+
+    pub(super) fn encoded(&self) -> Run<'_> {
+        let (start, end) = self.bounds();
+        Run {
+            payload: &self.submission.payload[start..end],
+            ends: &self.submission.ends[self.range.clone()],
+            base: start as u32,
+        }
+    }
+
+    pub(super) fn payload_bytes(&self) -> usize {
+        let (start, end) = self.bounds();
+        end - start
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        self.payload_bytes() + self.len() * OPERATION_WEIGHT
+    }
+
+    /// How many operations from the front have at most `bytes` of payload together; `None` if not
+    /// even the first, unless it is `needed`.
+    pub(super) fn fitting(&self, bytes: usize, needed: bool) -> Option<usize> {
+        let (start, end) = self.bounds();
+        if end - start <= bytes {
+            return Some(self.len());
+        }
+        let ends = &self.submission.ends[self.range.clone()];
+        let fit = ends.partition_point(|end| *end as usize - start <= bytes);
+        if fit > 0 { Some(fit) } else { needed.then_some(1) }
+    }
+
+    pub(super) fn split_off(&mut self, at: usize) -> Self {
+        let tail = Self {
+            client: self.client,
+            submission: Arc::clone(&self.submission),
+            range: self.range.start + at..self.range.end,
+        };
+        self.range.end = self.range.start + at;
+        tail
+    }
+
+    pub(super) fn answer(self, outcome: Outcome) -> AnswerRun {
+        AnswerRun {
+            client: self.client,
+            weight: self.weight(),
+            submission: self.submission,
+            range: self.range,
+            outcome,
+        }
+    }
+}
+
+/// What became of the operations of an [`AnswerRun`].
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// Durable on a majority and applied on this node.
+    Applied { first: LogIndex, term: Term, replies: Option<ReplyRun> },
+    /// Not applied, or not known to be.
+    Failed(ProposeError),
+}
+
+/// The answer to consecutive operations of one submission.
+#[derive(Clone, Debug)]
+pub struct AnswerRun {
+    pub(crate) client: ClientId,
+    pub(crate) submission: Arc<Submission>,
+    pub(crate) range: Range<usize>,
+    pub(crate) weight: usize,
+    pub(crate) outcome: Outcome,
+}
+
+/// One operation's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion<'a> {
+    /// The caller's own name of the operation.
+    pub user_data: u64,
+    /// What became of it.
+    pub result: Result<Applied<'a>, ProposeError>,
+}
+
+/// Where an operation was applied, and what the state machine answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied<'a> {
+    /// Its index in the group's log.
+    pub index: LogIndex,
+    /// The term it was proposed in.
+    pub term: Term,
+    /// The state machine's reply; empty if it made none.
+    pub reply: &'a [u8],
+}
+
+impl AnswerRun {
+    /// Who gets the answers.
+    #[must_use]
+    pub fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// The weight that the operations were charged with; see [`Submission::weight`].
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Number of operations answered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Whether there is none; never the case.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// Gives each operation's answer to `each`, in the order of submission.
+    pub fn for_each(&self, mut each: impl FnMut(Completion<'_>)) {
+        let names = &self.submission.user_data[self.range.clone()];
+        match &self.outcome {
+            Outcome::Failed(error) => names.iter().for_each(|&user_data| {
+                each(Completion { user_data, result: Err(error.clone()) });
+            }),
+            Outcome::Applied { first, term, replies } => {
+                let mut cursor = 0;
+                names.iter().zip(first.0..).for_each(|(&user_data, index)| {
+                    let index = LogIndex(index);
+                    let reply = replies.as_ref().map_or(&[][..], |run| {
+                        let range = run.get(index, &mut cursor);
+                        &run.bytes[range]
+                    });
+                    each(Completion {
+                        user_data,
+                        result: Ok(Applied { index, term: *term, reply }),
+                    });
+                });
+            }
+        }
+    }
+}

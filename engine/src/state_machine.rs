@@ -1,0 +1,175 @@
+//! What a user replicates: a deterministic state machine, one per group and node.
+
+use std::any::Any;
+use std::ops::Range;
+
+use ringleader_wal::{Block, LogIndex, Term};
+
+/// A group's state, changed by committed operations alone.
+///
+/// Every replica applies the same operations in the same order, each exactly once between a start
+/// of the node and its end, so `apply` must be deterministic: no clock, no random number, no
+/// environment. A state machine lives on its group's shard and never leaves that thread: it need
+/// not be `Send`, and none of its methods may block.
+pub trait StateMachine: Any {
+    /// Applies committed operations, in log order. One call covers all that a group has to apply
+    /// in one turn of its shard.
+    ///
+    /// A reply that is pushed for an entry reaches the caller who proposed it on this node; see
+    /// [`Replies`].
+    fn apply(&mut self, entries: &Entries<'_>, replies: &mut Replies);
+
+    /// This node became the group's leader in `term`. Entries of earlier terms may still have to
+    /// be applied.
+    fn leader_start(&mut self, term: Term) {
+        let _ = term;
+    }
+
+    /// This node was the group's leader in `term` and is no longer.
+    fn leader_stop(&mut self, term: Term) {
+        let _ = term;
+    }
+}
+
+/// One committed operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Its place in the group's log. Indices rise, with gaps where the protocol put entries of
+    /// its own.
+    pub index: LogIndex,
+    /// The term in which it was proposed.
+    pub term: Term,
+    /// What the caller proposed.
+    pub payload: &'a [u8],
+}
+
+/// Part of a block that is committed and not applied yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Portion {
+    pub(crate) block: Block,
+    pub(crate) first: LogIndex,
+    pub(crate) last: LogIndex,
+}
+
+impl Portion {
+    fn offsets(&self) -> Range<usize> {
+        let base = self.block.first_index().0;
+        (self.first.0 - base) as usize..(self.last.0 + 1 - base) as usize
+    }
+}
+
+/// Committed operations of one group, in log order. The payloads lie in the blocks that the
+/// network and the log share; nothing was copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Entries<'a> {
+    portions: &'a [Portion],
+    len: usize,
+}
+
+impl<'a> Entries<'a> {
+    pub(crate) fn new(portions: &'a [Portion]) -> Self {
+        Self { portions, len: portions.iter().map(|portion| portion.offsets().len()).sum() }
+    }
+
+    /// Number of operations, at least one.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "apply is never called with nothing")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The operations in log order. `for_each` and `fold` are faster than a `for` loop here: they
+    /// run one tight loop per block.
+    pub fn iter(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        self.portions.iter().flat_map(|portion| {
+            let block = &portion.block;
+            let (payloads, ends) = block.payloads();
+            let term = block.term();
+            let base = block.first_index().0;
+            let offsets = portion.offsets();
+            let mut start = 0;
+            ends.enumerate()
+                .map(move |(offset, end)| {
+                    let payload = &payloads[start..end as usize];
+                    start = end as usize;
+                    Entry { index: LogIndex(base + offset as u64), term, payload }
+                })
+                .skip(offsets.start)
+                .take(offsets.len())
+        })
+    }
+}
+
+/// Collects what `apply` answers to the callers whose operations it applies.
+///
+/// Push at most one reply per entry, in the order of the entries; an entry without one is answered
+/// with an empty reply.
+#[derive(Debug, Default)]
+pub struct Replies {
+    wanted: bool,
+    bytes: Vec<u8>,
+    ends: Vec<(LogIndex, u32)>,
+}
+
+impl Replies {
+    pub(crate) fn begin(&mut self, wanted: bool) {
+        self.wanted = wanted;
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// Whether anyone on this node waits for an answer. Where nobody does (on a follower, after a
+    /// restart) replies are dropped, and a state machine may save itself making them.
+    #[must_use]
+    pub fn wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Answers the entry at `index`.
+    pub fn push(&mut self, index: LogIndex, reply: &[u8]) {
+        if self.wanted {
+            self.bytes.extend_from_slice(reply);
+            let end = u32::try_from(self.bytes.len()).expect("replies of one turn are below 4 GiB");
+            self.ends.push((index, end));
+        }
+    }
+
+    /// The replies to the entries in `first..=last`, if there are any.
+    pub(crate) fn between(&self, first: LogIndex, last: LogIndex) -> Option<ReplyRun> {
+        let from = self.ends.partition_point(|(index, _)| *index < first);
+        let to = self.ends.partition_point(|(index, _)| *index <= last);
+        if from == to {
+            return None;
+        }
+        let start = if from == 0 { 0 } else { self.ends[from - 1].1 };
+        let end = self.ends[to - 1].1;
+        Some(ReplyRun {
+            bytes: bytes::Bytes::copy_from_slice(&self.bytes[start as usize..end as usize]),
+            ends: self.ends[from..to].iter().map(|(index, end)| (*index, end - start)).collect(),
+        })
+    }
+}
+
+/// The replies to consecutive operations of one caller.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplyRun {
+    pub(crate) bytes: bytes::Bytes,
+    pub(crate) ends: Vec<(LogIndex, u32)>,
+}
+
+impl ReplyRun {
+    /// The reply to the entry at `index`, empty if there is none. `cursor` remembers where the
+    /// last call found one, so that a walk in log order is linear.
+    pub(crate) fn get(&self, index: LogIndex, cursor: &mut usize) -> Range<usize> {
+        while self.ends.get(*cursor).is_some_and(|(at, _)| *at < index) {
+            *cursor += 1;
+        }
+        match self.ends.get(*cursor) {
+            Some((at, end)) if *at == index => {
+                let start = if *cursor == 0 { 0 } else { self.ends[*cursor - 1].1 };
+                start as usize..*end as usize
+            }
+            _ => 0..0,
+        }
+    }
+}

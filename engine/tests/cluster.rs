@@ -1,0 +1,241 @@
+//! Whole nodes in one process: real logs on disk, real connections on loopback.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::block_on;
+use ringleader::{
+    Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, Member, NodeId, ProposeError,
+    Replies, RoleName, StartError, StateMachine, SyncMode,
+};
+
+/// Keeps every payload, and answers each with the number of those before it.
+#[derive(Default)]
+struct Journal {
+    entries: Vec<Vec<u8>>,
+}
+
+impl StateMachine for Journal {
+    fn apply(&mut self, entries: &Entries<'_>, replies: &mut Replies) {
+        entries.iter().for_each(|entry| {
+            replies.push(entry.index, &(self.entries.len() as u64).to_le_bytes());
+            self.entries.push(entry.payload.to_vec());
+        });
+    }
+}
+
+/// Ports that were free a moment ago.
+fn addresses(count: usize) -> Vec<SocketAddr> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect()
+}
+
+fn config(addresses: &[SocketAddr], node: u64, groups: u64, dir: &Path) -> EngineConfig {
+    let member = |(address, node)| Member { node: NodeId(node), address, shards: 1 };
+    let members: Vec<Member> = addresses.iter().copied().zip(1..).map(member).collect();
+    let voters: Vec<NodeId> = members.iter().map(|member| member.node).collect();
+    let path = dir.join(format!("node-{node}"));
+    let mut config = EngineConfig::new(7, NodeId(node), members, path);
+    config.raft.election_timeout = Duration::from_millis(300);
+    config.raft.heartbeat_interval = Duration::from_millis(50);
+    config.wal.segment_bytes = 4 << 20;
+    config.groups =
+        (1..=groups).map(|g| GroupConfig { group: GroupId(g), voters: voters.clone() }).collect();
+    config
+}
+
+fn start(config: EngineConfig) -> Engine {
+    Engine::start(config, |_| Box::new(Journal::default())).expect("the node starts")
+}
+
+/// Polls until `probe` gives something; a test that waits this long has failed.
+fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn leader(engines: &[Engine], group: GroupId) -> Handle {
+    eventually("a leader", || {
+        engines.iter().map(Engine::handle).find(|handle| {
+            block_on(handle.status(group)).is_ok_and(|status| status.role == RoleName::Leader)
+        })
+    })
+}
+
+fn journal(engine: &Engine, group: GroupId) -> Vec<Vec<u8>> {
+    block_on(engine.handle().inspect(group, |journal: &mut Journal| journal.entries.clone()))
+        .expect("the group is here")
+}
+
+fn propose(handle: &Handle, group: GroupId, payload: &[u8]) -> u64 {
+    eventually("the proposal to be applied", || match block_on(handle.propose(group, payload)) {
+        Ok(done) => Some(u64::from_le_bytes(done.reply[..].try_into().expect("eight bytes"))),
+        Err(ProposeError::Busy) => None,
+        Err(error) => panic!("{error}"),
+    })
+}
+
+#[test]
+fn proposals_reach_every_replica_and_survive_a_restart_of_all() {
+    for sync in [SyncMode::DurableWrites, SyncMode::CoalescedSync] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let addresses = addresses(3);
+        let group = GroupId(1);
+        let boot = || -> Vec<Engine> {
+            let configs = (1..=3).map(|node| config(&addresses, node, 1, dir.path()));
+            configs
+                .map(|mut config| {
+                    config.wal.sync = sync;
+                    start(config)
+                })
+                .collect()
+        };
+        let engines = boot();
+        let handle = leader(&engines, group);
+        let payloads: Vec<Vec<u8>> = (0..200_u32).map(|i| i.to_le_bytes().repeat(10)).collect();
+        for (count, payload) in payloads.iter().enumerate() {
+            assert_eq!(propose(&handle, group, payload), count as u64);
+        }
+        for engine in &engines {
+            eventually("every replica to apply", || {
+                (journal(engine, group) == payloads).then_some(())
+            });
+        }
+        engines.into_iter().for_each(Engine::shutdown);
+
+        let engines = boot();
+        let handle = leader(&engines, group);
+        assert_eq!(propose(&handle, group, b"after"), 200);
+        for engine in &engines {
+            eventually("every replica to replay", || {
+                (journal(engine, group).len() == 201).then_some(())
+            });
+            assert_eq!(journal(engine, group)[..200], payloads);
+        }
+    }
+}
+
+#[test]
+fn a_queue_keeps_the_order_of_pushes_and_says_when_it_is_full() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(1);
+    let engines = [start(config(&addresses, 1, 2, dir.path()))];
+    let handle = leader(&engines, GroupId(1));
+    leader(&engines, GroupId(2));
+    let mut queue = handle.queue(0, 1000);
+    for number in 0..1000_u64 {
+        let group = GroupId(1 + number % 2);
+        queue.push(group, number, &number.to_le_bytes()).expect("there is room");
+    }
+    assert_eq!(queue.push(GroupId(1), 0, b"").unwrap_err().to_string(), "the queue is full");
+    assert_eq!(queue.submit(), Ok(1000));
+    let mut completed = Vec::new();
+    while queue.outstanding() > 0 {
+        assert!(queue.wait(Duration::from_secs(20)), "completions come");
+        queue.drain(|completion| {
+            completion.result.as_ref().expect("applied");
+            completed.push(completion.user_data);
+        });
+    }
+    let odd = |numbers: &[u64]| numbers.iter().copied().filter(|n| n % 2 == 1).collect::<Vec<_>>();
+    assert_eq!(odd(&completed), (0..1000).filter(|n| n % 2 == 1).collect::<Vec<_>>());
+    completed.sort_unstable();
+    assert_eq!(completed, (0..1000).collect::<Vec<_>>());
+    let expected: Vec<Vec<u8>> =
+        (0..1000_u64).filter(|n| n % 2 == 0).map(|n| n.to_le_bytes().to_vec()).collect();
+    assert_eq!(journal(&engines[0], GroupId(1)), expected);
+}
+
+#[test]
+fn when_a_leader_goes_another_takes_over_and_the_first_catches_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(3);
+    let group = GroupId(1);
+    let mut engines: Vec<Engine> =
+        (1..=3).map(|node| start(config(&addresses, node, 1, dir.path()))).collect();
+    let first = leader(&engines, group);
+    propose(&first, group, b"one");
+    let node = block_on(first.status(group)).expect("the group is here").leader.expect("itself");
+    let gone = engines.remove(node.0 as usize - 1);
+    gone.shutdown();
+    assert_eq!(block_on(first.propose(group, b"never")), Err(ProposeError::Stopped));
+    let second = leader(&engines, group);
+    assert_eq!(propose(&second, group, b"two"), 1);
+    engines.push(start(config(&addresses, node.0, 1, dir.path())));
+    let expected = [b"one".to_vec(), b"two".to_vec()];
+    eventually("the first to catch up", || (journal(&engines[2], group) == expected).then_some(()));
+}
+
+#[test]
+fn a_follower_says_who_leads_and_a_group_that_is_not_there_is_an_error() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(3);
+    let group = GroupId(1);
+    let engines: Vec<Engine> =
+        (1..=3).map(|node| start(config(&addresses, node, 1, dir.path()))).collect();
+    let leads = block_on(leader(&engines, group).status(group)).expect("here").leader;
+    let follower = eventually("a follower that knows its leader", || {
+        engines.iter().map(Engine::handle).find(|handle| {
+            let status = block_on(handle.status(group)).expect("here");
+            status.role == RoleName::Follower && status.leader == leads
+        })
+    });
+    let refused = block_on(follower.propose(group, b"x"));
+    assert_eq!(refused, Err(ProposeError::NotLeader { leader: leads }));
+    let unknown = block_on(follower.propose(GroupId(99), b"x"));
+    assert_eq!(unknown, Err(ProposeError::UnknownGroup(GroupId(99))));
+    let large = vec![0; (1 << 20) + 1];
+    assert!(matches!(
+        block_on(follower.propose(group, &large)),
+        Err(ProposeError::TooLarge { max: 1_048_576, .. })
+    ));
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(1);
+    let good = || config(&addresses, 1, 1, dir.path());
+    let fails = |config: EngineConfig| {
+        Engine::start(config, |_| Box::new(Journal::default())).err().expect("it must not start")
+    };
+    let running = start(good());
+    let message = fails(good()).to_string();
+    assert!(message.contains("another process is using it"), "{message}");
+    let mut elsewhere = good();
+    elsewhere.data_dir = dir.path().join("elsewhere");
+    assert!(matches!(fails(elsewhere), StartError::Listen { .. }), "the address is taken");
+    running.shutdown();
+
+    let mut foreign = good();
+    foreign.cluster = 8;
+    let message = fails(foreign).to_string();
+    assert!(message.contains("it belongs to another node"), "{message}");
+    let mut full = good();
+    full.data_dir = dir.path().join("full");
+    std::fs::create_dir(&full.data_dir).expect("created");
+    std::fs::write(full.data_dir.join("thesis.pdf"), b"").expect("written");
+    let message = fails(full).to_string();
+    assert!(message.contains("thesis.pdf"), "{message}");
+    let mut file = good();
+    file.data_dir = dir.path().join("full/thesis.pdf");
+    assert!(matches!(fails(file), StartError::DataDir(_)));
+    let mut nobody = good();
+    nobody.node = NodeId(9);
+    assert!(fails(nobody).to_string().contains("node 9 is not among the members"));
+    let mut forgotten = good();
+    forgotten.groups.clear();
+    let running = start(good());
+    propose(&leader(std::slice::from_ref(&running), GroupId(1)), GroupId(1), b"x");
+    running.shutdown();
+    let message = fails(forgotten).to_string();
+    assert!(message.contains("the log holds group 1"), "{message}");
+}

@@ -1,0 +1,114 @@
+//! What the architecture says of the sources, read from the sources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The logic: no IO, no clock, no thread, no randomness of its own, no async.
+const LOGIC: &[&str] = &[
+    "engine/src/raft",
+    "engine/src/shard",
+    "engine/src/codec.rs",
+    "engine/src/state_machine.rs",
+    "engine/src/time.rs",
+    "net/src/backoff.rs",
+    "net/src/decoder.rs",
+    "net/src/envelope.rs",
+    "net/src/frame.rs",
+    "net/src/handshake",
+    "net/src/handshake.rs",
+    "net/src/outbox.rs",
+    "wal/src",
+];
+
+/// The driver of the log's disk operations is the one part of `wal/` that does IO.
+const DRIVERS: &[&str] = &["wal/src/driver", "wal/src/driver.rs"];
+
+const FORBIDDEN: &[&str] = &[
+    "glommio",
+    "async ",
+    ".await",
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::os",
+    "std::process",
+    "Instant",
+    "SystemTime",
+    "libc",
+    "rand::",
+    "RandomState",
+    "flume",
+    "Mutex",
+    "RwLock",
+    "Atomic",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
+}
+
+fn sources(path: &Path, found: &mut Vec<PathBuf>) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("readable") {
+            sources(&entry.expect("readable").path(), found);
+        }
+    } else if path.extension().is_some_and(|extension| extension == "rs") {
+        found.push(path.to_path_buf());
+    }
+}
+
+/// The code of a line: comments may speak of what code must not do.
+fn code(line: &str) -> &str {
+    line.split("//").next().unwrap_or_default()
+}
+
+#[test]
+fn the_logic_does_no_io() {
+    let root = root();
+    let mut files = Vec::new();
+    for place in LOGIC {
+        let before = files.len();
+        if root.join(place).exists() {
+            sources(&root.join(place), &mut files);
+            assert!(files.len() > before, "{place} holds no source");
+        }
+    }
+    assert!(files.len() > 30, "the logic has moved: this test looks at {} files", files.len());
+    let drivers: Vec<PathBuf> = DRIVERS.iter().map(|driver| root.join(driver)).collect();
+    for file in files.iter().filter(|file| !drivers.iter().any(|driver| file.starts_with(driver))) {
+        let text = fs::read_to_string(file).expect("readable");
+        for (number, line) in text.lines().enumerate() {
+            for word in FORBIDDEN {
+                let at = format!("{}:{}", file.display(), number + 1);
+                assert!(!code(line).contains(word), "{at}: the logic must not use `{word}`");
+            }
+        }
+    }
+}
+
+#[test]
+fn glommio_stays_in_the_drivers() {
+    let root = root();
+    let mut files = Vec::new();
+    ["engine/src", "wal/src", "net/src"].iter().for_each(|c| sources(&root.join(c), &mut files));
+    let drivers = ["engine/src/runtime", "wal/src/driver", "net/src/runtime"];
+    for file in files {
+        let inside = file.strip_prefix(&root).expect("in the workspace").to_string_lossy();
+        if drivers.iter().any(|driver| inside.starts_with(driver)) {
+            continue;
+        }
+        let text = fs::read_to_string(&file).expect("readable");
+        let user = text.lines().find(|line| code(line).contains("glommio::"));
+        assert!(user.is_none(), "{inside}: glommio belongs into the drivers: {user:?}");
+    }
+}
+
+#[test]
+fn the_log_and_the_network_do_not_know_each_other() {
+    let root = root();
+    for (krate, stranger) in [("wal", "ringleader"), ("net", "ringleader")] {
+        let manifest = fs::read_to_string(root.join(krate).join("Cargo.toml")).expect("readable");
+        let dependencies = manifest.split("[dependencies]").nth(1).expect("has dependencies");
+        assert!(!dependencies.contains(stranger), "{krate} depends on another crate of ours");
+    }
+}

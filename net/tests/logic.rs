@@ -1,0 +1,232 @@
+//! Handshake, backoff, log throttle and settings, without a socket.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use ringleader_net::backoff::Backoff;
+use ringleader_net::decoder::FrameDecoder;
+use ringleader_net::handshake::wire::{
+    MAX_HANDSHAKE_FRAME, decode_hello, decode_reply, encode_hello, encode_reply,
+};
+use ringleader_net::handshake::{
+    Accept, Accepted, Hello, Local, PROTOCOL_MAX, Refusal, RefusalCode, Reply, check,
+};
+use ringleader_net::throttle::LogThrottle;
+use ringleader_net::{Endpoint, Identity, NetConfig, PeerNode};
+
+fn local() -> Local {
+    let identity =
+        Identity { cluster: 7, node: 2, shards: 4, fingerprint: 0xfeed, incarnation: 99 };
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let nodes = [1, 2, 3].map(|node| PeerNode { node, shards: node as u32 * 2, address });
+    Local::new(identity, &nodes)
+}
+
+fn hello() -> Hello {
+    Hello {
+        protocol_min: 1,
+        protocol_max: PROTOCOL_MAX + 3,
+        cluster: 7,
+        from: Endpoint { node: 1, shard: 1 },
+        from_shards: 2,
+        to: Endpoint { node: 2, shard: 3 },
+        fingerprint: 0xfeed,
+        incarnation: 5,
+        attempt: 6,
+    }
+}
+
+#[test]
+fn a_matching_hello_is_accepted_with_the_newest_common_protocol() {
+    let Hello { from, .. } = hello();
+    let accept = Accept { protocol: PROTOCOL_MAX, from, to_shard: 3 };
+    assert_eq!(check(&hello(), &local()), Ok(accept));
+}
+
+#[test]
+fn every_mismatch_is_refused_for_its_own_reason() {
+    let refused = |change: &dyn Fn(&mut Hello)| {
+        let mut changed = hello();
+        change(&mut changed);
+        check(&changed, &local()).unwrap_err()
+    };
+    let cases: [(RefusalCode, Refusal); 11] = [
+        (RefusalCode::PROTOCOL, refused(&|h| h.protocol_min = PROTOCOL_MAX + 1)),
+        (RefusalCode::PROTOCOL, refused(&|h| (h.protocol_min, h.protocol_max) = (1, 0))),
+        (RefusalCode::CLUSTER, refused(&|h| h.cluster = 8)),
+        (RefusalCode::SELF_CONNECTION, refused(&|h| h.from.node = 2)),
+        (RefusalCode::WRONG_NODE, refused(&|h| h.to.node = 3)),
+        (RefusalCode::UNKNOWN_NODE, refused(&|h| h.from.node = 9)),
+        (RefusalCode::SHARD_COUNT, refused(&|h| h.from_shards = 3)),
+        (RefusalCode::NO_SUCH_SHARD, refused(&|h| h.to.shard = 4)),
+        (RefusalCode::NO_SUCH_SHARD, refused(&|h| h.from.shard = 2)),
+        (RefusalCode::FINGERPRINT, refused(&|h| h.fingerprint = 1)),
+        (RefusalCode::DIRECTION, refused(&|h| (h.from.node, h.from_shards) = (3, 6))),
+    ];
+    for (code, refusal) in cases {
+        assert_eq!(refusal.code(), code, "{refusal}");
+    }
+    let wrong = refused(&|h| h.to.node = 3);
+    assert_eq!(wrong.to_string(), "this node is 2 of cluster 7, the caller wanted node 3");
+}
+
+fn envelope(frame: &[u8]) -> bytes::Bytes {
+    let mut decoder = FrameDecoder::new(MAX_HANDSHAKE_FRAME, MAX_HANDSHAKE_FRAME);
+    let mut found = None;
+    decoder.feed(frame, |frame| found = Some(frame.envelope)).unwrap();
+    found.expect("a whole frame")
+}
+
+#[test]
+fn replies_survive_the_wire() {
+    let accepted = Reply::Accepted(Accepted { protocol: 1, shards: 3, incarnation: u64::MAX });
+    let refused = Refusal::Stale { attempt: 1, current: 2 }.reply();
+    for reply in [accepted, refused] {
+        assert_eq!(decode_reply(&envelope(&encode_reply(&reply))), Ok(reply));
+    }
+}
+
+#[test]
+fn a_hostile_sentence_is_cut_and_made_harmless() {
+    let sentence = "\u{1b}[31mred\nnew line".to_owned() + &"ü".repeat(600);
+    let reply = Reply::Refused { code: RefusalCode(4711), sentence };
+    let Ok(Reply::Refused { code, sentence }) = decode_reply(&envelope(&encode_reply(&reply)))
+    else {
+        panic!("still a refusal");
+    };
+    assert_eq!(code.to_string(), "unknown reason 4711");
+    assert!(sentence.starts_with("\\u{1b}[31mred\\nnew line") && sentence.len() <= 512);
+}
+
+proptest! {
+    #[test]
+    fn hellos_survive_the_wire(
+        versions in any::<(u16, u16)>(),
+        numbers in any::<(u64, u64, u64, u64, u64, u64)>(),
+        shards in any::<(u32, u32, u32)>(),
+    ) {
+        let hello = Hello {
+            protocol_min: versions.0,
+            protocol_max: versions.1,
+            cluster: numbers.0,
+            from: Endpoint { node: numbers.1, shard: shards.0 },
+            from_shards: shards.1,
+            to: Endpoint { node: numbers.2, shard: shards.2 },
+            fingerprint: numbers.3,
+            incarnation: numbers.4,
+            attempt: numbers.5,
+        };
+        let bytes = envelope(&encode_hello(&hello));
+        prop_assert_eq!(decode_hello(&bytes), Ok(hello));
+        prop_assert!(decode_hello(&bytes[..bytes.len() - 1]).is_err());
+        // Whatever it says, it gets an answer.
+        let _ = check(&hello, &local());
+    }
+
+    #[test]
+    fn noise_is_no_reason_to_panic(noise in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode_hello(&noise);
+        let _ = decode_reply(&noise);
+    }
+
+    #[test]
+    fn delays_stay_within_their_bounds_and_can_be_reproduced(
+        seed: u64,
+        min in 1u64..100,
+        factor in 1u64..200,
+        steps in 1usize..20,
+    ) {
+        let (min, max) = (Duration::from_millis(min), Duration::from_millis(min * factor));
+        let mut backoff = Backoff::new(min, max, seed);
+        let mut again = backoff.clone();
+        let mut span = min;
+        for _ in 0..steps {
+            let delay = backoff.next_delay();
+            prop_assert!(delay >= span / 2 && delay <= span);
+            prop_assert_eq!(delay, again.next_delay());
+            span = (span * 2).min(max);
+        }
+        let slowest = backoff.slowest_delay();
+        prop_assert!(slowest >= max / 2 && slowest <= max);
+        backoff.connection_lived(max);
+        prop_assert!(backoff.next_delay() <= min, "a connection that lived is forgiven");
+    }
+}
+
+#[test]
+fn a_connection_that_dies_at_once_keeps_the_delay() {
+    let (min, max) = (Duration::from_millis(10), Duration::from_secs(1));
+    let mut backoff = Backoff::new(min, max, 1);
+    for _ in 0..10 {
+        backoff.next_delay();
+        backoff.connection_lived(Duration::from_millis(3));
+    }
+    assert!(backoff.next_delay() >= max / 2);
+}
+
+#[test]
+fn log_lines_are_limited_and_the_withheld_are_counted() {
+    let start = Instant::now();
+    let mut throttle = LogThrottle::new(2, Duration::from_secs(1));
+    let answers: Vec<_> = (0..5).map(|_| throttle.allow(start)).collect();
+    assert_eq!(answers, [Some(0), Some(0), None, None, None]);
+    assert_eq!(throttle.allow(start + Duration::from_millis(999)), None);
+    assert_eq!(throttle.allow(start + Duration::from_secs(1)), Some(4));
+    assert_eq!(throttle.allow(start + Duration::from_secs(1)), Some(0));
+}
+
+#[test]
+fn settings_that_cannot_work_are_named() {
+    assert_eq!(NetConfig::default().validate(), Ok(()));
+    let broken = |change: &dyn Fn(&mut NetConfig)| {
+        let mut config = NetConfig::default();
+        change(&mut config);
+        config.validate().unwrap_err().field
+    };
+    assert_eq!(broken(&|c| c.max_frame_bytes = 10), "max_frame_bytes");
+    assert_eq!(broken(&|c| c.outbox_bytes = c.max_frame_bytes - 1), "outbox_bytes");
+    assert_eq!(broken(&|c| c.inbound_bytes = 0), "inbound_bytes");
+    assert_eq!(broken(&|c| c.read_chunk_bytes = 1), "read_chunk_bytes");
+    assert_eq!(broken(&|c| c.connect_timeout = Duration::ZERO), "connect_timeout");
+    assert_eq!(broken(&|c| c.backoff_max = Duration::from_millis(1)), "backoff_max");
+    assert_eq!(broken(&|c| c.send_buffer_bytes = Some(1)), "send_buffer_bytes");
+    assert_eq!(broken(&|c| c.max_pending_handshakes = 0), "max_pending_handshakes");
+}
+
+/// The simulator can only drive what does no IO and asks nobody for the time.
+#[test]
+fn the_logic_does_no_io() {
+    let sources = [
+        include_str!("../src/backoff.rs"),
+        include_str!("../src/config.rs"),
+        include_str!("../src/decoder.rs"),
+        include_str!("../src/envelope.rs"),
+        include_str!("../src/event.rs"),
+        include_str!("../src/frame.rs"),
+        include_str!("../src/handshake.rs"),
+        include_str!("../src/handshake/wire.rs"),
+        include_str!("../src/outbox.rs"),
+        include_str!("../src/throttle.rs"),
+    ];
+    let forbidden = [
+        "glommio::",
+        "async ",
+        ".await",
+        "Instant::now",
+        "SystemTime",
+        "thread::",
+        "socket2::",
+        "libc::",
+        "crate::runtime",
+        "unsafe ",
+    ];
+    for source in sources {
+        let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in code {
+            for word in forbidden {
+                assert!(!line.contains(word), "{line}");
+            }
+        }
+    }
+}
