@@ -88,11 +88,10 @@ impl Children {
         // SAFETY: between fork and exec only the async-signal-safe `die_with` runs.
         unsafe { builder.pre_exec(move || die_with(parent)) };
         let mut process = builder.spawn().with_context(|| format!("starting {name}"))?;
-        let (stdin, stdout, stderr) =
-            match (process.stdin.take(), process.stdout.take(), process.stderr.take()) {
-                (Some(stdin), Some(stdout), Some(stderr)) => (stdin, stdout, stderr),
-                _ => bail!("{name} has no pipes"),
-            };
+        let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+            bail!("{name} has no pipes");
+        };
         let index = self.processes.len();
         let sender = self.sender.clone();
         std::thread::spawn(move || read_messages(index, BufReader::new(stdout), &sender));

@@ -173,6 +173,8 @@ pub(crate) struct LoadReport {
     pub(crate) tally: Tally,
     /// Operations that were put off because a limit was reached.
     pub(crate) busy: u64,
+    /// Operations that were due and found no room until the end.
+    pub(crate) unsent: u64,
     /// The first errors, in words.
     pub(crate) messages: Vec<String>,
     /// Of operations that were due within the window.
@@ -212,6 +214,7 @@ impl LoadReport {
         self.ops += other.ops;
         self.tally += other.tally;
         self.busy += other.busy;
+        self.unsent += other.unsent;
         self.latencies.merge(&other.latencies);
         other.messages.into_iter().for_each(|message| self.note(|| message));
         for (mine, theirs) in self.groups.iter_mut().zip(&other.groups) {

@@ -13,6 +13,22 @@ pub(crate) fn time() -> u64 {
     nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime)
 }
 
+/// Time that all processors of the machine were busy with anything, in nanoseconds: other programs,
+/// the kernel's own threads and interrupts, and what a hypervisor took. Resolution 10 ms.
+pub(crate) fn machine_time() -> Option<u64> {
+    busy_time(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// Sums user, nice, system, irq, softirq and steal of the first line of /proc/stat (proc(5)).
+fn busy_time(stat: &str) -> Option<u64> {
+    /// USER_HZ is 100 on every architecture that has io_uring.
+    const TICK: u64 = 10_000_000;
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+    let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+    let busy = [0, 1, 2, 5, 6, 7].iter().filter_map(|field| ticks.get(*field));
+    Some(busy.sum::<u64>() * TICK)
+}
+
 /// Resident memory in bytes: now, and the most since the process started. Zero when unreadable.
 pub(crate) fn memory() -> (u64, u64) {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -39,6 +55,13 @@ mod tests {
         assert!(sum > 0);
         let (rss, peak) = memory();
         assert!(0 < rss && rss <= peak);
+    }
+
+    #[test]
+    fn a_machine_is_busy_with_all_but_idling_and_waiting() {
+        let stat = "cpu  1 2 4 1000 1000 8 16 32 1 1\ncpu0 9 9 9 9\n";
+        assert_eq!(busy_time(stat), Some(63 * 10_000_000));
+        assert_eq!(busy_time(""), None);
     }
 
     #[test]

@@ -150,6 +150,20 @@ impl GroupLoad {
         self.put_off.extend(refused);
     }
 
+    /// Takes out what was put off and not proposed again: since when each counts. `due` tells
+    /// that of an operation of the timetable.
+    pub(crate) fn take_put_off(&mut self, due: impl Fn(u64) -> u64) -> Vec<u64> {
+        let waiting = self
+            .put_off
+            .drain(..)
+            .flat_map(|(since, count)| (0..count).map(move |at| since.skip(at)));
+        let since = |since| match since {
+            Due::At(at) => at,
+            Due::Scheduled(nth) => due(nth),
+        };
+        waiting.map(since).collect()
+    }
+
     /// The operations that are in flight.
     pub(crate) fn unanswered(&self) -> impl Iterator<Item = (u64, u64)> {
         self.sent.iter().map(|sent| (sent.first, sent.end))

@@ -74,11 +74,6 @@ impl Ranges {
         self.0.iter().map(|(start, end)| end - start).sum()
     }
 
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The lowest number.
     pub(crate) fn first(&self) -> Option<u64> {
         self.0.first().map(|range| range.0)

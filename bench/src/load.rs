@@ -180,7 +180,30 @@ impl<P: Port, R: Routing> Loader<P, R> {
             let most = if sent { next } else { self.now + 1_000_000 };
             self.turn(most)?;
         }
+        if let Some(schedule) = self.schedule {
+            self.reroute();
+            self.push_scheduled(schedule)?;
+            self.give_up_unsent(schedule);
+        }
         Ok(())
+    }
+
+    /// What was due in the window and found no room counts with the time it has waited: leaving it
+    /// out would flatter an overloaded system.
+    fn give_up_unsent(&mut self, schedule: Schedule) {
+        let total = schedule.total(self.plan.window.end - 1);
+        for group in self.groups.iter_mut().filter(|group| group.active) {
+            let index = group.index;
+            let due = |nth| schedule.due(index, nth);
+            let put_off = group.take_put_off(due);
+            let scheduled = (group.scheduled..schedule.share(total, index)).map(due);
+            for due in put_off.into_iter().chain(scheduled) {
+                self.report.unsent += 1;
+                if self.plan.window.contains(due) {
+                    self.report.latencies.record(self.now.saturating_sub(due), 1);
+                }
+            }
+        }
     }
 
     fn drain_rest(&mut self) -> Result<(), String> {
@@ -253,7 +276,7 @@ impl<P: Port, R: Routing> Loader<P, R> {
 
     /// Open loop: every operation that is due by now.
     fn push_scheduled(&mut self, schedule: Schedule) -> Result<u64, String> {
-        let total = schedule.total(self.now);
+        let total = schedule.total(self.now.min(self.plan.window.end - 1));
         let mut next = u64::MAX;
         for at in 0..self.active.len() {
             let place = self.active[at];

@@ -46,13 +46,15 @@ pub(crate) fn watch(
     };
     let counters = || device.and_then(Device::counters);
     watch.until(children, plan.window.start)?;
-    let (disk_start, cpu_start) = (counters(), cpu::time());
+    let (disk_start, cpu_start, machine_start) = (counters(), cpu::time(), cpu::machine_time());
     watch.until(children, plan.window.end)?;
-    let (disk_end, own_cpu) = (counters(), cpu::time() - cpu_start);
+    let (disk_end, own_cpu, machine_end) =
+        (counters(), cpu::time() - cpu_start, cpu::machine_time());
     watch.until_reported(children)?;
     watch.progress.end();
     let disk = disk_end.zip(disk_start).map(|(end, start): (Counters, Counters)| end.since(&start));
-    Ok(watch.measured(children, disk, own_cpu))
+    let machine_cpu = machine_end.zip(machine_start).map(|(end, start)| end.saturating_sub(start));
+    Ok(Measured { disk, machine_cpu, ..watch.measured(children, own_cpu) })
 }
 
 impl Watch<'_> {
@@ -96,14 +98,14 @@ impl Watch<'_> {
         }
     }
 
-    fn measured(self, children: &Children, disk: Option<Counters>, own_cpu: u64) -> Measured {
+    fn measured(self, children: &Children, own_cpu: u64) -> Measured {
         let mut load = LoadReport::new(self.plan.groups);
         self.reports.into_iter().flatten().for_each(|report| load.merge(report));
         let names = (0..children.len()).map(|child| children.name(child).to_owned());
         let mut usages: Vec<NamedUsage> = names.zip(self.usages.into_iter().flatten()).collect();
         let own = Usage { cpu_ns: own_cpu, ..Usage::default() };
         usages.push(("the orchestrator".into(), own));
-        Measured { load, usages, disk, leaders: Vec::new(), flushes_expected: false }
+        Measured { load, usages, ..Measured::default() }
     }
 }
 
@@ -127,8 +129,9 @@ impl Line {
 
     fn show(&mut self, tally: Tally) {
         let now = clock::now();
-        // Every loading process tells; one line for all of them is enough.
-        if now < self.last.0 + 150_000_000 {
+        self.bar.set_position((now - self.begin) / 1_000_000);
+        // The processes tell one after the other; over less time the rate would jump.
+        if now < self.last.0 + 450_000_000 {
             return;
         }
         let seconds = (now - self.last.0) as f64 / SECOND;
@@ -140,7 +143,6 @@ impl Line {
         if tally.errors + tally.unknown > 0 {
             line += &format!(", {} errors, {} unknown", tally.errors, tally.unknown);
         }
-        self.bar.set_position((now - self.begin) / 1_000_000);
         self.bar.set_message(line);
     }
 

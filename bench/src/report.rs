@@ -14,11 +14,14 @@ use crate::machine::Machine;
 use crate::verify::Verification;
 
 /// What was measured.
+#[derive(Default)]
 pub(crate) struct Measured {
     pub(crate) load: LoadReport,
     /// Of every process, in the order of the nodes.
     pub(crate) usages: Vec<NamedUsage>,
     pub(crate) disk: Option<Counters>,
+    /// Time that the machine's processors were busy with anything in the measured part.
+    pub(crate) machine_cpu: Option<u64>,
     /// How many groups each node led when the load began.
     pub(crate) leaders: Vec<u64>,
     /// Whether durable writes show as flushes of the device.
@@ -37,10 +40,16 @@ pub(crate) struct Report {
     unknown: u64,
     /// Operations that were put off because of a limit, and done later.
     busy: u64,
+    /// Open loop: operations that were due and found no room until the end. They count in the
+    /// latencies, with the time that they had waited.
+    unsent: u64,
     ops_per_sec: f64,
     latency_us: LatencyReport,
     /// User and system time of all processes, divided by `ops`.
     cpu_ns_per_op: Option<f64>,
+    /// Processors that were busy with anything but this run's processes, on average: kernel
+    /// threads that serve its disk and network, and other programs, which spoil the result.
+    other_cores_busy: Option<f64>,
     disk: Option<Counters>,
     replicas_identical: bool,
     verification: Verification,
@@ -102,7 +111,9 @@ impl Report {
         machine: Machine,
     ) -> Self {
         let failures = failures(&measured, &verification);
-        let Measured { load, usages, disk, leaders, .. } = measured;
+        let Measured { load, usages, disk, machine_cpu, leaders, .. } = measured;
+        let cpu_ns: u64 = usages.iter().map(|(_, usage)| usage.cpu_ns).sum();
+        let cores = |cpu_ns: u64| round(cpu_ns as f64 / (args.seconds as f64 * 1e9));
         let ops = load.ops;
         let per_op = |cpu_ns: u64| (ops > 0).then(|| round(cpu_ns as f64 / ops as f64));
         let latency_us = LatencyReport::new(&load.latencies);
@@ -124,9 +135,11 @@ impl Report {
             errors: load.tally.errors,
             unknown: load.tally.unknown,
             busy: load.busy,
+            unsent: load.unsent,
             ops_per_sec: round(ops as f64 / args.seconds as f64),
             latency_us,
-            cpu_ns_per_op: per_op(usages.iter().map(|(_, usage)| usage.cpu_ns).sum()),
+            cpu_ns_per_op: per_op(cpu_ns),
+            other_cores_busy: machine_cpu.map(|all| cores(all.saturating_sub(cpu_ns))),
             disk,
             replicas_identical: verification.replicas_identical,
             verification,
@@ -178,6 +191,11 @@ impl Report {
         if let Some(rate) = self.workload.rate {
             let share = self.ops_per_sec / rate as f64 * 100.0;
             write!(row, ", {share:.1} % of what was due").expect("strings take all");
+            if self.unsent > 0 {
+                let unsent = thousands(self.unsent);
+                write!(row, "\nOVERLOADED: {unsent} operations were due and never found room")
+                    .expect("strings take all");
+            }
         }
         row
     }
@@ -207,7 +225,12 @@ impl Report {
             format!("{} {ns:.0}", process.name)
         };
         let parts: Vec<_> = self.processes.iter().map(part).collect();
-        format!("{all:.0} ns/op, {cores:.2} cores busy\n({})", parts.join(", "))
+        let others = self.other_cores_busy.unwrap_or(0.0);
+        format!(
+            "{all:.0} ns/op ({})\n{cores:.2} cores busy, {others:.2} more with the kernel's threads \
+             and other programs",
+            parts.join(", ")
+        )
     }
 
     fn disk_row(&self) -> String {
@@ -305,8 +328,7 @@ impl LatencyReport {
 
 fn floor_row(floor: &Floor) -> String {
     let mut row = format!(
-        "durable 4 KiB write p50 {:.1} us, p99 {:.1} us; loopback round trip p50 {:.1} us, p99 \
-         {:.1} us",
+        "durable 4 KiB write p50 {:.1} us, p99 {:.1} us\nloopback round trip p50 {:.1} us, p99 {:.1} us",
         floor.durable_write_p50_us,
         floor.durable_write_p99_us,
         floor.round_trip_p50_us,

@@ -14,7 +14,14 @@ fn measured(ops: u64, flushes: u64) -> Measured {
     let usage = Usage { cpu_ns: 2_000 * ops, rss_start: 1, rss_end: 2, rss_peak: 3 };
     let disk = Some(Counters { flushes, writes: 30, bytes: 4096 });
     let usages = vec![("node 1".into(), usage), ("node 2".into(), usage)];
-    Measured { load, usages, disk, leaders: vec![1, 0], flushes_expected: true }
+    Measured {
+        load,
+        usages,
+        disk,
+        machine_cpu: Some(15_000_000_000),
+        leaders: vec![1, 0],
+        flushes_expected: true,
+    }
 }
 
 fn report(arguments: &[&str], measured: Measured) -> Report {
@@ -53,6 +60,7 @@ fn the_json_object_has_the_promised_fields() {
     assert_eq!(counts, [Some(1_000), Some(0), Some(0)]);
     assert_eq!(json["ops_per_sec"].as_f64(), Some(100.0));
     assert_eq!(json["cpu_ns_per_op"].as_f64(), Some(4_000.0));
+    assert_eq!(json["other_cores_busy"].as_f64(), Some(1.5));
     assert_eq!(json["replicas_identical"], true);
     assert!(json["machine"]["cores"].is_u64());
     assert_eq!(json["floor"]["ratio_p50"].as_f64(), Some(1.5));

@@ -27,11 +27,6 @@ pub(crate) struct Verification {
 }
 
 impl Verification {
-    /// Whether all is as it should be.
-    pub(crate) fn passed(&self) -> bool {
-        self.findings.is_empty()
-    }
-
     pub(crate) fn find(&mut self, finding: impl FnOnce() -> String) {
         if self.findings.len() < FINDINGS {
             self.findings.push(finding());
@@ -106,6 +101,12 @@ pub(crate) fn verify(outcomes: &[GroupOutcome], replicas: &[Vec<Summary>]) -> Ve
 mod tests {
     use super::*;
     use crate::ledger::{Ledger, number};
+
+    impl Verification {
+        fn passed(&self) -> bool {
+            self.findings.is_empty()
+        }
+    }
 
     fn replica(sequences: &[u64]) -> Summary {
         let payloads: Vec<_> =
