@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use glommio::LocalExecutorBuilder;
 use ringleader_wal::disk::{DiskOp, DiskOutput};
 use ringleader_wal::driver::Disk;
@@ -21,10 +20,10 @@ use ringleader_wal::{
 
 const ME: Identity = Identity { cluster: 1, node: NodeId(1), shard: 0 };
 
-fn block(arena: &mut BytesMut, group: u64, index: u64, payload: &[u8]) -> Block {
+fn block(group: u64, index: u64, payload: &[u8]) -> Block {
     let at = LogPosition { index: LogIndex(index), term: Term(1) };
     let run = Run { payload, ends: &[payload.len() as u32], base: 0 };
-    Block::encode(arena, GroupId(group), at, BlockKind::Operations, [run])
+    Block::encode(GroupId(group), at, BlockKind::Operations, [run])
 }
 
 /// Carries everything out at once, in memory that is never written.
@@ -56,9 +55,7 @@ fn cpu(groups: u64, bytes: usize) -> f64 {
     let mut spent = Duration::ZERO;
     let mut records = 0;
     for index in 1..=2_000_000 / groups.max(1) {
-        let mut arena = BytesMut::with_capacity(groups as usize * (bytes + 64));
-        let blocks: Vec<Block> =
-            (0..groups).map(|group| block(&mut arena, group, index, &payload)).collect();
+        let blocks: Vec<Block> = (0..groups).map(|group| block(group, index, &payload)).collect();
         let start = Instant::now();
         for block in &blocks {
             wal.append(block);
@@ -82,7 +79,7 @@ async fn disk(dir: PathBuf, sync: SyncMode, bytes: usize, seconds: u64) {
     let disk = Disk::open(&dir, 24, Rc::new(move || flag.set(true))).await.expect("a directory");
     let mut wal = Wal::open(config, ME);
     let (mut done, mut ops) = (Vec::new(), Vec::new());
-    let (mut arena, payload) = (BytesMut::new(), vec![1; bytes]);
+    let payload = vec![1; bytes];
     let (mut index, mut start, mut first) = (0, None, Seq(0));
     loop {
         disk.completions(&mut done);
@@ -103,7 +100,7 @@ async fn disk(dir: PathBuf, sync: SyncMode, bytes: usize, seconds: u64) {
         }
         while start.is_some() && wal.staged_bytes() < 16 * (bytes + 200) {
             index += 1;
-            wal.append(&block(&mut arena, 1, index, &payload));
+            wal.append(&block(1, index, &payload));
             wal.take_ops(&mut ops);
             if index % 1000 == 0 {
                 let through = LogPosition { index: LogIndex(index - 500), term: Term(1) };

@@ -19,7 +19,7 @@
 
 use std::ops::Range;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use rkyv::Archive;
 
 use crate::types::{GroupId, LogIndex, LogPosition, Term};
@@ -187,15 +187,17 @@ impl Block {
         table.chunks_exact(4).map(|end| u32::from_le_bytes(end.try_into().expect("four bytes")))
     }
 
-    /// Encodes the payloads of all `runs` as the entries from `first` on, into `arena`; the block
-    /// shares the arena's memory, so that many blocks cost one allocation. This copy of the
-    /// payloads is the only one that the leader makes outside the WAL's write buffer.
+    /// Encodes the payloads of all `runs` as the entries from `first` on. This copy of the payloads
+    /// is the only one that the leader makes outside the WAL's write buffer.
+    ///
+    /// The block has memory of its own, exactly as much as it needs: blocks that shared a larger
+    /// piece would keep all of it alive as long as the slowest peer of any of their groups wants
+    /// one of them.
     ///
     /// # Panics
     /// When the runs hold no payload, or more than a block can: 4 GiB, or 2^32 - 1 entries.
     #[must_use]
     pub fn encode<'a>(
-        arena: &mut BytesMut,
         group: GroupId,
         first: LogPosition,
         kind: BlockKind,
@@ -209,25 +211,24 @@ impl Block {
         assert!(count > 0, "a block holds at least one entry");
         let count = u32::try_from(count).expect("entries fit 32 bits");
         let length32 = u32::try_from(length).expect("a block is below 4 GiB");
-        arena.reserve(length);
-        assert!(arena.is_empty(), "an arena holds nothing but spare room between blocks");
-        arena.put_u32_le(0);
-        arena.put_u32_le(length32);
-        arena.put_u64_le(group.0);
-        arena.put_u64_le(first.term.0);
-        arena.put_u64_le(first.index.0);
-        arena.put_u32_le(count);
-        arena.put_u32_le(kind as u32);
+        let mut bytes = Vec::with_capacity(length);
+        bytes.put_u32_le(0);
+        bytes.put_u32_le(length32);
+        bytes.put_u64_le(group.0);
+        bytes.put_u64_le(first.term.0);
+        bytes.put_u64_le(first.index.0);
+        bytes.put_u32_le(count);
+        bytes.put_u32_le(kind as u32);
         let mut origin = 0u32;
         for run in runs.clone() {
             let shift = origin.wrapping_sub(run.base);
-            run.ends.iter().for_each(|end| arena.put_u32_le(end.wrapping_add(shift)));
+            run.ends.iter().for_each(|end| bytes.put_u32_le(end.wrapping_add(shift)));
             origin += run.payload.len() as u32;
         }
-        runs.for_each(|run| arena.put_slice(run.payload));
-        let crc = crc32fast::hash(&arena[4..]);
-        arena[..4].copy_from_slice(&crc.to_le_bytes());
-        let bytes = arena.split().freeze();
+        runs.for_each(|run| bytes.put_slice(run.payload));
+        let crc = crc32fast::hash(&bytes[4..]);
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        let bytes = Bytes::from(bytes);
         Self { bytes, group, term: first.term, first_index: first.index, count, kind }
     }
 
@@ -235,7 +236,7 @@ impl Block {
     #[must_use]
     pub fn noop(group: GroupId, at: LogPosition) -> Self {
         let run = Run { payload: &[], ends: &[0], base: 0 };
-        Self::encode(&mut BytesMut::new(), group, at, BlockKind::Noop, [run])
+        Self::encode(group, at, BlockKind::Noop, [run])
     }
 
     /// The encoded block.
@@ -346,7 +347,7 @@ impl Block {
         let to = self.payload_range(offset + count - 1).end;
         let run = Run { payload: &self.bytes[from..to], ends: &ends, base: 0 };
         let at = LogPosition { index: first, term: self.term };
-        Self::encode(&mut BytesMut::new(), self.group, at, self.kind, [run])
+        Self::encode(self.group, at, self.kind, [run])
     }
 }
 

@@ -1,6 +1,6 @@
 //! The block's encoding: what goes in comes out, and nothing else is taken for a block.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use proptest::prelude::*;
 use ringleader_wal::block::announced_len;
 use ringleader_wal::{
@@ -18,7 +18,7 @@ fn encode(first: u64, payloads: &[Vec<u8>]) -> Block {
         .collect();
     let run = Run { payload: &payload, ends: &ends, base: 0 };
     let at = LogPosition { index: LogIndex(first), term: Term(5) };
-    Block::encode(&mut BytesMut::new(), GroupId(9), at, BlockKind::Operations, [run])
+    Block::encode(GroupId(9), at, BlockKind::Operations, [run])
 }
 
 /// A block with a valid checksum whose bytes were changed by `change`.
@@ -119,8 +119,7 @@ proptest! {
             Run { payload: &payload[cut as usize..], ends: &ends[left.len()..], base: cut },
         ];
         let at = LogPosition { index: LogIndex(1), term: Term(5) };
-        let mut arena = BytesMut::new();
-        let joined = Block::encode(&mut arena, GroupId(9), at, BlockKind::Operations, runs);
+        let joined = Block::encode(GroupId(9), at, BlockKind::Operations, runs);
         prop_assert_eq!(joined, whole);
     }
 

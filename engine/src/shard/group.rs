@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::BytesMut;
 use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, Seq, Term};
 
 use super::links::LinkId;
@@ -93,7 +92,7 @@ impl Group {
 
     /// Encodes what this turn brought as the block that starts at `at`, and takes it over into the
     /// waiting; `None` when nothing is left. What does not fit a block is left for the next call.
-    pub(super) fn next_block(&mut self, at: LogPosition, arena: &mut BytesMut) -> Option<Block> {
+    pub(super) fn next_block(&mut self, at: LogPosition) -> Option<Block> {
         if self.incoming.is_empty() {
             return None;
         }
@@ -115,7 +114,7 @@ impl Group {
         }
         self.incoming.drain(..taken);
         let runs = self.waiting.range(first_waiting..).map(|waiting| waiting.run.encoded());
-        Some(Block::encode(arena, self.id, at, BlockKind::Operations, runs))
+        Some(Block::encode(self.id, at, BlockKind::Operations, runs))
     }
 
     /// Applies committed entries and answers the callers who proposed them here.

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 use ringleader_wal::{
     GroupId, LogIndex, LogPosition, NodeId, NumberMap, ReadId, Recovered, RecoveredGroup, Seq,
@@ -119,7 +119,6 @@ pub struct Shard {
     /// Groups with committed entries to apply.
     applying: Vec<u32>,
     output: Output,
-    arena: BytesMut,
     replies: Replies,
     effects: Effects,
 }
@@ -142,7 +141,6 @@ impl Shard {
             proposing: Vec::new(),
             applying: Vec::new(),
             output: Output::default(),
-            arena: BytesMut::new(),
             replies: Replies::default(),
             effects: Effects::default(),
             config,
@@ -399,7 +397,7 @@ impl Shard {
                 // Leadership may have gone since the proposal was admitted: follow_role has
                 // answered it then, and nothing is incoming.
                 let Some(at) = group.raft.append_position() else { break };
-                let Some(block) = group.next_block(at, &mut self.arena) else { break };
+                let Some(block) = group.next_block(at) else { break };
                 group.raft.propose(block, &mut self.output);
                 self.absorb(slot);
             }
@@ -421,7 +419,7 @@ impl Shard {
             output.events.clear();
             group.follow_role(&mut effects.answers);
         }
-        for load in output.loads.drain(..) {
+        while let Some(load) = output.loads.pop() {
             let id = wal.read(group.id, load.from, load.max_bytes);
             self.reads.insert(id, ReadFor::Peer { slot, peer: load.peer, from: load.from });
         }
@@ -430,8 +428,10 @@ impl Shard {
             self.applying.push(slot);
         }
         timers.schedule(slot, group.raft.deadline());
-        for (to, message) in output.send.drain(..) {
-            send(links, group, to, &message, effects);
+        if !output.send.is_empty() {
+            for (to, message) in output.send.drain(..) {
+                send(links, group, to, &message, effects);
+            }
         }
         if !output.send_when_durable.is_empty() {
             self.send_when_durable(slot);

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use ringleader::raft::invariants::{self, Summary};
 use ringleader::raft::{Committed, Load, LogOp, Message, Output, Raft, RaftConfig};
 use ringleader::time::Time;
@@ -56,7 +55,7 @@ pub struct World {
 pub fn entry(first: LogPosition, payload: &[u8]) -> Block {
     let ends = [u32::try_from(payload.len()).expect("short payloads")];
     let run = Run { payload, ends: &ends, base: 0 };
-    Block::encode(&mut BytesMut::new(), GROUP, first, BlockKind::Operations, [run])
+    Block::encode(GROUP, first, BlockKind::Operations, [run])
 }
 
 impl Node {
@@ -388,7 +387,7 @@ impl World {
             ends.push(u32::try_from(payload.len()).expect("short payloads"));
         }
         let run = Run { payload: &payload, ends: &ends, base: 0 };
-        let block = Block::encode(&mut BytesMut::new(), GROUP, at, BlockKind::Operations, [run]);
+        let block = Block::encode(GROUP, at, BlockKind::Operations, [run]);
         self.say(|| format!("n{id} proposes {count} at {}@{}", at.index, at.term));
         self.call(id, |raft, _, out| raft.propose(block, out));
     }

@@ -138,6 +138,5 @@ pub fn block(group: u64, first: u64, term: u64, payloads: &[Vec<u8>]) -> Block {
         .collect();
     let at = LogPosition { index: LogIndex(first), term: Term(term) };
     let run = Run { payload: &payload, ends: &ends, base: 0 };
-    let mut arena = bytes::BytesMut::new();
-    Block::encode(&mut arena, GroupId(group), at, BlockKind::Operations, [run])
+    Block::encode(GroupId(group), at, BlockKind::Operations, [run])
 }
