@@ -239,3 +239,24 @@ fn what_cannot_start_says_why() {
     let message = fails(forgotten).to_string();
     assert!(message.contains("the log holds group 1"), "{message}");
 }
+
+#[test]
+fn a_damaged_log_is_refused_with_the_place() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(1);
+    let engine = start(config(&addresses, 1, 1, dir.path()));
+    let handle = leader(std::slice::from_ref(&engine), GroupId(1));
+    for number in 0..20_u64 {
+        propose(&handle, GroupId(1), &number.to_le_bytes());
+    }
+    engine.shutdown();
+    let segment = dir.path().join("node-1/shard-0/00000001.wal");
+    let mut bytes = std::fs::read(&segment).expect("the first segment");
+    // The first page is the segment's header; batches begin in the second.
+    bytes[5 * 4096 + 100] ^= 1;
+    std::fs::write(&segment, bytes).expect("written");
+    let refused =
+        Engine::start(config(&addresses, 1, 1, dir.path()), |_| Box::new(Journal::default()));
+    let message = refused.err().expect("it must not start").to_string();
+    assert!(message.contains("00000001.wal at offset 20480"), "{message}");
+}

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ringleader_net::handshake::Local;
 use ringleader_net::{
-    BoundListener, Endpoint, FrameKind, Identity, Listener, Net, NetEvent, PeerNode, ShardHandover,
+    BindError, BoundListener, Endpoint, FrameKind, Identity, Listener, Net, NetEvent, PeerNode,
+    ShardHandover,
 };
 use ringleader_wal::NodeId;
 
@@ -24,14 +26,27 @@ pub(super) struct Network {
     events: Vec<NetEvent>,
 }
 
-/// Listens on this node's address.
+/// How long a node waits for its address to be free.
+const BIND_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Listens on this node's address. The kernel takes a killed process's rings apart, and closes the
+/// sockets that they still accept on, a moment after the process is gone: a node that is restarted
+/// at once has to wait for that.
 ///
 /// # Errors
-/// When the address is in use or not this machine's.
+/// When the address stays in use or is not this machine's.
 pub(crate) fn bind(config: &EngineConfig) -> Result<BoundListener, StartError> {
-    let this = config.this_member().expect("a valid configuration lists this node");
-    BoundListener::bind(this.address, &config.net)
-        .map_err(|error| StartError::Listen { address: this.address, cause: error.to_string() })
+    let address = config.this_member().expect("a valid configuration lists this node").address;
+    let deadline = Instant::now() + BIND_PATIENCE;
+    loop {
+        match BoundListener::bind(address, &config.net) {
+            Ok(bound) => return Ok(bound),
+            Err(BindError::InUse { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => return Err(StartError::Listen { address, cause: error.to_string() }),
+        }
+    }
 }
 
 impl Network {
