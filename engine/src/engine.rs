@@ -10,7 +10,7 @@ use crate::config::{EngineConfig, place};
 use crate::error::StartError;
 use crate::handle::{Handle, Shared};
 use crate::inbox::{Inbox, Request};
-use crate::runtime::{self, DataDir, ShardSeat, ShardThread};
+use crate::runtime::{self, DataDir, Pulse, ShardSeat, ShardThread, Wrist};
 use crate::state_machine::StateMachine;
 
 /// A running node: its shards, each on a thread of its own, and its listening address.
@@ -19,6 +19,8 @@ use crate::state_machine::StateMachine;
 pub struct Engine {
     handle: Handle,
     threads: Vec<ShardThread>,
+    // Beats until the threads have ended: fields are dropped after `drop` has joined them.
+    _pulse: Pulse,
     _data_dir: DataDir,
 }
 
@@ -47,6 +49,8 @@ impl Engine {
             .map(|_| Inbox::new(config.limits.inbox_requests, config.limits.shard_bytes))
             .map(|(inbox, requests)| (Arc::new(inbox), requests))
             .unzip();
+        let wrists: Vec<Wrist> = (0..shards).map(|_| Wrist::default()).collect();
+        let pulse = Pulse::start(wrists.clone()).map_err(|e| StartError::Thread(e.to_string()))?;
         let groups: HashMap<GroupId, u32> =
             config.groups.iter().map(|g| (g.group, place(g.group, shards))).collect();
         let shared = Shared {
@@ -58,6 +62,7 @@ impl Engine {
         let mut engine = Self {
             handle: Handle { shared: Arc::new(shared) },
             threads: Vec::with_capacity(shards as usize),
+            _pulse: pulse,
             _data_dir: data_dir,
         };
         let mut listener = Some(listener);
@@ -67,6 +72,7 @@ impl Engine {
                 config: Arc::clone(&config),
                 log_dir: engine._data_dir.shard(shard),
                 inboxes: inboxes.clone(),
+                wrist: wrists[shard as usize].clone(),
                 requests,
                 machine: Arc::clone(&machine),
                 listener: listener.take(),

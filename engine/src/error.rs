@@ -90,6 +90,9 @@ pub enum StartError {
     /// The kernel or its limits do not allow io_uring.
     #[error("io_uring: {0}")]
     IoUring(String),
+    /// A thread could not be started.
+    #[error("starting a thread: {0}")]
+    Thread(String),
     /// A shard's log could not be recovered.
     #[error("shard {shard}: {cause}")]
     Recovery {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use glommio::timer::{Timer, TimerActionRepeat};
+use glommio::timer::Timer;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 use ringleader_wal::driver::Disk;
 use ringleader_wal::{Identity, Wal};
@@ -14,15 +14,12 @@ use ringleader_wal::{Identity, Wal};
 use super::clients::{Clients, FUTURES};
 use super::network::Network;
 use super::notify::Notify;
+use super::pulse::BEAT;
 use super::shard_thread::ShardSeat;
 use crate::config::EngineConfig;
 use crate::inbox::{Inbox, Request};
 use crate::shard::{Effects, Notice, Shard, ShardConfig};
 use crate::time::Time;
-
-/// How often time passes for a shard. It bounds how late a timeout is noticed; and because glommio
-/// can park with runnable tasks in one rare case, an armed timer also bounds that stall.
-const TICK: Duration = Duration::from_millis(5);
 
 /// Requests taken from the inbox in one turn, so that a flood of them cannot keep the turn from
 /// its end.
@@ -36,10 +33,12 @@ const SOON: Duration = Duration::from_nanos(500);
 
 /// Runs a shard from its recovery to its end; `report` hears once whether it started.
 pub(super) async fn run(seat: ShardSeat, report: flume::Sender<Result<(), String>>) {
+    let notify = Rc::new(Notify::default());
+    seat.wrist.feel(Rc::clone(&notify));
     // The first sleep in a process registers with membarrier(2), which can take tens of
     // milliseconds: now is better than in the middle of an election.
     glommio::timer::sleep(Duration::from_micros(1)).await;
-    match Driver::open(seat, report.clone()).await {
+    match Driver::open(seat, notify, report.clone()).await {
         Ok(driver) => driver.run().await,
         // Nobody listens any more when the engine gave up on another shard first.
         Err(cause) => drop(report.send(Err(cause))),
@@ -57,7 +56,6 @@ struct Driver {
     clock: Clock,
     report: Option<flume::Sender<Result<(), String>>>,
     number: u32,
-    _tick: TimerActionRepeat,
     completions: Vec<(OpId, Result<DiskOutput, DiskError>)>,
     effects: Effects,
     stopping: bool,
@@ -79,9 +77,10 @@ impl Clock {
         Time(self.start.elapsed().as_nanos() as u64)
     }
 
-    /// Whether a tick is due; the timer's own wake-ups are no measure of it.
+    /// Whether a tick is due.
     fn tick(&mut self) -> bool {
-        let due = self.ticked.elapsed() >= TICK;
+        // Beats come a little early or late; every one of them is to count.
+        let due = self.ticked.elapsed() >= BEAT / 2;
         if due {
             self.ticked = Instant::now();
         }
@@ -92,11 +91,12 @@ impl Clock {
 impl Driver {
     async fn open(
         seat: ShardSeat,
+        notify: Rc<Notify>,
         report: flume::Sender<Result<(), String>>,
     ) -> Result<Self, String> {
-        let ShardSeat { shard: number, config, log_dir, inboxes, requests, machine, listener } =
-            seat;
-        let notify = Rc::new(Notify::default());
+        let ShardSeat {
+            shard: number, config, log_dir, inboxes, requests, machine, listener, ..
+        } = seat;
         let raise = {
             let notify = Rc::clone(&notify);
             Rc::new(move || notify.raise()) as Rc<dyn Fn()>
@@ -118,7 +118,6 @@ impl Driver {
             clients: Clients::default(),
             inbox: Arc::clone(&inboxes[number as usize]),
             requests,
-            _tick: start_ticking(Rc::clone(&notify)),
             notify,
             clock: Clock::new(),
             report: Some(report),
@@ -234,16 +233,6 @@ impl Driver {
 /// until the preemption timer fires, and with it the disk operations that this turn started.
 async fn pass_reactor() {
     Timer::new(SOON).await;
-}
-
-fn start_ticking(notify: Rc<Notify>) -> TimerActionRepeat {
-    TimerActionRepeat::repeat(move || {
-        let notify = Rc::clone(&notify);
-        async move {
-            notify.raise();
-            Some(TICK)
-        }
-    })
 }
 
 fn shard_config(

@@ -5,7 +5,7 @@
 //! Each shard is one thread with one glommio executor. Its main task runs the turns
 //! ([`driver`]); disk operations and connections are tasks of their own that raise the main
 //! task's [`Notify`](notify::Notify) when something completed. Other threads ring the inbox's
-//! doorbell.
+//! doorbell, and one of them beats the [`pulse`].
 
 mod clients;
 mod data_dir;
@@ -13,9 +13,11 @@ mod driver;
 mod kernel;
 mod network;
 mod notify;
+mod pulse;
 mod shard_thread;
 
 pub(crate) use data_dir::DataDir;
 pub(crate) use kernel::check_kernel;
 pub(crate) use network::bind;
+pub(crate) use pulse::{Pulse, Wrist};
 pub(crate) use shard_thread::{ShardSeat, ShardThread, SharedFactory};

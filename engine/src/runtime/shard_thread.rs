@@ -9,6 +9,7 @@ use ringleader_net::BoundListener;
 use ringleader_wal::GroupId;
 
 use super::driver;
+use super::pulse::Wrist;
 use crate::config::EngineConfig;
 use crate::error::StartError;
 use crate::inbox::{Inbox, Request};
@@ -26,6 +27,8 @@ pub(crate) struct ShardSeat {
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) requests: flume::Receiver<Request>,
     pub(crate) machine: Arc<SharedFactory>,
+    /// Where the shard feels the engine's pulse.
+    pub(crate) wrist: Wrist,
     /// The node's listening socket, on the shard that accepts for all.
     pub(crate) listener: Option<BoundListener>,
 }
@@ -41,9 +44,11 @@ pub(crate) struct ShardThread {
 /// against RLIMIT_MEMLOCK (8 MiB by default); what does not fit is allocated unregistered.
 const IO_MEMORY: usize = 2 << 20;
 
-/// glommio looks at its rings at least this often while tasks are runnable; the default of 100 ms
-/// would let disk completions wait that long on a busy core.
-const PREEMPT_TIMER: Duration = Duration::from_micros(500);
+/// glommio looks at its rings at least this often while tasks are runnable. The main task lets it
+/// do so after every turn, so this is for a connection that always has something to read. Shorter
+/// timers expire while the thread waits for a core, which costs a beat of the
+/// [pulse](super::pulse) each time.
+const PREEMPT_TIMER: Duration = Duration::from_millis(10);
 
 impl ShardThread {
     /// Starts the thread; it recovers the shard's log and then runs until it is told to stop.
