@@ -38,8 +38,8 @@ pub(crate) struct Shared {
 /// thread and any async runtime.
 ///
 /// # Ordering
-/// Operations that one thread proposes to one group, each before it awaits another, are appended
-/// in that order. An operation is answered after it is durable on a majority of the group's voters
+/// Operations for one group are appended in the order in which their futures are first polled;
+/// with [`try_propose`](Handle::try_propose), in the order of the calls. An operation is answered after it is durable on a majority of the group's voters
 /// and applied on this node.
 #[derive(Clone)]
 pub struct Handle {

@@ -101,6 +101,7 @@ impl Doorbell {
 pub(crate) struct Budget {
     limit: i64,
     available: AtomicI64,
+    closed: AtomicBool,
     has_waiters: AtomicBool,
     waiters: Mutex<Vec<Waker>>,
 }
@@ -111,6 +112,7 @@ impl Budget {
         Self {
             limit,
             available: AtomicI64::new(limit),
+            closed: AtomicBool::new(false),
             has_waiters: AtomicBool::new(false),
             waiters: Mutex::default(),
         }
@@ -121,7 +123,7 @@ impl Budget {
     pub(crate) fn try_take(&self, weight: usize) -> bool {
         let weight = weight as i64;
         let before = self.available.fetch_sub(weight, Ordering::AcqRel);
-        let taken = before >= weight || before == self.limit;
+        let taken = before >= weight || before == self.limit || self.closed.load(Ordering::Acquire);
         if !taken {
             self.give_back(weight as usize);
         }
@@ -138,6 +140,13 @@ impl Budget {
             if self.try_take(weight) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    /// Lets everybody pass, to find out that the shard is gone: what was in its inbox is never
+    /// given back.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.give_back(0);
     }
 
     pub(crate) fn give_back(&self, weight: usize) {
@@ -165,6 +174,15 @@ mod tests {
         assert!(!budget.try_take(1));
         budget.give_back(1000);
         assert!(budget.try_take(100));
+    }
+
+    #[test]
+    fn a_closed_budget_keeps_nobody_waiting() {
+        let budget = Budget::new(10);
+        assert!(budget.try_take(10));
+        assert!(!budget.try_take(1));
+        budget.close();
+        futures_lite::future::block_on(budget.take(5));
     }
 
     #[test]

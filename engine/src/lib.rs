@@ -84,6 +84,11 @@
 //! - **Everything that grows has a bound in bytes**, and what happens there is back-pressure.
 //! - **A failed write or sync is final**: the shard acknowledges nothing more.
 
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
+
 pub mod raft;
 pub mod shard;
 pub mod time;

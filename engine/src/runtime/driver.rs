@@ -142,6 +142,9 @@ impl Driver {
         self.collect();
         self.shard.turn(&mut self.effects);
         self.carry_out();
+        // What is still in the inbox is not proposed; its senders see their channels close.
+        drop(self.requests);
+        self.inbox.budget.close();
         self.network.shutdown().await;
         self.disk.close().await;
     }

@@ -173,9 +173,17 @@ impl Group {
         self.leading = leading;
     }
 
+    /// The shard takes part in nothing any more.
+    pub(super) fn retire(&mut self, cause: UnknownCause, answers: &mut Vec<AnswerRun>) {
+        self.give_up(cause, answers);
+        if let Some(term) = self.leading.take() {
+            self.machine.leader_stop(term);
+        }
+    }
+
     /// Answers everybody: those in the log with "unknown", those of this turn, which are not in
     /// the log, with their own error.
-    pub(super) fn give_up(&mut self, cause: UnknownCause, answers: &mut Vec<AnswerRun>) {
+    fn give_up(&mut self, cause: UnknownCause, answers: &mut Vec<AnswerRun>) {
         let unproposed = match cause {
             UnknownCause::LeadershipLost => ProposeError::NotLeader { leader: self.raft.leader() },
             UnknownCause::Stopped => ProposeError::Stopped,

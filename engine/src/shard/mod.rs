@@ -326,14 +326,14 @@ impl Shard {
         }
         self.state = State::Dead(Death::Storage(cause.clone()));
         self.effects.notices.push(Notice::StorageFailed(cause));
-        self.give_up(UnknownCause::StorageFailed);
+        self.retire(UnknownCause::StorageFailed);
     }
 
-    fn give_up(&mut self, cause: UnknownCause) {
+    fn retire(&mut self, cause: UnknownCause) {
         self.durability = Durability::default();
         self.links.clear();
         for group in &mut self.groups {
-            group.give_up(cause, &mut self.effects.answers);
+            group.retire(cause, &mut self.effects.answers);
         }
     }
 
@@ -342,7 +342,7 @@ impl Shard {
     pub fn stop(&mut self) {
         if !matches!(self.state, State::Dead(_)) {
             self.state = State::Dead(Death::Stopped);
-            self.give_up(UnknownCause::Stopped);
+            self.retire(UnknownCause::Stopped);
             self.wal.close();
         }
     }
@@ -449,16 +449,18 @@ impl Shard {
         }
     }
 
-    /// A group's state, if it is on this shard and the shard has recovered.
+    /// A group's state, if it is on this shard and the shard has recovered. A shard whose log
+    /// failed or that was stopped leads and follows nobody, whatever its groups last were.
     #[must_use]
     pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
         let group = self.groups.get(*self.slots.get(&group)? as usize)?;
         let status = group.raft.status();
+        let takes_part = matches!(self.state, State::Running);
         Some(GroupStatus {
             group: group.id,
-            role: status.role,
+            role: if takes_part { status.role } else { RoleName::Follower },
             term: status.term,
-            leader: status.leader,
+            leader: status.leader.filter(|_| takes_part),
             commit: status.commit,
             applied: status.applied,
             last: status.last,
