@@ -1,2 +1,0 @@
-//! The replicated counter.
-fn main() {}

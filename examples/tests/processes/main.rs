@@ -1,0 +1,8 @@
+//! The counter as real processes: servers with their logs on disk, clients beside them.
+
+mod bad_input;
+mod client;
+mod cluster;
+mod crashes;
+mod load;
+mod replication;
