@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use ringleader_wal::{GroupId, LogIndex, Term};
 
-use crate::error::{ProposeError, QueryError};
+use crate::error::{ProposeError, QueryError, UnknownCause};
 use crate::inbox::{Inbox, Request};
 use crate::queue::Queue;
 use crate::shard::{ClientId, GroupStatus, Submission};
@@ -24,6 +24,9 @@ pub struct ProposeReply {
     /// The state machine's reply; empty if it made none.
     pub reply: Bytes,
 }
+
+/// The shard ended with the request in its hands.
+const LOST: ProposeError = ProposeError::Unknown(UnknownCause::Stopped);
 
 /// What all handles of an engine share.
 pub(crate) struct Shared {
@@ -87,7 +90,7 @@ impl Handle {
             inbox.budget.give_back(weight);
             return Err(ProposeError::Stopped);
         }
-        answer.recv_async().await.unwrap_or(Err(ProposeError::Stopped))
+        answer.recv_async().await.unwrap_or(Err(LOST))
     }
 
     /// As [`propose`](Self::propose), but says [`ProposeError::Busy`] at once where that would
@@ -114,7 +117,7 @@ impl Handle {
                 flume::TrySendError::Disconnected(_) => ProposeError::Stopped,
             });
         }
-        Ok(async move { answer.recv_async().await.unwrap_or(Err(ProposeError::Stopped)) })
+        Ok(async move { answer.recv_async().await.unwrap_or(Err(LOST)) })
     }
 
     /// A submission and completion queue to one shard, for callers with many operations in

@@ -33,7 +33,8 @@ pub struct WalConfig {
     pub depth: usize,
     /// How batches are made durable, default [`SyncMode::DurableWrites`].
     pub sync: SyncMode,
-    /// Segments prepared ahead (allocated, zero-filled, synced), default 2. Each costs
+    /// Segments prepared ahead (allocated, zero-filled, synced), default 2, at least 2: one of them
+    /// is the reserve that a full disk leaves to votes and the next start. Each costs
     /// `segment_bytes` of disk; too few, and a burst waits for zero-filling.
     pub spare_segments: usize,
     /// Spare segments kept when old ones are recycled, default 4, at least `spare_segments`; more
@@ -81,14 +82,14 @@ pub struct ConfigError {
 
 impl WalConfig {
     /// The smallest log that still does everything, for tests and simulation: 32 KiB segments,
-    /// 8 KiB batches, three writes in flight, one spare.
+    /// 8 KiB batches, three writes in flight, two spares.
     #[must_use]
     pub fn tiny() -> Self {
         Self {
             segment_bytes: 32 << 10,
             max_batch_bytes: 8 << 10,
             depth: 3,
-            spare_segments: 1,
+            spare_segments: 2,
             kept_segments: 2,
             relocate_beyond: 3,
             relocate_percent: 50,
@@ -118,7 +119,7 @@ impl WalConfig {
         let depth = self.depth as u64;
         check((1..=1024).contains(&depth), "depth", depth, "1 to 1024")?;
         let spare = self.spare_segments as u64;
-        check((1..=1024).contains(&spare), "spare_segments", spare, "1 to 1024")?;
+        check((2..=1024).contains(&spare), "spare_segments", spare, "2 to 1024")?;
         let kept = self.kept_segments as u64;
         check((spare..=4096).contains(&kept), "kept_segments", kept, "spare_segments to 4096")?;
         let beyond = self.relocate_beyond as u64;
@@ -170,7 +171,7 @@ mod tests {
             ("max_batch_bytes", WalConfig { max_batch_bytes: 32 << 10, ..WalConfig::tiny() }),
             ("read_bytes", WalConfig { read_bytes: 100, ..WalConfig::tiny() }),
             ("depth", WalConfig { depth: 0, ..WalConfig::tiny() }),
-            ("spare_segments", WalConfig { spare_segments: 0, ..WalConfig::tiny() }),
+            ("spare_segments", WalConfig { spare_segments: 1, ..WalConfig::tiny() }),
             ("kept_segments", WalConfig { kept_segments: 0, ..WalConfig::tiny() }),
             ("relocate_beyond", WalConfig { relocate_beyond: 1, ..WalConfig::tiny() }),
             ("relocate_percent", WalConfig { relocate_percent: 90, ..WalConfig::tiny() }),

@@ -44,6 +44,13 @@ pub(crate) struct Spare {
     pub(crate) recycled: bool,
 }
 
+/// Spare segments that no proposal takes: a node whose disk is full still has room for its votes,
+/// and its next start for the segment that every start begins.
+const RESERVE: usize = 1;
+
+/// Ticks between attempts to prepare a segment while they fail, at most: about a second.
+const RETRY_TICKS_MAX: u32 = 200;
+
 /// The write-ahead log of one shard, shared by all its groups.
 ///
 /// It does no IO: [`Wal::take_ops`] gives out what is to be done, [`Wal::complete`] takes what was
@@ -98,8 +105,9 @@ pub struct Wal {
     next_file: u32,
     /// The last preparation failed.
     no_space: bool,
-    /// No new preparation before the next tick.
-    no_retry: bool,
+    /// Ticks until the next attempt after a failed preparation, and how many it was last.
+    retry_in: u32,
+    retry_after: u32,
     /// What the owner was last told.
     told_exhausted: bool,
 
@@ -148,7 +156,8 @@ impl Wal {
             preparation: None,
             next_file: 1,
             no_space: false,
-            no_retry: false,
+            retry_in: 0,
+            retry_after: 0,
             told_exhausted: false,
             reads: BTreeMap::new(),
             next_read: 0,
@@ -255,7 +264,7 @@ impl Wal {
     /// To be called every few milliseconds: tries again to prepare segments after a failure, and
     /// writes the idle mark when nothing was written since the last call.
     pub fn tick(&mut self) {
-        self.no_retry = false;
+        self.retry_in = self.retry_in.saturating_sub(1);
         let quiet = !std::mem::take(&mut self.busy);
         if quiet && matches!(self.phase, Phase::Running) {
             self.stage_mark();
@@ -297,11 +306,12 @@ impl Wal {
         self.staging.bytes + self.flight.bytes
     }
 
-    /// `false` while no segment is spare and the last attempt to prepare one failed. Callers
-    /// refuse proposals then; what is staged nevertheless waits for space.
+    /// `false` while the last attempt to prepare a segment failed and only the reserve is spare.
+    /// Callers refuse proposals then; what is staged nevertheless takes the reserve, and then
+    /// waits for space.
     #[must_use]
     pub fn has_space(&self) -> bool {
-        !(self.no_space && self.spares.is_empty())
+        !(self.no_space && self.spares.len() <= RESERVE)
     }
 
     /// Counters since the log was opened.
@@ -356,7 +366,7 @@ impl Wal {
     fn prepare(&mut self) {
         let wanted =
             if self.closing { usize::from(self.starved()) } else { self.config.spare_segments };
-        if self.preparation.is_none() && !self.no_retry && self.spares.len() < wanted {
+        if self.preparation.is_none() && self.retry_in == 0 && self.spares.len() < wanted {
             self.preparation = Some(Preparation::new(self.next_file, self.config.segment_bytes));
             self.next_file += 1;
         }
@@ -378,14 +388,18 @@ impl Wal {
                 self.stats.segments_created += 1;
                 self.preparation = None;
                 self.no_space = false;
+                self.retry_after = 0;
                 self.spares.push_back(Spare { file, recycled: false });
             }
             Prepared::Failed(error) => {
-                tracing::warn!(%error, "no segment could be prepared");
+                if !self.no_space {
+                    tracing::warn!(%error, "no segment could be prepared; trying again");
+                }
                 self.stats.preparations_failed += 1;
                 self.preparation = None;
                 self.no_space = true;
-                self.no_retry = true;
+                self.retry_after = (2 * self.retry_after).clamp(1, RETRY_TICKS_MAX);
+                self.retry_in = self.retry_after;
             }
         }
     }

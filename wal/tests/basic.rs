@@ -206,10 +206,14 @@ fn no_space_comes_and_goes() {
         }
         assert_eq!((log.seen.exhausted, log.wal.staged_bytes()), (1, waiting));
         log.disk.capacity = u64::MAX;
-        log.wal.tick();
-        log.settle();
+        // Attempts grow rarer while they fail, but a second or so is the longest pause.
+        for _ in 0..200 {
+            log.wal.tick();
+            log.settle();
+        }
         assert!(log.wal.has_space());
-        assert_eq!((log.seen.durable, log.seen.available), (last, 1));
+        assert!(log.seen.durable >= last);
+        assert_eq!(log.seen.available, 1);
         assert_eq!(log.wal.staged_bytes(), 0);
         log.check_all();
         log.crash();

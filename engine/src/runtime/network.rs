@@ -110,7 +110,6 @@ impl Network {
     fn feed_event(&self, now: Time, shard: &mut Shard, event: NetEvent) {
         match event {
             NetEvent::Up { peer, epoch, .. } => {
-                tracing::info!(%peer, epoch = epoch.0, "connected");
                 if let Some(&link) = self.numbers.get(&peer) {
                     shard.link_up(now, link, epoch.0);
                 }
@@ -126,8 +125,7 @@ impl Network {
                     }
                 }
             }
-            NetEvent::Down { peer, reason, .. } => {
-                tracing::info!(%peer, %reason, "disconnected");
+            NetEvent::Down { peer, .. } => {
                 if let Some(&link) = self.numbers.get(&peer) {
                     shard.link_down(link);
                 }

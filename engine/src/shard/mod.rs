@@ -351,7 +351,8 @@ impl Shard {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         match self.state {
-            State::Dead(Death::Stopped) => self.wal.is_idle(),
+            // What waits for space on a full disk was never acknowledged, and need not be waited for.
+            State::Dead(Death::Stopped) => self.wal.is_idle() || !self.wal.has_space(),
             State::Dead(Death::Storage(_)) => true,
             _ => false,
         }
