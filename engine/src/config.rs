@@ -10,6 +10,7 @@ use ringleader_wal::{GroupId, NodeId, WalConfig};
 
 use crate::error::StartError;
 use crate::raft::RaftConfig;
+use crate::shard::BLOCK_BYTES;
 
 /// A node of the cluster, as every node knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use crate::state_machine::{Entries, Portion, Replies, StateMachine};
 /// Payload bytes after which a block is closed and the turn's next operations go into another one.
 /// Large enough that a block's fixed cost vanishes, small enough that a follower can start writing
 /// before the leader has sent everything.
-pub(super) const BLOCK_BYTES: usize = 256 << 10;
+pub(crate) const BLOCK_BYTES: usize = 256 << 10;
 
 /// Proposals that are in the log and not applied yet: `run`'s operations stand at `first` and
 /// after.

@@ -41,6 +41,7 @@ use proposal::{Outcome, SubmissionRun};
 use timers::Timers;
 
 pub use effects::{Effects, Notice, OutFrame, RecoverySummary};
+pub(crate) use group::BLOCK_BYTES;
 pub use links::{LinkId, LinkPeer};
 pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
 

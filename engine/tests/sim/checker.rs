@@ -150,7 +150,13 @@ impl Checker {
         if now.role == RoleName::Leader
             && (before.role != RoleName::Leader || before.term != now.term)
         {
-            self.elected(at, node, before, now);
+            self.elected(at, node, now.term, before, now);
+        } else if before.role == RoleName::Candidate
+            && before.term == now.last.term
+            && !self.histories[at].was_won(before.term)
+        {
+            // It won, and one message later, in the same step, a higher term ended that.
+            self.elected(at, node, before.term, before, now);
         }
         assert_eq!(
             now.ignored,
@@ -173,16 +179,15 @@ impl Checker {
     }
 
     /// Election safety and leader completeness (figure 3.2).
-    fn elected(&mut self, at: usize, node: usize, before: &Status, now: &Status) {
+    fn elected(&mut self, at: usize, node: usize, term: Term, before: &Status, now: &Status) {
         let history = &mut self.histories[at];
-        history.lead(now.term, NodeId(node as u64 + 1), before.last);
-        if let Some(committed) = history.committed_before(now.term) {
+        history.lead(term, NodeId(node as u64 + 1), before.last);
+        if let Some(committed) = history.committed_before(term) {
             assert!(
                 history.holds(now.last, committed),
-                "leader completeness: group {} node {} leads term {} without {committed:?}",
+                "leader completeness: group {} node {} leads term {term} without {committed:?}",
                 self.groups[at],
-                node + 1,
-                now.term
+                node + 1
             );
         }
     }
@@ -236,10 +241,8 @@ impl Checker {
         let member = &mut self.members[at][node];
         let status = member.view.expect("only a running member says something").status;
         let shown = match message {
-            // The term that would be, not one that is.
-            Message::PreVoteRequest { term, .. } => Term(term.0 - 1),
-            // The asker's.
-            Message::PreVoteResponse { granted: true, .. } => Term(0),
+            // Pre-votes leave at once, for they promise nothing, not even their sender's term.
+            Message::PreVoteRequest { .. } | Message::PreVoteResponse { .. } => Term(0),
             _ => message.term(),
         };
         member.promise.term = member.promise.term.max(shown);

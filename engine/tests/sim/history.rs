@@ -39,6 +39,11 @@ impl History {
         assert!(before.term < term, "a leader's log ends before its term");
     }
 
+    /// Whether somebody is known to have led in the term.
+    pub(crate) fn was_won(&self, term: Term) -> bool {
+        self.offices.contains_key(&term)
+    }
+
     /// The term of entry `index` of the log that ends at `last`; zero before the first.
     pub(crate) fn term_at(&self, last: LogPosition, index: LogIndex) -> Term {
         assert!(index <= last.index, "entry {index} of a log that ends at {last:?}");

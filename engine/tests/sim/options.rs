@@ -2,8 +2,8 @@
 
 use crate::trace::Lines;
 
-/// Seeds of a plain `cargo test`: about half a minute in the debug profile on two cores.
-const DEFAULT_SEEDS: u64 = 60;
+/// Seeds of a plain `cargo test`: about 45 s of one core in the debug profile.
+const DEFAULT_SEEDS: u64 = 50;
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

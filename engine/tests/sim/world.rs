@@ -240,6 +240,8 @@ impl World {
                 self.run_until(self.now + LOOK_EVERY);
             }
         }
+        // Whoever was away has to be told everything, through windows of any size.
+        let end = end + 2 * MS * self.checker.totals().0;
         loop {
             let groups = 0..self.plan.groups.len();
             let unsettled = groups.filter_map(|at| self.checker.unsettled(at)).next();
