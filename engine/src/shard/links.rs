@@ -37,6 +37,8 @@ struct Link {
 #[derive(Debug)]
 pub(super) struct Links {
     links: Vec<Link>,
+    /// The shard takes part in nothing any more.
+    silent: bool,
 }
 
 impl Links {
@@ -47,7 +49,7 @@ impl Links {
             room: 0,
             encoder: Encoder::default(),
         };
-        Self { links: peers.iter().map(link).collect() }
+        Self { links: peers.iter().map(link).collect(), silent: false }
     }
 
     pub(super) fn find(&self, peer: LinkPeer) -> Option<LinkId> {
@@ -72,8 +74,9 @@ impl Links {
         links.map(|(_, at)| LinkId(at)).collect()
     }
 
-    /// Drops what this turn said: the shard has fallen silent.
-    pub(super) fn clear(&mut self) {
+    /// Drops what this turn said, and everything from now on.
+    pub(super) fn fall_silent(&mut self) {
+        self.silent = true;
         self.links.iter_mut().for_each(|link| link.encoder = Encoder::default());
     }
 
@@ -97,7 +100,7 @@ impl Links {
         frames: &mut Vec<OutFrame>,
     ) -> bool {
         let at = &mut self.links[link.0 as usize];
-        if at.epoch.is_none() {
+        if at.epoch.is_none() || self.silent {
             return true;
         }
         if let Message::AppendRequest { blocks, .. } = message {

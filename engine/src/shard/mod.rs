@@ -268,6 +268,10 @@ impl Shard {
     }
 
     fn start(&mut self, now: Time, recovered: Recovered) {
+        // A shard that was stopped while its log was read stays stopped.
+        if !matches!(self.state, State::Recovering) {
+            return;
+        }
         let summary = RecoverySummary::from(&recovered);
         let mut restored: HashMap<GroupId, Restored> =
             recovered.groups.into_iter().map(restore).collect();
@@ -331,7 +335,8 @@ impl Shard {
 
     fn retire(&mut self, cause: UnknownCause) {
         self.durability = Durability::default();
-        self.links.clear();
+        self.links.fall_silent();
+        self.effects.frames.clear();
         for group in &mut self.groups {
             group.retire(cause, &mut self.effects.answers);
         }

@@ -1,0 +1,383 @@
+//! What must hold after every step, whatever fails. A violation panics and names the invariant.
+//!
+//! The names in brackets are the thesis' figures and sections, or the check's number in the list
+//! that this simulator works through. The checker knows no node's log by heart: by log matching, a
+//! log's last position tells all of it, once it is known where each term starts and what stands
+//! before ([`History::term_at`]). That is learned from the nodes that win elections, and compared
+//! with every append that anyone sends.
+
+use std::collections::BTreeMap;
+
+use ringleader::raft::invariants::{self, Summary};
+use ringleader::raft::message::{AppendOutcome, Message};
+use ringleader::raft::{RoleName, Status};
+use ringleader::shard::{Applied, Shard};
+use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
+use ringleader_wal::Block;
+
+use crate::clients::{Asked, Fate};
+use crate::history::History;
+use crate::machine::AppliedOp;
+
+/// Steps after which a member is checked in depth although its status did not change.
+const DEEP_EVERY: u64 = 64;
+
+/// What a member showed in this life.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    summary: Summary,
+    status: Status,
+}
+
+/// What a node promised to its peers and callers, over all its lives: a crash must not undo it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Promise {
+    /// What it calls durable, and the log that this is a part of.
+    durable: LogIndex,
+    last: LogPosition,
+    /// The highest term that a message of it showed.
+    term: Term,
+    /// Its vote that a message showed, and the vote's term.
+    vote: Option<(Term, NodeId)>,
+}
+
+/// One member of one group.
+#[derive(Debug, Default)]
+struct Member {
+    /// None while the node is down or recovers.
+    view: Option<View>,
+    promise: Promise,
+    applied: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Checker {
+    groups: Vec<GroupId>,
+    histories: Vec<History>,
+    /// Per group and node.
+    members: Vec<Vec<Member>>,
+    nodes: usize,
+    steps: u64,
+}
+
+impl Checker {
+    pub(crate) fn new(groups: &[GroupId], nodes: usize) -> Self {
+        let members = || (0..nodes).map(|_| Member::default()).collect();
+        Self {
+            groups: groups.to_vec(),
+            histories: groups.iter().map(|_| History::default()).collect(),
+            members: groups.iter().map(|_| members()).collect(),
+            nodes,
+            steps: 0,
+        }
+    }
+
+    /// The node's process ended, in whatever way.
+    pub(crate) fn crashed(&mut self, node: usize) {
+        for members in &mut self.members {
+            members[node].view = None;
+            members[node].applied = 0;
+        }
+    }
+
+    /// Something happened on a node. True if the status of a group is another one.
+    pub(crate) fn observe(&mut self, node: usize, shard: &Shard) -> bool {
+        let mut news = false;
+        self.steps += 1;
+        for at in 0..self.groups.len() {
+            let Some(raft) = shard.raft(self.groups[at]) else { continue };
+            let status = raft.status();
+            let before = self.members[at][node].view;
+            if let Some(before) = before
+                && before.status == status
+            {
+                if self.steps.is_multiple_of(DEEP_EVERY) {
+                    invariants::check(raft);
+                }
+                continue;
+            }
+            news = true;
+            invariants::check(raft);
+            if let Some(before) = &before {
+                invariants::check_step(&before.summary, raft);
+            }
+            let view = View { summary: Summary::of(raft), status };
+            self.members[at][node].view = Some(view);
+            match before {
+                Some(before) => self.changed(at, node, &before.status, &status),
+                None => self.recovered(at, node, &status),
+            }
+        }
+        news
+    }
+
+    /// A member came back: what it had promised must be there.
+    fn recovered(&mut self, at: usize, node: usize, status: &Status) {
+        let promise = self.members[at][node].promise;
+        let history = &self.histories[at];
+        let who = || format!("group {} node {}", self.groups[at], node + 1);
+        assert!(
+            status.term >= promise.term,
+            "durable term: {} came back in term {} after it had shown {}",
+            who(),
+            status.term,
+            promise.term
+        );
+        if let Some((term, candidate)) = promise.vote.filter(|vote| vote.0 == status.term) {
+            assert_eq!(
+                status.voted_for,
+                Some(candidate),
+                "durable vote: {} forgot its vote of term {term}",
+                who()
+            );
+        }
+        let kept = status.last.index >= promise.durable
+            && history.term_at(status.last, promise.durable)
+                == history.term_at(promise.last, promise.durable);
+        assert!(
+            kept,
+            "durable log: {} came back with {:?} and had called {} of {:?} durable",
+            who(),
+            status.last,
+            promise.durable,
+            promise.last
+        );
+        assert_eq!(status.commit, LogIndex(0), "nothing is known to be committed after a start");
+        self.keep_claim(at, node, status);
+    }
+
+    fn changed(&mut self, at: usize, node: usize, before: &Status, now: &Status) {
+        if now.role == RoleName::Leader
+            && (before.role != RoleName::Leader || before.term != now.term)
+        {
+            self.elected(at, node, before, now);
+        }
+        assert_eq!(
+            now.ignored,
+            before.ignored,
+            "group {} node {}: a correct peer's message was refused as impossible",
+            self.groups[at],
+            node + 1
+        );
+        self.histories[at].check_position(now.last);
+        self.keep_claim(at, node, now);
+        if now.commit > before.commit {
+            self.committed(at, node, before.commit, now);
+        }
+    }
+
+    fn keep_claim(&mut self, at: usize, node: usize, status: &Status) {
+        let promise = &mut self.members[at][node].promise;
+        promise.durable = status.durable;
+        promise.last = status.last;
+    }
+
+    /// Election safety and leader completeness (figure 3.2).
+    fn elected(&mut self, at: usize, node: usize, before: &Status, now: &Status) {
+        let history = &mut self.histories[at];
+        history.lead(now.term, NodeId(node as u64 + 1), before.last);
+        if let Some(committed) = history.committed_before(now.term) {
+            assert!(
+                history.holds(now.last, committed),
+                "leader completeness: group {} node {} leads term {} without {committed:?}",
+                self.groups[at],
+                node + 1,
+                now.term
+            );
+        }
+    }
+
+    fn committed(&mut self, at: usize, node: usize, before: LogIndex, now: &Status) {
+        let history = &mut self.histories[at];
+        let term = history.term_at(now.last, now.commit);
+        if now.role == RoleName::Leader {
+            assert_eq!(
+                term,
+                now.term,
+                "commit by counting: group {} node {} committed an entry of an earlier term",
+                self.groups[at],
+                node + 1
+            );
+        }
+        if history.commit(now.term, now.last, before, now.commit) {
+            self.check_new_commit(at, now.term, LogPosition { index: now.commit, term });
+        }
+    }
+
+    /// An entry that nobody knew to be committed: a majority must have it on its disks, those of
+    /// crashed nodes included, and every leader of a later term in its log.
+    fn check_new_commit(&self, at: usize, by: Term, position: LogPosition) {
+        let history = &self.histories[at];
+        let durable = |member: &&Member| {
+            let promise = &member.promise;
+            promise.durable >= position.index && history.holds(promise.last, position)
+        };
+        let copies = self.members[at].iter().filter(durable).count();
+        assert!(
+            copies > self.nodes / 2,
+            "commit on a durable quorum: {position:?} of group {} is durable on {copies} of {}",
+            self.groups[at],
+            self.nodes
+        );
+        for view in self.members[at].iter().filter_map(|member| member.view.as_ref()) {
+            let Status { node, role, term, last, .. } = view.status;
+            if role == RoleName::Leader && term > by {
+                assert!(
+                    history.holds(last, position),
+                    "leader completeness: node {node} leads term {term} without {position:?}"
+                );
+            }
+        }
+    }
+
+    /// A message leaves a node: what it says must be durable there.
+    pub(crate) fn sent(&mut self, node: usize, to: usize, group: GroupId, message: &Message) {
+        let at = self.at(group);
+        let member = &mut self.members[at][node];
+        let status = member.view.expect("only a running member says something").status;
+        let shown = match message {
+            // The term that would be, not one that is.
+            Message::PreVoteRequest { term, .. } => Term(term.0 - 1),
+            // The asker's.
+            Message::PreVoteResponse { granted: true, .. } => Term(0),
+            _ => message.term(),
+        };
+        member.promise.term = member.promise.term.max(shown);
+        let term = message.term();
+        match message {
+            Message::VoteRequest { .. } => self.voted(at, node, term, node),
+            Message::VoteResponse { granted: true, .. } => self.voted(at, node, term, to),
+            Message::AppendResponse { outcome: AppendOutcome::Matched { match_index }, .. }
+                if term == status.term =>
+            {
+                assert!(
+                    *match_index <= status.durable,
+                    "acknowledged before durable: node {} of group {group}: {match_index}",
+                    node + 1
+                );
+            }
+            Message::AppendRequest { prev, blocks, .. } => {
+                self.histories[at].appended(term, *prev, blocks.as_slice());
+            }
+            _ => {}
+        }
+    }
+
+    /// One vote in a term, over all lives (section 3.4).
+    fn voted(&mut self, at: usize, node: usize, term: Term, candidate: usize) {
+        let candidate = NodeId(candidate as u64 + 1);
+        let promise = &mut self.members[at][node].promise;
+        match promise.vote {
+            Some((before, voted)) if before == term => assert_eq!(
+                voted,
+                candidate,
+                "one vote per term: node {} of group {} in term {term}",
+                node + 1,
+                self.groups[at]
+            ),
+            Some((before, _)) if before > term => {}
+            _ => promise.vote = Some((term, candidate)),
+        }
+    }
+
+    /// A node's state machine took operations (state machine safety, figure 3.2). `asked` is what
+    /// callers know of them.
+    pub(crate) fn applied(&mut self, node: usize, at: usize, ops: &[AppliedOp], asked: &[Asked]) {
+        let member = &mut self.members[at][node];
+        let commit = member.view.expect("only a running member applies").status.commit;
+        for op in ops {
+            assert!(op.index > member.applied, "entry {} is applied twice or late", op.index);
+            assert!(op.index <= commit.0, "entry {} is applied before it is committed", op.index);
+            member.applied = op.index;
+            self.histories[at].applied(op, self.groups[at], asked);
+        }
+    }
+
+    /// An answer to a caller: it is what was applied, and nothing that was refused is.
+    pub(crate) fn answered(&self, at: usize, op: u64, fate: Fate, applied: Option<&Applied<'_>>) {
+        let found = self.histories[at].find(op);
+        match (fate, applied) {
+            (Fate::Applied, Some(Applied { index, term, reply })) => {
+                let found = found.expect("acknowledged: the operation was applied");
+                assert_eq!((found.index, found.term), (index.0, term.0), "acknowledged: its place");
+                assert_eq!(*reply, found.state.to_le_bytes(), "the reply is the operation's own");
+            }
+            (Fate::Failed, _) => {
+                assert_eq!(found, None, "operation {op} was refused and applied");
+            }
+            _ => {}
+        }
+    }
+
+    fn at(&self, group: GroupId) -> usize {
+        self.groups.iter().position(|known| *known == group).expect("a known group")
+    }
+
+    /// Why the group has not come to rest: a leader, and everything applied everywhere.
+    pub(crate) fn unsettled(&self, at: usize) -> Option<String> {
+        let members = &self.members[at];
+        let mut statuses = Vec::new();
+        for (node, member) in members.iter().enumerate() {
+            let Some(view) = &member.view else {
+                return Some(format!("node {} has not recovered", node + 1));
+            };
+            statuses.push(view.status);
+        }
+        let leaders = statuses.iter().filter(|status| status.role == RoleName::Leader).count();
+        let first = statuses[0];
+        let alike = statuses.iter().all(|status| {
+            status.term == first.term
+                && status.last == first.last
+                && status.commit == first.last.index
+                && status.applied == first.last.index
+        });
+        (leaders != 1 || !alike).then(|| format!("group {}: {statuses:#?}", self.groups[at]))
+    }
+
+    /// The group's leader, when there is exactly one.
+    pub(crate) fn leader(&self, at: usize) -> Option<usize> {
+        let leads =
+            |member: &Member| member.view.is_some_and(|view| view.status.role == RoleName::Leader);
+        let members = &self.members[at];
+        let leader = members.iter().position(leads)?;
+        (members.iter().filter(|member| leads(member)).count() == 1).then_some(leader)
+    }
+
+    /// At the end: every operation that a caller was told of is in the history that all share.
+    pub(crate) fn check_end(&self, asked: &[Asked]) {
+        for (op, asked) in asked.iter().enumerate() {
+            let at = self.at(asked.group);
+            let found = self.histories[at].find(op as u64);
+            match asked.fate {
+                Fate::Applied => assert!(found.is_some(), "acknowledged operation {op} is lost"),
+                Fate::Failed => assert!(found.is_none(), "refused operation {op} was applied"),
+                Fate::Waiting => panic!("operation {op} was never answered"),
+                Fate::Unknown => {}
+            }
+        }
+        for (at, history) in self.histories.iter().enumerate() {
+            for (node, member) in self.members[at].iter().enumerate() {
+                assert_eq!(
+                    member.applied,
+                    history.last_applied(),
+                    "group {} node {} has applied everything",
+                    self.groups[at],
+                    node + 1
+                );
+            }
+        }
+    }
+
+    /// Entries committed and terms seen, over all groups.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let committed = self.histories.iter().filter_map(History::last_committed);
+        let terms: BTreeMap<usize, u64> =
+            self.histories.iter().map(History::terms).enumerate().collect();
+        (committed.map(|position| position.index.0).sum(), terms.values().sum())
+    }
+}
+
+/// What identifies an entry's content.
+pub(crate) fn entry_hash(block: &Block, index: LogIndex) -> u64 {
+    crate::rng::chain_bytes(block.kind() as u64, block.payload(index))
+}

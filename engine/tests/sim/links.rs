@@ -1,0 +1,240 @@
+//! What happens to connections: made, lost, blocked, and written to.
+
+use std::collections::VecDeque;
+
+use ringleader::shard::OutFrame;
+use ringleader_net::{Frame, FrameKind};
+
+use crate::network::End;
+use crate::plan::MS;
+use crate::process::{Input, link, peer};
+use crate::world::{Event, World};
+
+impl World {
+    /// Somebody will try to connect the pair, if nothing connects it.
+    pub(crate) fn redial(&mut self, pair: usize) {
+        if self.network.working(pair).is_none() && !self.network.pairs[pair].dialing {
+            self.network.pairs[pair].dialing = true;
+            let backoff = self.rng.between(MS, 50 * MS);
+            self.after(backoff, Event::Dial { pair });
+        }
+    }
+
+    pub(crate) fn dial(&mut self, pair: usize) {
+        self.network.pairs[pair].dialing = false;
+        let nodes = self.network.pairs[pair].nodes;
+        let there = nodes.iter().all(|node| self.nodes[*node].process.is_some());
+        if self.network.working(pair).is_some() || !there || self.network.is_cut(pair) {
+            self.redial(pair);
+            return;
+        }
+        let epochs = nodes.map(|node| {
+            self.nodes[node].epoch += 1;
+            self.nodes[node].epoch
+        });
+        let connection = self.network.connect(pair, epochs);
+        self.counts.add("connections made", 1);
+        for side in 0..2 {
+            let latency = self.latency();
+            self.after(latency, Event::Up(End { pair, connection, side }));
+        }
+    }
+
+    fn latency(&mut self) -> u64 {
+        let net = self.plan.net;
+        let slow = self.rng.chance(net.slow_ppm);
+        let (shortest, longest) = if slow { net.slow } else { net.latency };
+        self.rng.between(shortest, longest)
+    }
+
+    fn link_of(&self, end: End) -> (usize, u32) {
+        let node = self.network.node(end);
+        (node, link(node, self.network.node(end.other())))
+    }
+
+    /// An end is told that the connection is there; it gives up an earlier one for it.
+    pub(crate) fn up(&mut self, end: End) {
+        let working = self.network.connection(end.pair, end.connection);
+        if working.is_none_or(|connection| connection.broken) {
+            return;
+        }
+        let (node, link) = self.link_of(end);
+        while let Some(earlier) = self.network.current(end.pair, node) {
+            self.down(earlier);
+        }
+        let side = self.network.side(end).expect("it works");
+        side.open();
+        let epoch = side.epoch;
+        if let Some(process) = &mut self.nodes[node].process {
+            process.epochs.insert(link, epoch);
+        }
+        self.feed(node, Input::Up { link, epoch });
+    }
+
+    /// An end is told that the connection is gone.
+    pub(crate) fn down(&mut self, end: End) {
+        let Some(side) = self.network.side(end).filter(|side| side.up) else { return };
+        side.up = false;
+        side.outbox.close();
+        let (node, link) = self.link_of(end);
+        if let Some(process) = &mut self.nodes[node].process {
+            process.epochs.remove(&link);
+        }
+        self.feed(node, Input::Down { link });
+        self.network.forget(end.pair);
+    }
+
+    /// The pair's connection breaks. Bytes on their way arrive in part, and each end learns of it
+    /// in its own time.
+    pub(crate) fn break_connection(&mut self, pair: usize) {
+        let Some(connection) = self.network.working(pair) else { return };
+        self.network.connection(pair, connection).expect("it works").broken = true;
+        self.counts.add("connections lost", 1);
+        for side in 0..2 {
+            let end = End { pair, connection, side };
+            self.lose_inbound(end);
+            let patience = self.patience();
+            self.after(patience, Event::Down(end));
+        }
+        self.redial(pair);
+    }
+
+    fn patience(&mut self) -> u64 {
+        let longest = if self.rng.coin() { 2 * MS } else { self.plan.net.dead_after };
+        self.rng.between(0, longest)
+    }
+
+    fn lose_inbound(&mut self, end: End) {
+        let (node, link) = self.link_of(end);
+        let (life, ghosts) = (self.nodes[node].life, self.plan.net.ghost_ppm);
+        let side = self.network.side(end).expect("the end exists");
+        let kept = self.rng.below(side.inbound() as u64 + 1) as usize;
+        let (epoch, lost) = (side.epoch, side.lose(kept));
+        self.counts.add("frames lost", lost.len() as u64);
+        for frame in lost {
+            if self.rng.chance(ghosts) {
+                let delay = self.rng.between(MS, 4 * self.plan.net.dead_after);
+                self.after(delay, Event::Ghost { node, life, link, epoch, frame });
+            }
+        }
+    }
+
+    /// A frame arrives on a connection that its receiver no longer has.
+    pub(crate) fn ghost(&mut self, node: usize, life: u32, link: u32, epoch: u64, frame: Frame) {
+        let Some(process) = &self.nodes[node].process else { return };
+        if self.nodes[node].life == life && process.epochs.get(&link) != Some(&epoch) {
+            self.counts.add("frames of an earlier connection", 1);
+            self.feed(node, Input::Frame { link, epoch, frame });
+        }
+    }
+
+    /// The node's process is gone: so are its ends of its connections.
+    pub(crate) fn drop_connections(&mut self, node: usize) {
+        for pair in self.network.pairs_of(node) {
+            let side = usize::from(self.network.pairs[pair].nodes[1] == node);
+            let ids: Vec<(u64, bool)> =
+                self.network.pairs[pair].connections.iter().map(|c| (c.id, c.broken)).collect();
+            for (connection, broken) in ids {
+                let end = End { pair, connection, side };
+                let own = self.network.side(end).expect("the end exists");
+                own.up = false;
+                own.outbox.close();
+                if !broken {
+                    self.network.connection(pair, connection).expect("it exists").broken = true;
+                    self.lose_inbound(end.other());
+                    let patience = self.patience();
+                    self.after(patience, Event::Down(end.other()));
+                }
+            }
+            self.network.forget(pair);
+            self.redial(pair);
+        }
+    }
+
+    pub(crate) fn give_up(&mut self, pair: usize, connection: u64) {
+        if self.network.working(pair) == Some(connection) && self.network.is_cut(pair) {
+            self.break_connection(pair);
+        }
+    }
+
+    /// What each link of a node has room for.
+    pub(crate) fn rooms(&mut self, node: usize) -> Vec<(u32, usize)> {
+        let mut rooms = Vec::new();
+        for pair in self.network.pairs_of(node) {
+            let Some(end) = self.network.current(pair, node) else { continue };
+            let (_, link) = self.link_of(end);
+            let outbox = &self.network.side(end).expect("it is current").outbox;
+            let room = self.plan.net.room.saturating_sub(outbox.held_bytes());
+            rooms.push((link, room.min(outbox.free_bytes())));
+        }
+        rooms
+    }
+
+    /// Queues a frame for a peer, as the runtime does.
+    pub(crate) fn push(&mut self, node: usize, to: usize, frame: OutFrame) {
+        let pair = self.network.pair_of(node, to);
+        let Some(end) = self.network.current(pair, node) else { return };
+        let outbox = &mut self.network.side(end).expect("it is current").outbox;
+        if outbox.epoch().is_none_or(|epoch| epoch.0 != frame.epoch) {
+            return;
+        }
+        let pushed = outbox.push(FrameKind::Consensus, &frame.envelope, frame.blocks);
+        if pushed.is_err() {
+            self.counts.add("outboxes overrun", 1);
+            self.break_connection(pair);
+            return;
+        }
+        self.flush(end);
+    }
+
+    fn flush(&mut self, end: End) {
+        let most = self.rng.between(1, self.plan.net.write_bytes) as usize;
+        let latency = self.latency();
+        let arrival = self.now() + latency;
+        let Some(connection) = self.network.connection(end.pair, end.connection) else { return };
+        let broken = connection.broken;
+        let side = &mut connection.sides[end.side];
+        if side.writing > 0 || side.outbox.queued_bytes() == 0 {
+            return;
+        }
+        let mut chunks = VecDeque::new();
+        side.writing = side.outbox.take(most, &mut chunks);
+        if !broken {
+            let arrival = connection.sides[1 - end.side].send(chunks, arrival);
+            self.after(arrival - self.now(), Event::Arrive(end.other()));
+        }
+        let accepted = self.rng.between(0, MS / 20);
+        self.after(accepted, Event::Written(end));
+    }
+
+    pub(crate) fn written(&mut self, end: End) {
+        if let Some(side) = self.network.side(end).filter(|side| side.up) {
+            let written = std::mem::take(&mut side.writing);
+            side.outbox.written(written);
+            self.flush(end);
+        }
+    }
+
+    pub(crate) fn arrive(&mut self, end: End) {
+        let (from, to) = (self.network.node(end.other()), self.network.node(end));
+        let (node, link) = self.link_of(end);
+        let blocked = self.network.is_blocked(from, to);
+        let Some(connection) = self.network.connection(end.pair, end.connection) else { return };
+        let broken = connection.broken;
+        let side = &mut connection.sides[end.side];
+        if !side.up && broken {
+            return;
+        }
+        // Held back by the network, or by a node that does not know of the connection yet.
+        if blocked || !side.up {
+            self.after(MS, Event::Arrive(end));
+            return;
+        }
+        let epoch = side.epoch;
+        for frame in side.arrive() {
+            self.trace
+                .line(|| format!("node {} gets a frame from {}", node + 1, peer(node, link) + 1));
+            self.feed(node, Input::Frame { link, epoch, frame });
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The network: one ordered connection per pair of nodes, made of bytes.
+//!
+//! Frames go through the production outbox and decoder, and between them they are a stream that is
+//! cut anywhere. Nothing is lost from a stream but its end: frames vanish only with their
+//! connection. Each end learns on its own, sooner or later, that a connection is made or lost, and
+//! a blocked direction holds bytes back until somebody gives the connection up.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use ringleader_net::decoder::FrameDecoder;
+use ringleader_net::outbox::Outbox;
+use ringleader_net::{Epoch, Frame};
+
+/// Largest frame. The simulated turns are far below it.
+pub(crate) const MAX_FRAME: usize = 1 << 20;
+
+/// Which connection of a pair, and which end of it. End 0 is the node with the lower number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) pair: usize,
+    pub(crate) connection: u64,
+    pub(crate) side: usize,
+}
+
+/// One end's view of a connection.
+#[derive(Debug)]
+pub(crate) struct Side {
+    pub(crate) epoch: u64,
+    /// Whether the node was told that the connection is there.
+    pub(crate) up: bool,
+    pub(crate) outbox: Outbox,
+    /// Bytes with the kernel, which are not accepted yet.
+    pub(crate) writing: usize,
+    decoder: FrameDecoder,
+    /// Bytes on their way to this end.
+    inbound: VecDeque<Bytes>,
+    /// When the last of them arrive.
+    arrival: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: u64,
+    pub(crate) broken: bool,
+    pub(crate) sides: [Side; 2],
+}
+
+/// Two nodes, and the connections between them: the present one, and those that an end still
+/// believes in.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) nodes: [usize; 2],
+    pub(crate) connections: Vec<Connection>,
+    /// An attempt to connect is scheduled.
+    pub(crate) dialing: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) pairs: Vec<Pair>,
+    /// `blocked[from][to]`: nothing passes that way.
+    blocked: Vec<Vec<bool>>,
+    next_connection: u64,
+    nodes: usize,
+}
+
+impl Side {
+    fn new(epoch: u64) -> Self {
+        Self {
+            epoch,
+            up: false,
+            outbox: Outbox::new(MAX_FRAME, MAX_FRAME),
+            writing: 0,
+            decoder: FrameDecoder::new(MAX_FRAME, 4096),
+            inbound: VecDeque::new(),
+            arrival: 0,
+        }
+    }
+
+    /// The node is told that the connection is there.
+    pub(crate) fn open(&mut self) {
+        self.up = true;
+        self.outbox.open(Epoch(self.epoch));
+    }
+
+    /// Puts bytes on their way to this end; they arrive at `arrival`, after those before them.
+    pub(crate) fn send(&mut self, chunks: VecDeque<Bytes>, arrival: u64) -> u64 {
+        self.inbound.push_back(chunks.into_iter().flatten().collect());
+        self.arrival = self.arrival.max(arrival);
+        self.arrival
+    }
+
+    /// The next bytes arrive; the frames that they complete.
+    pub(crate) fn arrive(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        if let Some(bytes) = self.inbound.pop_front() {
+            let fed = self.decoder.feed(&bytes, |frame| frames.push(frame));
+            fed.expect("what was encoded can be decoded");
+        }
+        frames
+    }
+
+    /// Loses all but the first `kept` chunks on their way to this end. Gives the frames that would
+    /// have come.
+    pub(crate) fn lose(&mut self, kept: usize) -> Vec<Frame> {
+        let mut lost = Vec::new();
+        // The decoder's state lies before the chunks that are kept: decode those as well, aside.
+        let mut decoder = FrameDecoder::new(MAX_FRAME, 4096);
+        std::mem::swap(&mut decoder, &mut self.decoder);
+        let mut complete = Vec::new();
+        for (at, bytes) in self.inbound.drain(..).enumerate() {
+            let into = if at < kept { &mut complete } else { &mut lost };
+            let fed = decoder.feed(&bytes, |frame| into.push(frame));
+            fed.expect("what was encoded can be decoded");
+        }
+        for Frame { kind, envelope, body } in complete {
+            self.inbound.push_back(ringleader_net::frame::encode(kind, &envelope, &body));
+        }
+        lost
+    }
+
+    /// Chunks on their way to this end.
+    pub(crate) fn inbound(&self) -> usize {
+        self.inbound.len()
+    }
+}
+
+impl Network {
+    pub(crate) fn new(nodes: usize) -> Self {
+        let pairs = (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| [a, b]));
+        let pair = |nodes| Pair { nodes, connections: Vec::new(), dialing: false };
+        Self {
+            pairs: pairs.map(pair).collect(),
+            blocked: vec![vec![false; nodes]; nodes],
+            next_connection: 0,
+            nodes,
+        }
+    }
+
+    pub(crate) fn pair_of(&self, a: usize, b: usize) -> usize {
+        let nodes = [a.min(b), a.max(b)];
+        self.pairs.iter().position(|pair| pair.nodes == nodes).expect("two different nodes")
+    }
+
+    /// Makes a connection with an epoch for each end.
+    pub(crate) fn connect(&mut self, pair: usize, epochs: [u64; 2]) -> u64 {
+        self.next_connection += 1;
+        let sides = epochs.map(Side::new);
+        let id = self.next_connection;
+        self.pairs[pair].connections.push(Connection { id, broken: false, sides });
+        id
+    }
+
+    pub(crate) fn connection(&mut self, pair: usize, id: u64) -> Option<&mut Connection> {
+        self.pairs[pair].connections.iter_mut().find(|connection| connection.id == id)
+    }
+
+    pub(crate) fn side(&mut self, end: End) -> Option<&mut Side> {
+        Some(&mut self.connection(end.pair, end.connection)?.sides[end.side])
+    }
+
+    /// The end of the connection that `node` was told of last and still believes in.
+    pub(crate) fn current(&self, pair: usize, node: usize) -> Option<End> {
+        let at = &self.pairs[pair];
+        let side = usize::from(at.nodes[1] == node);
+        let connection = at.connections.iter().rev().find(|c| c.sides[side].up)?;
+        Some(End { pair, connection: connection.id, side })
+    }
+
+    /// The connection that works, if there is one.
+    pub(crate) fn working(&self, pair: usize) -> Option<u64> {
+        let connection = self.pairs[pair].connections.last()?;
+        (!connection.broken).then_some(connection.id)
+    }
+
+    /// Forgets broken connections that no end believes in.
+    pub(crate) fn forget(&mut self, pair: usize) {
+        self.pairs[pair].connections.retain(|c| !c.broken || c.sides.iter().any(|side| side.up));
+    }
+
+    pub(crate) fn node(&self, end: End) -> usize {
+        self.pairs[end.pair].nodes[end.side]
+    }
+
+    pub(crate) fn block(&mut self, from: usize, to: usize) {
+        self.blocked[from][to] = true;
+    }
+
+    pub(crate) fn unblock_all(&mut self) {
+        self.blocked.iter_mut().flatten().for_each(|blocked| *blocked = false);
+    }
+
+    /// Whether something between the two nodes is held back, in either direction.
+    pub(crate) fn is_cut(&self, pair: usize) -> bool {
+        let [a, b] = self.pairs[pair].nodes;
+        self.blocked[a][b] || self.blocked[b][a]
+    }
+
+    pub(crate) fn is_blocked(&self, from: usize, to: usize) -> bool {
+        self.blocked[from][to]
+    }
+
+    /// The pairs that a node belongs to.
+    pub(crate) fn pairs_of(&self, node: usize) -> Vec<usize> {
+        (0..self.nodes).filter(|peer| *peer != node).map(|peer| self.pair_of(node, peer)).collect()
+    }
+}
+
+impl End {
+    pub(crate) fn other(self) -> Self {
+        Self { side: 1 - self.side, ..self }
+    }
+}

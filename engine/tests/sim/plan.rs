@@ -1,0 +1,163 @@
+//! What a seed decides before anything happens: the cluster, its settings, and how mean the world
+//! is. Limits are drawn tiny, so that rare paths become common.
+
+use std::time::Duration;
+
+use ringleader::raft::RaftConfig;
+use ringleader::{GroupId, Limits, SyncMode, WalConfig};
+
+use crate::clients::Load;
+use crate::faults::FaultPlan;
+use crate::rng::Rng;
+
+/// One millisecond of simulated time.
+pub(crate) const MS: u64 = 1_000_000;
+
+/// Delays in the network.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NetPlan {
+    pub(crate) latency: (u64, u64),
+    /// Parts of a million of the deliveries that take `slow` instead.
+    pub(crate) slow_ppm: u32,
+    pub(crate) slow: (u64, u64),
+    /// Most bytes in one write.
+    pub(crate) write_bytes: u64,
+    /// Bytes that a shard believes to have room for.
+    pub(crate) room: usize,
+    /// How long a connection may be silent before somebody gives it up.
+    pub(crate) dead_after: u64,
+    /// Parts of a million of the frames lost with a connection that come after all, too late.
+    pub(crate) ghost_ppm: u32,
+}
+
+/// Delays of the disks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DiskPlan {
+    pub(crate) latency: (u64, u64),
+    pub(crate) slow_ppm: u32,
+    pub(crate) slow: (u64, u64),
+}
+
+/// See the [module documentation](self).
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) nodes: usize,
+    pub(crate) groups: Vec<GroupId>,
+    pub(crate) wal: WalConfig,
+    pub(crate) raft: RaftConfig,
+    pub(crate) limits: Limits,
+    pub(crate) net: NetPlan,
+    pub(crate) disk: DiskPlan,
+    pub(crate) load: Load,
+    /// Pause between two submissions of a caller.
+    pub(crate) pace: (u64, u64),
+    pub(crate) tick: u64,
+    /// How long a node collects events before its turn.
+    pub(crate) turn: (u64, u64),
+    /// Clocks run at up to this many parts of a million faster or slower.
+    pub(crate) drift_ppm: u64,
+    pub(crate) faults: FaultPlan,
+    /// When the faults end.
+    pub(crate) trouble: u64,
+    /// How long after that everything must be as if nothing had happened.
+    pub(crate) patience: u64,
+}
+
+impl Plan {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let nodes = if rng.chance(600_000) { 3 } else { 5 };
+        let groups = rng.between(1, 4);
+        let wal = wal(rng);
+        let raft = raft(rng);
+        let election = raft.election_timeout.as_nanos() as u64;
+        let trouble = rng.between(10, 50) * election;
+        let limits = Limits {
+            // A block must fit into a segment.
+            group_bytes: wal.max_block_bytes() / 2,
+            apply_bytes: rng.magnitude(64, 64 << 10) as usize,
+            ..Limits::default()
+        };
+        let payload = if rng.coin() { 32 } else { limits.group_bytes as u64 / 8 };
+        let load = Load {
+            clients: rng.between(1, 6) as u32,
+            max_payload: payload,
+            max_batch: rng.between(1, 6),
+            max_waiting: rng.magnitude(8, 256) as usize,
+        };
+        Self {
+            nodes,
+            groups: (0..groups).map(|at| GroupId(at * 7 + 1)).collect(),
+            net: net(rng, election, raft.max_append_bytes + wal.max_block_bytes()),
+            disk: disk(rng),
+            load,
+            pace: (MS / 10, rng.magnitude(MS, 40 * MS)),
+            tick: rng.magnitude(2 * MS, 10 * MS),
+            turn: (0, rng.magnitude(1_000, 500_000)),
+            drift_ppm: if rng.coin() { 0 } else { rng.between(1_000, 100_000) },
+            faults: FaultPlan::draw(rng, election, trouble),
+            trouble,
+            patience: 120 * election,
+            wal,
+            raft,
+            limits,
+        }
+    }
+}
+
+fn wal(rng: &mut Rng) -> WalConfig {
+    let segment = rng.pick(&[16u64, 32, 64]) << 10;
+    let spare = rng.between(2, 3) as usize;
+    let config = WalConfig {
+        segment_bytes: segment,
+        max_batch_bytes: rng.between(1, segment / 4096 - 1) as usize * 4096,
+        depth: rng.between(1, 8) as usize,
+        sync: if rng.coin() { SyncMode::DurableWrites } else { SyncMode::CoalescedSync },
+        spare_segments: spare,
+        kept_segments: spare + rng.below(3) as usize,
+        relocate_beyond: rng.between(2, 6) as usize,
+        relocate_percent: rng.between(0, 75) as u32,
+        read_bytes: rng.between(1, 4) as usize * 4096,
+    };
+    config.validate().expect("a drawn log is valid");
+    config
+}
+
+fn raft(rng: &mut Rng) -> RaftConfig {
+    let election = rng.between(100, 400);
+    let config = RaftConfig {
+        election_timeout: Duration::from_millis(election),
+        heartbeat_interval: Duration::from_millis(rng.between(election / 12, election / 3)),
+        max_inflight_messages: rng.magnitude(1, 64) as usize,
+        max_inflight_bytes: rng.magnitude(64, 64 << 10) as usize,
+        max_append_bytes: rng.magnitude(64, 16 << 10) as usize,
+        cache_bytes: if rng.coin() { 0 } else { rng.magnitude(256, 64 << 10) as usize },
+        pre_vote: rng.chance(800_000),
+        check_quorum: rng.chance(800_000),
+    };
+    config.validate().expect("drawn protocol settings are valid");
+    config
+}
+
+/// `largest` is what one append request may carry (what was read from the log ends with the block
+/// that crosses the limit): with less room it could never be sent.
+fn net(rng: &mut Rng, election: u64, largest: usize) -> NetPlan {
+    let shortest = rng.magnitude(MS / 100, MS);
+    NetPlan {
+        latency: (shortest, shortest * rng.between(1, 10)),
+        slow_ppm: if rng.coin() { 0 } else { rng.magnitude(100, 50_000) as u32 },
+        slow: (MS, election / 2),
+        write_bytes: rng.magnitude(64, 64 << 10),
+        room: largest + rng.magnitude(16, 256 << 10) as usize,
+        dead_after: rng.between(election / 4, election * 4),
+        ghost_ppm: if rng.coin() { 0 } else { rng.between(10_000, 900_000) as u32 },
+    }
+}
+
+fn disk(rng: &mut Rng) -> DiskPlan {
+    let shortest = rng.magnitude(MS / 100, MS);
+    DiskPlan {
+        latency: (shortest, shortest * rng.between(1, 10)),
+        slow_ppm: if rng.coin() { 0 } else { rng.magnitude(100, 20_000) as u32 },
+        slow: (MS, 40 * MS),
+    }
+}

@@ -1,0 +1,298 @@
+//! The simulated world: nodes, disks, network, callers and one queue of what happens next.
+//!
+//! One thread, one queue ordered by time and then by the order of scheduling, one source of
+//! randomness: a seed decides everything, and the same seed decides the same.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use ringleader::shard::Submission;
+use ringleader_net::Frame;
+use ringleader_wal::disk::OpId;
+
+use crate::checker::Checker;
+use crate::clients::{Clients, Fates};
+use crate::faults::Counts;
+use crate::network::{End, Network};
+use crate::plan::{MS, Plan};
+use crate::process::Node;
+use crate::rng::Rng;
+use crate::trace::{Lines, Trace};
+
+/// What happens next. Whatever is for one life of a node or one connection says so, and is dropped
+/// when that is over.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Start {
+        node: usize,
+    },
+    Restart {
+        node: usize,
+        life: u32,
+    },
+    Tick {
+        node: usize,
+        life: u32,
+    },
+    Turn {
+        node: usize,
+        life: u32,
+    },
+    DiskDone {
+        node: usize,
+        life: u32,
+        id: OpId,
+    },
+    Client {
+        client: u32,
+    },
+    Submit {
+        node: usize,
+        client: u32,
+        submission: Submission,
+    },
+    Dial {
+        pair: usize,
+    },
+    Up(End),
+    Down(End),
+    /// Bytes arrive at this end.
+    Arrive(End),
+    /// The kernel took the bytes that this end wrote.
+    Written(End),
+    /// A frame of a connection that is over.
+    Ghost {
+        node: usize,
+        life: u32,
+        link: u32,
+        epoch: u64,
+        frame: Frame,
+    },
+    /// A connection across a partition has been silent for too long.
+    GiveUp {
+        pair: usize,
+        connection: u64,
+    },
+    Fault(usize),
+    Reunite,
+}
+
+struct Scheduled {
+    at: (u64, u64),
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
+/// See the [module documentation](self).
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) rng: Rng,
+    pub(crate) disk_rng: Rng,
+    pub(crate) trace: Trace,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) network: Network,
+    pub(crate) clients: Clients,
+    pub(crate) checker: Checker,
+    pub(crate) counts: Counts,
+    /// The faults are over.
+    pub(crate) healed: bool,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    scheduled: u64,
+    now: u64,
+}
+
+/// What a run that held every invariant amounted to.
+#[derive(Clone, Debug)]
+pub(crate) struct Summary {
+    pub(crate) hash: u64,
+    pub(crate) events: u64,
+    /// Simulated nanoseconds.
+    pub(crate) time: u64,
+    pub(crate) fates: Fates,
+    pub(crate) counts: Counts,
+}
+
+/// How often the end of a run looks whether it has come.
+const LOOK_EVERY: u64 = 20 * MS;
+
+impl World {
+    pub(crate) fn new(seed: u64, lines: Lines) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::draw(&mut rng.fork());
+        let mut trace = Trace::new(lines);
+        trace.line(|| format!("seed {seed}: {plan:#?}"));
+        let groups = plan.groups.clone();
+        Self {
+            nodes: (0..plan.nodes).map(|_| Node::new(&mut rng, plan.drift_ppm)).collect(),
+            network: Network::new(plan.nodes),
+            clients: Clients::new(plan.load, plan.nodes, groups.len(), rng.fork()),
+            checker: Checker::new(&groups, plan.nodes),
+            counts: Counts::default(),
+            healed: false,
+            queue: BinaryHeap::new(),
+            scheduled: 0,
+            now: 0,
+            disk_rng: rng.fork(),
+            rng,
+            plan,
+            trace,
+        }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Schedules an event.
+    pub(crate) fn after(&mut self, delay: u64, event: Event) {
+        self.scheduled += 1;
+        let at = (self.now + delay, self.scheduled);
+        self.queue.push(Reverse(Scheduled { at, event }));
+    }
+
+    /// Runs the seed to its end: trouble, then peace, then everything must be in order.
+    pub(crate) fn run(mut self) -> Summary {
+        for node in 0..self.plan.nodes {
+            let delay = self.rng.below(20 * MS);
+            self.after(delay, Event::Start { node });
+        }
+        for client in 0..self.clients.count {
+            self.after(0, Event::Client { client });
+        }
+        self.start_faults();
+        self.run_until(self.plan.trouble);
+        self.heal();
+        self.settle();
+        self.finish()
+    }
+
+    fn run_until(&mut self, end: u64) {
+        while let Some(Reverse(next)) = self.queue.pop_if_before(end) {
+            self.now = next.at.0;
+            self.trace.set_time(self.now);
+            self.dispatch(next.event);
+        }
+        self.now = end;
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::Start { node } => self.start(node),
+            Event::Restart { node, life } => self.restart(node, life),
+            Event::Tick { node, life } => self.tick(node, life),
+            Event::Turn { node, life } => self.turn(node, life),
+            Event::DiskDone { node, life, id } => self.disk_done(node, life, id),
+            Event::Client { client } => self.client(client),
+            Event::Submit { node, client, submission } => self.submit(node, client, submission),
+            Event::Dial { pair } => self.dial(pair),
+            Event::Up(end) => self.up(end),
+            Event::Down(end) => self.down(end),
+            Event::Arrive(end) => self.arrive(end),
+            Event::Written(end) => self.written(end),
+            Event::Ghost { node, life, link, epoch, frame } => {
+                self.ghost(node, life, link, epoch, frame);
+            }
+            Event::GiveUp { pair, connection } => self.give_up(pair, connection),
+            Event::Fault(at) => self.fault(at),
+            Event::Reunite => self.reunite(),
+        }
+    }
+
+    fn client(&mut self, client: u32) {
+        if self.healed {
+            return;
+        }
+        if let Some((node, submission)) = self.clients.next(client, &self.plan.groups) {
+            let delay = self.rng.below(MS);
+            self.after(delay, Event::Submit { node, client, submission });
+        }
+        let (shortest, longest) = self.plan.pace;
+        let pause = self.rng.between(shortest, longest);
+        self.after(pause, Event::Client { client });
+    }
+
+    /// Within a bounded time after the last fault, every group serves and all members agree.
+    fn settle(&mut self) {
+        let end = self.now + self.plan.patience;
+        for at in 0..self.plan.groups.len() {
+            while !self.serves(at) {
+                let why = || self.checker.unsettled(at).unwrap_or_default();
+                assert!(self.now < end, "liveness: the group does not serve\n{}", why());
+                self.run_until(self.now + LOOK_EVERY);
+            }
+        }
+        loop {
+            let groups = 0..self.plan.groups.len();
+            let unsettled = groups.filter_map(|at| self.checker.unsettled(at)).next();
+            if unsettled.is_none() && self.clients.nothing_waits() {
+                return;
+            }
+            let unsettled = unsettled.unwrap_or_else(|| "a caller waits".into());
+            assert!(self.now < end, "liveness: the members do not converge\n{unsettled}");
+            self.run_until(self.now + LOOK_EVERY);
+        }
+    }
+
+    /// Tries one operation on the group's leader; true when a caller was told that it is applied.
+    fn serves(&mut self, at: usize) -> bool {
+        let Some(node) = self.checker.leader(at) else { return false };
+        let group = self.plan.groups[at];
+        let client = self.plan.load.clients;
+        let submission = self.clients.single(group, at, node);
+        let name = submission.user_data[0];
+        self.after(0, Event::Submit { node, client, submission });
+        self.run_until(self.now + LOOK_EVERY);
+        for _ in 0..20 {
+            if self.clients.was_applied(name) {
+                return true;
+            }
+            self.run_until(self.now + LOOK_EVERY);
+        }
+        false
+    }
+
+    fn finish(mut self) -> Summary {
+        self.checker.check_end(&self.clients.asked);
+        let (committed, terms) = self.checker.totals();
+        self.counts.add("entries committed", committed);
+        self.counts.add("terms with a leader", terms);
+        Summary {
+            hash: self.trace.hash(),
+            events: self.trace.events(),
+            time: self.now,
+            fates: self.clients.fates(),
+            counts: self.counts,
+        }
+    }
+}
+
+/// Takes the next event if it comes before a moment.
+trait PopIfBefore {
+    fn pop_if_before(&mut self, end: u64) -> Option<Reverse<Scheduled>>;
+}
+
+impl PopIfBefore for BinaryHeap<Reverse<Scheduled>> {
+    fn pop_if_before(&mut self, end: u64) -> Option<Reverse<Scheduled>> {
+        let Reverse(next) = self.peek()?;
+        if next.at.0 < end { self.pop() } else { None }
+    }
+}
