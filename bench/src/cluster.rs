@@ -9,15 +9,14 @@ use crate::args::{ClientKind, ClusterArgs};
 use crate::children::{ChildFailed, Children};
 use crate::clock;
 use crate::control::{
-    Failure, FromChild, GroupRole, LoadPlan, LoadReport, NodeSetup, RemotePlan, ToChild, Usage,
-    Window,
+    Failure, FromChild, GroupRole, LoadPlan, LoadReport, NodeSetup, RemotePlan, ToChild, Window,
 };
 use crate::data_dir::DataDir;
 use crate::disk::{self, Device};
 use crate::floor::Floor;
 use crate::machine::Machine;
 use crate::measure;
-use crate::report::{Measured, Report};
+use crate::report::{Measured, Report, Startup};
 use crate::verify::{Verification, verify};
 
 /// How long the nodes may take to start, and to agree on leaders.
@@ -46,9 +45,12 @@ pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<Report> {
     }
     let floor = Floor::measure(directory.path());
     let floor = floor.inspect_err(|error| eprintln!("note: no floor: {error:#}")).ok();
+    let begin = Instant::now();
     let mut cluster = Cluster::start(args, &directory)?;
+    let nodes_seconds = begin.elapsed().as_secs_f64();
     let roles = cluster.await_leaders()?;
-    let measured = cluster.load(&roles)?;
+    let startup = Startup { nodes_seconds, leaders_seconds: begin.elapsed().as_secs_f64() };
+    let measured = Measured { startup, ..cluster.load(&roles)? };
     let verification = cluster.verify(&measured.load)?;
     cluster.children.shut_down(STOP)?;
     if !directory.is_temporary() {
@@ -272,9 +274,6 @@ fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
     }
     bail!("there are no {count} free ports from {LOWEST} to {end}")
 }
-
-/// One process's part of the resources, by name.
-pub(crate) type NamedUsage = (String, Usage);
 
 #[cfg(test)]
 mod tests {

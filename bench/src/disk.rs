@@ -20,7 +20,8 @@ pub(crate) struct Device {
 pub(crate) struct Counters {
     /// Flushes of the device's write cache.
     pub(crate) flushes: u64,
-    /// Writes, after the kernel merged neighbours.
+    /// Writes, after the kernel merged neighbours. The empty write that carries a flush counts as
+    /// one, so a durable write of one block is two writes and one flush.
     pub(crate) writes: u64,
     /// Bytes written.
     pub(crate) bytes: u64,

@@ -8,11 +8,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::children::Children;
 use crate::clock;
-use crate::cluster::NamedUsage;
 use crate::control::{FromChild, LoadPlan, LoadReport, Tally, Usage};
 use crate::cpu;
 use crate::disk::{Counters, Device};
-use crate::report::{Measured, thousands};
+use crate::report::{Measured, NamedUsage, thousands};
 
 /// How long the load generators may take to drain and report, beyond their own patience.
 const GRACE: u64 = 60_000_000_000;

@@ -5,17 +5,29 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::args::{ClientKind, ClusterArgs};
-use crate::cluster::NamedUsage;
-use crate::control::{LoadReport, SyncChoice};
+use crate::control::{LoadReport, SyncChoice, Usage};
 use crate::disk::Counters;
 use crate::floor::Floor;
 use crate::histogram::Latencies;
 use crate::machine::Machine;
 use crate::verify::Verification;
 
+/// One process's part of the resources, by name.
+pub(crate) type NamedUsage = (String, Usage);
+
+/// How long the cluster took to be ready, from the start of the first process.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Startup {
+    /// Until every node's engine ran.
+    pub(crate) nodes_seconds: f64,
+    /// Until every group had a leader that all nodes knew.
+    pub(crate) leaders_seconds: f64,
+}
+
 /// What was measured.
 #[derive(Default)]
 pub(crate) struct Measured {
+    pub(crate) startup: Startup,
     pub(crate) load: LoadReport,
     /// Of every process, in the order of the nodes.
     pub(crate) usages: Vec<NamedUsage>,
@@ -55,6 +67,7 @@ pub(crate) struct Report {
     verification: Verification,
     floor: Option<Floor>,
     processes: Vec<ProcessReport>,
+    startup: Startup,
     /// Groups that each node led when the load began.
     leaders: Vec<u64>,
     machine: Machine,
@@ -111,7 +124,7 @@ impl Report {
         machine: Machine,
     ) -> Self {
         let failures = failures(&measured, &verification);
-        let Measured { load, usages, disk, machine_cpu, leaders, .. } = measured;
+        let Measured { startup, load, usages, disk, machine_cpu, leaders, .. } = measured;
         let cpu_ns: u64 = usages.iter().map(|(_, usage)| usage.cpu_ns).sum();
         let cores = |cpu_ns: u64| round(cpu_ns as f64 / (args.seconds as f64 * 1e9));
         let ops = load.ops;
@@ -145,6 +158,10 @@ impl Report {
             verification,
             floor,
             processes: usages.iter().map(process).collect(),
+            startup: Startup {
+                nodes_seconds: round(startup.nodes_seconds),
+                leaders_seconds: round(startup.leaders_seconds),
+            },
             leaders,
             machine,
             passed: failures.is_empty(),

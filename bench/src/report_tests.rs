@@ -15,6 +15,7 @@ fn measured(ops: u64, flushes: u64) -> Measured {
     let disk = Some(Counters { flushes, writes: 30, bytes: 4096 });
     let usages = vec![("node 1".into(), usage), ("node 2".into(), usage)];
     Measured {
+        startup: Startup::default(),
         load,
         usages,
         disk,
