@@ -194,6 +194,15 @@ impl EngineConfig {
                 self.net.max_frame_bytes
             ));
         }
+        // A request that was read from the log may hold one block more than the limit asks for.
+        let request = self.raft.max_append_bytes + block.max(BLOCK_BYTES);
+        if request > self.net.max_frame_bytes.min(self.net.outbox_bytes) {
+            return Err(format!(
+                "raft.max_append_bytes is {}: a request of that size and one block more must fit \
+                 net.max_frame_bytes ({}) and net.outbox_bytes ({})",
+                self.raft.max_append_bytes, self.net.max_frame_bytes, self.net.outbox_bytes
+            ));
+        }
         let positive =
             [limits.shard_bytes, limits.group_bytes, limits.inbox_requests, limits.apply_bytes];
         if positive.contains(&0) {
