@@ -194,8 +194,18 @@ impl EngineConfig {
                 self.net.max_frame_bytes
             ));
         }
+        // The largest block is one operation alone, with its header and its place in the table.
+        let block = limits.max_entry_bytes + ringleader_wal::BLOCK_HEADER_LEN + 4;
+        let block = block.max(BLOCK_BYTES + BLOCK_BYTES / 4);
+        if block > self.wal.max_block_bytes() {
+            return Err(format!(
+                "wal.segment_bytes is {}: a segment must hold a block of {block} bytes \
+                 (limits.max_entry_bytes is {})",
+                self.wal.segment_bytes, limits.max_entry_bytes
+            ));
+        }
         // A request that was read from the log may hold one block more than the limit asks for.
-        let request = self.raft.max_append_bytes + block.max(BLOCK_BYTES);
+        let request = self.raft.max_append_bytes + block;
         if request > self.net.max_frame_bytes.min(self.net.outbox_bytes) {
             return Err(format!(
                 "raft.max_append_bytes is {}: a request of that size and one block more must fit \

@@ -45,12 +45,17 @@ impl Engine {
         let config = Arc::new(config);
         let machine: Arc<runtime::SharedFactory> = Arc::new(machine);
 
-        let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..shards)
-            .map(|_| Inbox::new(config.limits.inbox_requests, config.limits.shard_bytes))
-            .map(|(inbox, requests)| (Arc::new(inbox), requests))
-            .unzip();
+        let failed = |error: std::io::Error| StartError::Thread(error.to_string());
+        let limits = &config.limits;
+        let (mut inboxes, mut doors) = (Vec::new(), Vec::new());
+        for _ in 0..shards {
+            let inbox = Inbox::new(limits.inbox_requests, limits.shard_bytes);
+            let (inbox, door) = inbox.map_err(failed)?;
+            inboxes.push(Arc::new(inbox));
+            doors.push(door);
+        }
         let wrists: Vec<Wrist> = (0..shards).map(|_| Wrist::default()).collect();
-        let pulse = Pulse::start(wrists.clone()).map_err(|e| StartError::Thread(e.to_string()))?;
+        let pulse = Pulse::start(inboxes.clone(), wrists.clone()).map_err(failed)?;
         let groups: HashMap<GroupId, u32> =
             config.groups.iter().map(|g| (g.group, place(g.group, shards))).collect();
         let shared = Shared {
@@ -66,7 +71,7 @@ impl Engine {
             _data_dir: data_dir,
         };
         let mut listener = Some(listener);
-        for (shard, requests) in (0..shards).zip(receivers) {
+        for (shard, (requests, bell)) in (0..shards).zip(doors) {
             let seat = ShardSeat {
                 shard,
                 config: Arc::clone(&config),
@@ -74,6 +79,7 @@ impl Engine {
                 inboxes: inboxes.clone(),
                 wrist: wrists[shard as usize].clone(),
                 requests,
+                bell,
                 machine: Arc::clone(&machine),
                 listener: listener.take(),
             };

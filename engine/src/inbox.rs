@@ -5,12 +5,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Poll, Waker};
 
-use atomic_waker::AtomicWaker;
 use ringleader_net::ShardHandover;
 use ringleader_wal::GroupId;
 
 use crate::error::ProposeError;
 use crate::handle::ProposeReply;
+use crate::runtime::{Bell, Doorbell};
 use crate::shard::{AnswerRun, ClientId, GroupStatus, Submission};
 use crate::state_machine::StateMachine;
 
@@ -41,9 +41,16 @@ pub(crate) struct Closed;
 
 impl Inbox {
     /// An inbox for at most `messages` requests and proposals of at most `bytes` in flight.
-    pub(crate) fn new(messages: usize, bytes: usize) -> (Self, flume::Receiver<Request>) {
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub(crate) fn new(
+        messages: usize,
+        bytes: usize,
+    ) -> std::io::Result<(Self, (flume::Receiver<Request>, Bell))> {
         let (requests, receiver) = flume::bounded(messages);
-        (Self { requests, doorbell: Doorbell::default(), budget: Budget::new(bytes) }, receiver)
+        let (doorbell, bell) = Doorbell::new()?;
+        Ok((Self { requests, doorbell, budget: Budget::new(bytes) }, (receiver, bell)))
     }
 
     /// Sends without waiting; gives the request back when the queue is full.
@@ -69,30 +76,6 @@ impl Inbox {
 
     pub(crate) fn doorbell(&self) -> &Doorbell {
         &self.doorbell
-    }
-}
-
-/// Wakes a shard that sleeps, once for any number of requests that arrive before it looks.
-#[derive(Default)]
-pub(crate) struct Doorbell {
-    rung: AtomicBool,
-    waker: AtomicWaker,
-}
-
-impl Doorbell {
-    /// Call after a request was queued. Waking an executor of another thread costs a write to an
-    /// eventfd, so only the first ring since the shard last listened wakes it.
-    pub(crate) fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            self.waker.wake();
-        }
-    }
-
-    /// Whether it was rung since the last call; `waker` is woken at the next ring. The exchange
-    /// orders what a ringer queued before the shard's next look at its queue.
-    pub(crate) fn listen(&self, waker: &Waker) -> bool {
-        self.waker.register(waker);
-        self.rung.swap(false, Ordering::AcqRel)
     }
 }
 

@@ -53,6 +53,7 @@ struct Driver {
     inbox: Arc<Inbox>,
     requests: flume::Receiver<Request>,
     notify: Rc<Notify>,
+    _bell: glommio::Task<()>,
     clock: Clock,
     report: Option<flume::Sender<Result<(), String>>>,
     number: u32,
@@ -95,7 +96,15 @@ impl Driver {
         report: flume::Sender<Result<(), String>>,
     ) -> Result<Self, String> {
         let ShardSeat {
-            shard: number, config, log_dir, inboxes, requests, machine, listener, ..
+            shard: number,
+            config,
+            log_dir,
+            inboxes,
+            requests,
+            machine,
+            listener,
+            bell,
+            ..
         } = seat;
         let raise = {
             let notify = Rc::clone(&notify);
@@ -118,6 +127,7 @@ impl Driver {
             clients: Clients::default(),
             inbox: Arc::clone(&inboxes[number as usize]),
             requests,
+            _bell: bell.listen(Rc::clone(&notify)),
             notify,
             clock: Clock::new(),
             report: Some(report),
@@ -219,13 +229,15 @@ impl Driver {
         let (notify, doorbell) = (&self.notify, self.inbox.doorbell());
         let mut slept = false;
         poll_fn(|context| {
-            if notify.listen(context.waker()) | doorbell.listen(context.waker()) {
+            doorbell.before_sleep();
+            if notify.listen(context.waker()) || !self.requests.is_empty() {
                 return Poll::Ready(());
             }
             slept = true;
             Poll::Pending
         })
         .await;
+        doorbell.awake();
         if !slept {
             pass_reactor().await;
         }

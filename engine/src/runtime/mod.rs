@@ -9,6 +9,7 @@
 
 mod clients;
 mod data_dir;
+mod doorbell;
 mod driver;
 mod kernel;
 mod network;
@@ -17,6 +18,7 @@ mod pulse;
 mod shard_thread;
 
 pub(crate) use data_dir::DataDir;
+pub(crate) use doorbell::{Bell, Doorbell};
 pub(crate) use kernel::check_kernel;
 pub(crate) use network::bind;
 pub(crate) use pulse::{Pulse, Wrist};

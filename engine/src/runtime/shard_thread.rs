@@ -8,6 +8,7 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement
 use ringleader_net::BoundListener;
 use ringleader_wal::GroupId;
 
+use super::doorbell::Bell;
 use super::driver;
 use super::pulse::Wrist;
 use crate::config::EngineConfig;
@@ -27,6 +28,8 @@ pub(crate) struct ShardSeat {
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) requests: flume::Receiver<Request>,
     pub(crate) machine: Arc<SharedFactory>,
+    /// What rings when something was queued.
+    pub(crate) bell: Bell,
     /// Where the shard feels the engine's pulse.
     pub(crate) wrist: Wrist,
     /// The node's listening socket, on the shard that accepts for all.
