@@ -5,13 +5,12 @@
 //! like a preemption, upon which 0.12 goes to sleep although tasks are runnable
 //! (`LocalExecutor::run_task_queues`). Sockets complete on the main ring, which preempts nobody.
 
-use std::io::Write as _;
-use std::os::fd::{FromRawFd as _, IntoRawFd as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_lite::AsyncReadExt as _;
+use glommio::io::PollableFd;
 
 use super::notify::Notify;
 
@@ -60,22 +59,26 @@ impl Doorbell {
 impl Bell {
     /// Raises `notify` at every ring from now on. Runs on the shard's executor, until the task is
     /// dropped.
-    pub(super) fn listen(self, notify: Rc<Notify>) -> glommio::Task<()> {
-        // SAFETY: the descriptor is open and this is its only owner.
-        let mut stream = unsafe { glommio::net::UnixStream::from_raw_fd(self.0.into_raw_fd()) };
-        glommio::spawn_local(async move {
-            let mut rings = [0; 64];
-            while stream.read(&mut rings).await.is_ok_and(|count| count > 0) {
-                notify.raise();
+    ///
+    /// # Errors
+    /// When glommio does not take the descriptor.
+    pub(super) fn listen(self, notify: Rc<Notify>) -> Result<glommio::Task<()>, String> {
+        let bell = PollableFd::new(self.0).map_err(|error| error.to_string())?;
+        Ok(glommio::spawn_local(async move {
+            while bell.readable().await.is_ok() {
+                let mut rings = [0; 64];
+                match bell.get_ref().read(&mut rings) {
+                    Ok(0) => return,
+                    Err(error) if error.kind() != ErrorKind::WouldBlock => return,
+                    _ => notify.raise(),
+                }
             }
-        })
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
     use super::*;
 
     #[test]
