@@ -37,7 +37,7 @@ pub struct OutFrame {
     pub link: LinkId,
     /// The connection it was made for; on a later one it must not be sent.
     pub epoch: u64,
-    /// The messages; see [`crate::codec`].
+    /// The messages, as an rkyv archive (see `codec.rs`).
     pub envelope: Bytes,
     /// Their blocks.
     pub blocks: Vec<Bytes>,

@@ -11,25 +11,24 @@ mod apply;
 mod durability;
 mod effects;
 mod group;
+mod lifecycle;
 mod links;
 mod proposal;
 mod timers;
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 use ringleader_wal::{
-    GroupId, LogIndex, LogPosition, NodeId, NumberMap, ReadId, Recovered, RecoveredGroup, Seq,
-    Term, Wal, WalEvent,
+    GroupId, LogIndex, LogPosition, NodeId, NumberMap, ReadId, Seq, Term, Wal, WalEvent,
 };
 
 use crate::codec::{self, CodecError};
 use crate::config::{GroupConfig, Limits};
-use crate::error::{ProposeError, UnknownCause};
-use crate::raft::{LogOp, Message, Output, PeerStatus, Raft, RaftConfig, Restored, RoleName};
+use crate::error::ProposeError;
+use crate::raft::{LogOp, Message, Output, PeerStatus, Raft, RaftConfig, RoleName};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
 
@@ -268,51 +267,6 @@ impl Shard {
         }
     }
 
-    fn start(&mut self, now: Time, recovered: Recovered) {
-        // A shard that was stopped while its log was read stays stopped.
-        if !matches!(self.state, State::Recovering) {
-            return;
-        }
-        let summary = RecoverySummary::from(&recovered);
-        let mut restored: HashMap<GroupId, Restored> =
-            recovered.groups.into_iter().map(restore).collect();
-        for config in &self.config.groups {
-            let restored = restored.remove(&config.group).unwrap_or_default();
-            let links = self.links_of(config);
-            let seed = self.config.seed ^ config.group.0.rotate_left(32);
-            let node = self.config.node;
-            let settings = Rc::clone(&self.config.raft);
-            let raft = Raft::new(settings, config.group, node, &config.voters, restored, seed, now);
-            let machine = (self.config.factory)(config.group);
-            self.timers.schedule(self.groups.len() as u32, raft.deadline());
-            self.groups.push(Group::new(config.group, raft, machine, links));
-        }
-        if let Some(stranger) = restored.keys().min() {
-            let cause = format!(
-                "the log holds group {stranger}, which the configuration does not name; \
-                 give the group back its entry, or use another data directory"
-            );
-            self.state = State::Dead(Death::Storage(cause.clone()));
-            self.effects.notices.push(Notice::RecoveryFailed(cause));
-            return;
-        }
-        self.state = State::Running;
-        for link in self.links.connected() {
-            self.each_on_link(link, |group, node, output| group.raft.on_peer_up(now, node, output));
-        }
-        self.effects.notices.push(Notice::Recovered(summary));
-    }
-
-    fn links_of(&self, config: &GroupConfig) -> Vec<(NodeId, LinkId)> {
-        let others = config.voters.iter().filter(|voter| **voter != self.config.node);
-        let link = |voter: &NodeId| {
-            let shard = (self.config.place)(config.group, *voter);
-            let link = self.links.find(LinkPeer { node: *voter, shard });
-            (*voter, link.expect("the driver lists a link for every other voter"))
-        };
-        others.map(link).collect()
-    }
-
     fn on_durable(&mut self, now: Time, durable: Seq) {
         for Held { slot, to, message } in self.durability.release(durable) {
             let group = &mut self.groups[slot as usize];
@@ -321,46 +275,6 @@ impl Shard {
         while let Some(slot) = self.durability.next_durable(durable) {
             self.groups[slot as usize].raft.on_durable(now, durable, &mut self.output);
             self.absorb(slot);
-        }
-    }
-
-    /// The log failed: nothing is acknowledged and nothing is said to anyone from now on.
-    fn fail(&mut self, cause: String) {
-        if matches!(self.state, State::Dead(_)) {
-            return;
-        }
-        self.state = State::Dead(Death::Storage(cause.clone()));
-        self.effects.notices.push(Notice::StorageFailed(cause));
-        self.retire(UnknownCause::StorageFailed);
-    }
-
-    fn retire(&mut self, cause: UnknownCause) {
-        self.durability = Durability::default();
-        self.links.fall_silent();
-        self.effects.frames.clear();
-        for group in &mut self.groups {
-            group.retire(cause, &mut self.effects.answers);
-        }
-    }
-
-    /// Stops taking part: callers get their answers in the next turn's effects, and the log
-    /// finishes what it has. The driver goes on until [`is_stopped`](Self::is_stopped).
-    pub fn stop(&mut self) {
-        if !matches!(self.state, State::Dead(_)) {
-            self.state = State::Dead(Death::Stopped);
-            self.retire(UnknownCause::Stopped);
-            self.wal.close();
-        }
-    }
-
-    /// Whether a shard that was told to stop has nothing left to do.
-    #[must_use]
-    pub fn is_stopped(&self) -> bool {
-        match self.state {
-            // What waits for space on a full disk was never acknowledged, and need not be waited for.
-            State::Dead(Death::Stopped) => self.wal.is_idle() || !self.wal.has_space(),
-            State::Dead(Death::Storage(_)) => true,
-            _ => false,
         }
     }
 
@@ -494,11 +408,6 @@ fn send(links: &mut Links, group: &mut Group, to: NodeId, message: &Message, out
     if !links.push(link, group.id, message, &mut out.frames) {
         group.raft.on_send_dropped(to);
     }
-}
-
-fn restore(group: RecoveredGroup) -> (GroupId, Restored) {
-    let RecoveredGroup { group, hard_state, base, last_index, terms } = group;
-    (group, Restored { hard_state, base, last_index, terms })
 }
 
 fn stage(wal: &mut Wal, group: GroupId, log: &mut Vec<LogOp>) -> Seq {

@@ -1,0 +1,106 @@
+//! How a shard begins, once its log is read, and how it ends.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use ringleader_wal::{GroupId, NodeId, Recovered, RecoveredGroup};
+
+use super::durability::Durability;
+use super::group::Group;
+use super::{Death, LinkId, LinkPeer, Notice, RecoverySummary, Shard, State};
+use crate::config::GroupConfig;
+use crate::error::UnknownCause;
+use crate::raft::{Raft, Restored};
+use crate::time::Time;
+
+impl Shard {
+    pub(super) fn start(&mut self, now: Time, recovered: Recovered) {
+        // A shard that was stopped while its log was read stays stopped.
+        if !matches!(self.state, State::Recovering) {
+            return;
+        }
+        let summary = RecoverySummary::from(&recovered);
+        let mut restored: HashMap<GroupId, Restored> =
+            recovered.groups.into_iter().map(restore).collect();
+        for config in &self.config.groups {
+            let restored = restored.remove(&config.group).unwrap_or_default();
+            let links = self.links_of(config);
+            let seed = self.config.seed ^ config.group.0.rotate_left(32);
+            let node = self.config.node;
+            let settings = Rc::clone(&self.config.raft);
+            let raft = Raft::new(settings, config.group, node, &config.voters, restored, seed, now);
+            let machine = (self.config.factory)(config.group);
+            self.timers.schedule(self.groups.len() as u32, raft.deadline());
+            self.groups.push(Group::new(config.group, raft, machine, links));
+        }
+        if let Some(stranger) = restored.keys().min() {
+            let cause = format!(
+                "the log holds group {stranger}, which the configuration does not name; \
+                 give the group back its entry, or use another data directory"
+            );
+            self.state = State::Dead(Death::Storage(cause.clone()));
+            self.effects.notices.push(Notice::RecoveryFailed(cause));
+            return;
+        }
+        self.state = State::Running;
+        for link in self.links.connected() {
+            self.each_on_link(link, |group, node, output| group.raft.on_peer_up(now, node, output));
+        }
+        self.effects.notices.push(Notice::Recovered(summary));
+    }
+
+    fn links_of(&self, config: &GroupConfig) -> Vec<(NodeId, LinkId)> {
+        let others = config.voters.iter().filter(|voter| **voter != self.config.node);
+        let link = |voter: &NodeId| {
+            let shard = (self.config.place)(config.group, *voter);
+            let link = self.links.find(LinkPeer { node: *voter, shard });
+            (*voter, link.expect("the driver lists a link for every other voter"))
+        };
+        others.map(link).collect()
+    }
+
+    /// The log failed: nothing is acknowledged and nothing is said to anyone from now on.
+    pub(super) fn fail(&mut self, cause: String) {
+        if matches!(self.state, State::Dead(_)) {
+            return;
+        }
+        self.state = State::Dead(Death::Storage(cause.clone()));
+        self.effects.notices.push(Notice::StorageFailed(cause));
+        self.retire(UnknownCause::StorageFailed);
+    }
+
+    fn retire(&mut self, cause: UnknownCause) {
+        self.durability = Durability::default();
+        self.links.fall_silent();
+        self.effects.frames.clear();
+        for group in &mut self.groups {
+            group.retire(cause, &mut self.effects.answers);
+        }
+    }
+
+    /// Stops taking part: callers get their answers in the next turn's effects, and the log
+    /// finishes what it has. The driver goes on until [`is_stopped`](Self::is_stopped).
+    pub fn stop(&mut self) {
+        if !matches!(self.state, State::Dead(_)) {
+            self.state = State::Dead(Death::Stopped);
+            self.retire(UnknownCause::Stopped);
+            self.wal.close();
+        }
+    }
+
+    /// Whether a shard that was told to stop has nothing left to do.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        match self.state {
+            // What waits for space on a full disk was never acknowledged, and need not be waited for.
+            State::Dead(Death::Stopped) => self.wal.is_idle() || !self.wal.has_space(),
+            State::Dead(Death::Storage(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+fn restore(group: RecoveredGroup) -> (GroupId, Restored) {
+    let RecoveredGroup { group, hard_state, base, last_index, terms } = group;
+    (group, Restored { hard_state, base, last_index, terms })
+}
