@@ -39,6 +39,7 @@ impl Engine {
     ) -> Result<Self, StartError> {
         config.validate()?;
         runtime::check_kernel()?;
+        runtime::check_cores(config.pin.as_deref())?;
         let shards = config.this_member().map_or(0, |member| member.shards);
         let data_dir = DataDir::open(&config, shards)?;
         let listener = runtime::bind(&config)?;

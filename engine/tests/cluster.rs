@@ -231,6 +231,9 @@ fn what_cannot_start_says_why() {
     let mut nobody = good();
     nobody.node = NodeId(9);
     assert!(fails(nobody).to_string().contains("node 9 is not among the members"));
+    let mut nowhere = good();
+    nowhere.pin = Some(vec![100_000]);
+    assert!(fails(nowhere).to_string().contains("pin names core 100000"));
     let mut forgotten = good();
     forgotten.groups.clear();
     let running = start(good());

@@ -37,6 +37,19 @@ pub(crate) fn check_kernel() -> Result<(), StartError> {
     Err(StartError::IoUring(format!("{hint} ({error})")))
 }
 
+/// # Errors
+/// Names a core that shards are pinned to and that this process may not run on.
+pub(crate) fn check_cores(pin: Option<&[usize]>) -> Result<(), StartError> {
+    let Some(cores) = core_affinity::get_core_ids() else { return Ok(()) };
+    let stranger = pin.into_iter().flatten().find(|pin| cores.iter().all(|core| core.id != **pin));
+    let Some(stranger) = stranger else { return Ok(()) };
+    let cores: Vec<String> = cores.iter().map(|core| core.id.to_string()).collect();
+    Err(StartError::Config(format!(
+        "pin names core {stranger}; this process may run on {}",
+        cores.join(", ")
+    )))
+}
+
 fn check_memlock() -> Result<(), StartError> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the call fills the struct that the pointer names.

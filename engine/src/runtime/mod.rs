@@ -19,7 +19,7 @@ mod shard_thread;
 
 pub(crate) use data_dir::DataDir;
 pub(crate) use doorbell::{Bell, Doorbell};
-pub(crate) use kernel::check_kernel;
+pub(crate) use kernel::{check_cores, check_kernel};
 pub(crate) use network::bind;
 pub(crate) use pulse::{Pulse, Wrist};
 pub(crate) use shard_thread::{ShardSeat, ShardThread, SharedFactory};
