@@ -1,8 +1,12 @@
-//! Loading an engine in the same process, through its submission and completion queue.
+//! Loading an engine in the same process, through its submission and completion queue: from the
+//! shard's own core, or from a thread beside it.
 
 use std::time::Duration;
 
-use ringleader::{Completion, GroupId, ProposeError, Queue, SubmitError};
+use futures_lite::future::or;
+use ringleader::{
+    Announce, Completion, GroupId, Local, LocalQueue, ProposeError, Queue, SubmitError,
+};
 
 use crate::load::{Completed, Outcome, Port};
 
@@ -12,11 +16,7 @@ impl Port for Queue {
     }
 
     fn submit(&mut self) -> Result<bool, String> {
-        match Self::submit(self) {
-            Ok(_) => Ok(true),
-            Err(SubmitError::Busy) => Ok(false),
-            Err(error) => Err(error.to_string()),
-        }
+        submitted(Self::submit(self))
     }
 
     fn drain(&mut self, completed: &mut Vec<Completed>) -> Result<(), String> {
@@ -24,15 +24,58 @@ impl Port for Queue {
         Ok(())
     }
 
-    fn wait(&mut self, timeout: Duration) -> Result<(), String> {
+    async fn wait(&mut self, timeout: Duration) -> Result<(), String> {
         Self::wait(self, timeout);
         Ok(())
     }
 }
 
+/// A queue on its shard's own core.
+pub(crate) struct CorePort {
+    queue: LocalQueue,
+    local: Local,
+}
+
+impl CorePort {
+    pub(crate) fn new(local: Local, depth: usize) -> Self {
+        Self { queue: local.queue(depth), local }
+    }
+}
+
+impl Port for CorePort {
+    fn push(&mut self, group: GroupId, user_data: u64, payload: &[u8]) -> Result<(), String> {
+        self.queue.push(group, user_data, payload).map_err(|error| error.to_string())
+    }
+
+    fn submit(&mut self) -> Result<bool, String> {
+        submitted(self.queue.submit())
+    }
+
+    fn drain(&mut self, completed: &mut Vec<Completed>) -> Result<(), String> {
+        drain_runs(&mut self.queue, completed);
+        Ok(())
+    }
+
+    async fn wait(&mut self, timeout: Duration) -> Result<(), String> {
+        let answered = async {
+            self.queue.ready().await;
+        };
+        or(answered, self.local.sleep(timeout)).await;
+        Ok(())
+    }
+}
+
+fn submitted(result: Result<usize, SubmitError>) -> Result<bool, String> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(SubmitError::Busy) => Ok(false),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Drains the queue's completions as runs. An applied operation that follows the one before it
 /// costs a comparison and an addition.
-pub(crate) fn drain_runs(queue: &mut Queue, completed: &mut Vec<Completed>) {
+pub(crate) fn drain_runs(queue: &mut Queue<impl Announce>, completed: &mut Vec<Completed>) {
     let (mut first, mut next) = (0, 0);
     queue.drain(|completion| {
         if completion.result.is_ok() && completion.user_data == next && first < next {

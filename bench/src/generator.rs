@@ -37,14 +37,14 @@ fn start(plan: &LoadPlan) -> anyhow::Result<Loaders> {
     let remote = plan.remote.as_ref().context("a load process needs addresses")?;
     let routes = Routes::new(remote);
     let progress = Arc::new(Progress::default());
-    let mut threads = Vec::new();
+    let mut reports = Vec::new();
     for node in 1..=remote.nodes.len() as u64 {
         for shard in 0..remote.shards {
             let routing = NodeRoutes { routes: Arc::clone(&routes), node };
-            threads.push(connect(plan, remote, (node, shard), routing, &progress)?);
+            reports.push(connect(plan, remote, (node, shard), routing, &progress)?);
         }
     }
-    Ok(Loaders { threads, progress, groups: plan.groups })
+    Ok(Loaders { reports, progress, groups: plan.groups })
 }
 
 fn connect(
@@ -53,7 +53,7 @@ fn connect(
     (node, shard): (u64, u32),
     routing: NodeRoutes,
     progress: &Arc<Progress>,
-) -> anyhow::Result<std::thread::JoinHandle<crate::control::LoadReport>> {
+) -> anyhow::Result<worker::Pending> {
     let address = remote.nodes[node as usize - 1];
     let port = TcpPort::connect(node, address, shard)
         .with_context(|| format!("connecting to node {node} at {address}"))?;
@@ -61,6 +61,5 @@ fn connect(
     let indices = groups.filter(|((of, _), _)| *of == shard).map(|(_, index)| index);
     let session = REMOTE_SESSION + ((node - 1) as u16 * remote.shards as u16 + shard as u16);
     let loader = Loader::new(plan, indices, session, (port, routing), Arc::clone(progress));
-    let name = format!("load-{node}-{shard}");
-    Ok(std::thread::Builder::new().name(name).spawn(move || loader.run())?)
+    worker::on_thread(format!("load-{node}-{shard}"), move || loader.run_here())
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_lite::future::block_on;
 use ringleader::GroupId;
 
 use crate::clock;
@@ -63,8 +64,8 @@ pub(crate) trait Port {
     fn submit(&mut self) -> Result<bool, String>;
     /// Appends what has completed. Never waits.
     fn drain(&mut self, completed: &mut Vec<Completed>) -> Result<(), String>;
-    /// Waits until there may be something to drain.
-    fn wait(&mut self, timeout: Duration) -> Result<(), String>;
+    /// Waits until there may be something to drain. A port on a thread of its own blocks that.
+    fn wait(&mut self, timeout: Duration) -> impl Future<Output = Result<(), String>>;
 }
 
 /// Tells a loader which groups it is to load.
@@ -160,25 +161,35 @@ impl<P: Port, R: Routing> Loader<P, R> {
         }
     }
 
-    /// Loads until the plan's end, then waits for what is in flight.
-    pub(crate) fn run(mut self) -> LoadReport {
+    /// Loads from the plan's beginning to its end, then waits for what is in flight. Blocks the
+    /// thread.
+    pub(crate) fn run_here(self) -> LoadReport {
         clock::tighten_timers();
         clock::sleep_until(self.plan.begin);
-        if let Err(message) = self.load().and_then(|()| self.drain_rest()) {
+        block_on(self.run())
+    }
+
+    /// The same from now on, as a task.
+    pub(crate) async fn run(mut self) -> LoadReport {
+        let mut loaded = self.load().await;
+        if loaded.is_ok() {
+            loaded = self.drain_rest().await;
+        }
+        if let Err(message) = loaded {
             self.report.tally.errors += 1;
             self.report.note(|| message);
         }
         self.finish()
     }
 
-    fn load(&mut self) -> Result<(), String> {
+    async fn load(&mut self) -> Result<(), String> {
         self.now = clock::now();
         while self.now < self.plan.window.end {
             self.reroute();
             let next = self.push_due()?;
             let sent = self.port.submit()?;
             let most = if sent { next } else { self.now + 1_000_000 };
-            self.turn(most)?;
+            self.turn(most).await?;
         }
         if let Some(schedule) = self.schedule {
             self.reroute();
@@ -206,20 +217,20 @@ impl<P: Port, R: Routing> Loader<P, R> {
         }
     }
 
-    fn drain_rest(&mut self) -> Result<(), String> {
+    async fn drain_rest(&mut self) -> Result<(), String> {
         let deadline = self.now + DRAIN;
         while self.in_flight > 0 && self.now < deadline {
             let sent = self.port.submit()?;
             let most = if sent { deadline } else { self.now + 1_000_000 };
-            self.turn(most)?;
+            self.turn(most).await?;
         }
         Ok(())
     }
 
     /// Waits for completions, `until` then at most, and settles them.
-    fn turn(&mut self, until: u64) -> Result<(), String> {
+    async fn turn(&mut self, until: u64) -> Result<(), String> {
         let timeout = until.saturating_sub(self.now).clamp(1_000, IDLE);
-        self.port.wait(Duration::from_nanos(timeout))?;
+        self.port.wait(Duration::from_nanos(timeout)).await?;
         let mut completed = std::mem::take(&mut self.completed);
         self.port.drain(&mut completed)?;
         // Read after the drain: what came while it ran is not counted as faster than it was.

@@ -64,7 +64,7 @@ impl Port for &mut Script {
         Ok(())
     }
 
-    fn wait(&mut self, timeout: Duration) -> Result<(), String> {
+    async fn wait(&mut self, timeout: Duration) -> Result<(), String> {
         let until = clock::now() + timeout.as_nanos() as u64;
         clock::sleep_until(self.waiting.front().map_or(until, |(at, _)| until.min(*at)));
         Ok(())
@@ -95,7 +95,7 @@ fn plan(groups: u64, inflight: u64, rate: Option<u64>, ms: u64) -> LoadPlan {
 
 fn run(script: &mut Script, plan: &LoadPlan) -> LoadReport {
     let progress = Arc::new(Progress::default());
-    Loader::new(plan, 0..plan.groups, 3, (script, Everything), progress).run()
+    Loader::new(plan, 0..plan.groups, 3, (script, Everything), progress).run_here()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::BufRead;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use futures_lite::future::block_on;
@@ -10,14 +11,16 @@ use ringleader::{
     StateMachine, SyncMode,
 };
 
+use crate::clock;
 use crate::control::{
     Failure, FromChild, GroupRole, LoadPlan, NodeSetup, Outlet, SyncChoice, ToChild,
 };
+use crate::embedded::CorePort;
 use crate::ledger::Summary;
-use crate::load::{Loader, Progress};
+use crate::load::{Loader, Port, Progress};
 use crate::machine_state::{Machine, Roles};
 use crate::remote_server;
-use crate::worker::{self, Loaders};
+use crate::worker::{self, Loaders, Pending};
 
 /// Bytes that the engine charges for an operation in flight, besides its payload, rounded up.
 const OPERATION_WEIGHT: usize = 64;
@@ -107,21 +110,60 @@ impl Node {
         self.groups().map(summary).collect()
     }
 
-    /// One load thread per shard; which of its groups a thread loads follows their leaders.
+    /// One loader per shard; which of its groups it loads follows their leaders. A closed loop runs
+    /// on the shard's core. An open loop keeps to a timetable, and for that it needs a thread.
     fn load(&self, plan: &LoadPlan) -> anyhow::Result<Loaders> {
         let progress = Arc::new(Progress::default());
-        let session = u16::try_from(self.setup.node)?;
-        let mut threads = Vec::new();
+        let mut reports = Vec::new();
         for shard in 0..self.handle.shards() {
-            let here = |group: &GroupId| self.handle.shard_of(*group) == Some(shard);
-            let indices = self.groups().filter(here).map(|group| group.0 - 1);
-            let queue = self.handle.queue(shard, plan.inflight as usize);
-            let port = (queue, Arc::clone(&self.roles));
-            let loader = Loader::new(plan, indices, session, port, Arc::clone(&progress));
-            let name = format!("load-{shard}");
-            threads.push(std::thread::Builder::new().name(name).spawn(move || loader.run())?);
+            let load = ShardLoad {
+                plan: plan.clone(),
+                session: u16::try_from(self.setup.node)?,
+                indices: self.groups_on(shard).map(|group| group.0 - 1).collect(),
+                roles: Arc::clone(&self.roles),
+                progress: Arc::clone(&progress),
+            };
+            reports.push(if plan.rate.is_some() {
+                let queue = self.handle.queue(shard, plan.inflight as usize);
+                let loader = load.with(queue);
+                worker::on_thread(format!("load-{shard}"), move || loader.run_here())?
+            } else {
+                load.on_core(&self.handle, shard)?
+            });
         }
-        Ok(Loaders { threads, progress, groups: plan.groups })
+        Ok(Loaders { reports, progress, groups: plan.groups })
+    }
+
+    fn groups_on(&self, shard: u32) -> impl Iterator<Item = GroupId> {
+        self.groups().filter(move |group| self.handle.shard_of(*group) == Some(shard))
+    }
+}
+
+/// What a shard's loader is made from.
+struct ShardLoad {
+    plan: LoadPlan,
+    session: u16,
+    indices: Vec<u64>,
+    roles: Arc<Roles>,
+    progress: Arc<Progress>,
+}
+
+impl ShardLoad {
+    fn with<P: Port>(self, port: P) -> Loader<P, Arc<Roles>> {
+        let ways = (port, self.roles);
+        Loader::new(&self.plan, self.indices.into_iter(), self.session, ways, self.progress)
+    }
+
+    fn on_core(self, handle: &Handle, shard: u32) -> anyhow::Result<Pending> {
+        let (done, report) = flume::bounded(1);
+        handle.spawn_on(shard, move |local| async move {
+            let wait = self.plan.begin.saturating_sub(clock::now());
+            local.sleep(Duration::from_nanos(wait)).await;
+            let depth = self.plan.inflight as usize;
+            // Nobody waits for the report any more when the run was given up.
+            let _ = done.send(self.with(CorePort::new(local, depth)).run().await);
+        })?;
+        Ok(report)
     }
 }
 

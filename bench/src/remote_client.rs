@@ -115,7 +115,7 @@ impl Port for TcpPort {
         Ok(())
     }
 
-    fn wait(&mut self, timeout: Duration) -> Result<(), String> {
+    async fn wait(&mut self, timeout: Duration) -> Result<(), String> {
         self.poll(libc::POLLIN, timeout);
         self.receive()
     }

@@ -2,7 +2,6 @@
 //! account for what the process uses.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::clock;
@@ -13,11 +12,26 @@ use crate::load::Progress;
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_millis(200);
 
-/// The load threads of a process.
+/// A loader's report, when it is done.
+pub(crate) type Pending = flume::Receiver<LoadReport>;
+
+/// The loaders of a process.
 pub(crate) struct Loaders {
-    pub(crate) threads: Vec<JoinHandle<LoadReport>>,
+    pub(crate) reports: Vec<Pending>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) groups: u64,
+}
+
+/// Runs a loader on a thread of its own.
+pub(crate) fn on_thread(
+    name: String,
+    load: impl FnOnce() -> LoadReport + Send + 'static,
+) -> anyhow::Result<Pending> {
+    let (done, report) = flume::bounded(1);
+    // Nobody waits for the report any more when the run was given up.
+    let run = move || drop(done.send(load()));
+    std::thread::Builder::new().name(name).spawn(run)?;
+    Ok(report)
 }
 
 /// Watches over a measured part from a thread of its own; reports on the loaders, if any.
@@ -52,13 +66,13 @@ fn tell_until(moment: u64, progress: Option<&Progress>, out: &Outlet) {
 
 fn collect(loaders: Loaders) -> LoadReport {
     let mut report = LoadReport::new(loaders.groups);
-    for thread in loaders.threads {
+    for pending in loaders.reports {
         // In a release build a panic ends the process before this is seen.
-        match thread.join() {
+        match pending.recv() {
             Ok(part) => report.merge(part),
             Err(_) => {
                 report.tally.errors += 1;
-                report.note(|| "a load thread panicked".into());
+                report.note(|| "a loader ended without a report".into());
             }
         }
     }

@@ -81,6 +81,7 @@ impl Engine {
                 wrist: wrists[shard as usize].clone(),
                 requests,
                 bell,
+                shared: Arc::clone(&engine.handle.shared),
                 machine: Arc::clone(&machine),
                 listener: listener.take(),
             };

@@ -3,15 +3,16 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use ringleader_wal::{GroupId, LogIndex, Term};
 
 use crate::error::{ProposeError, QueryError, UnknownCause};
 use crate::inbox::{Inbox, Request};
-use crate::queue::Queue;
-use crate::shard::{ClientId, GroupStatus, Submission};
+use crate::local::{Local, Task};
+use crate::queue::{FromThread, Queue};
+use crate::shard::{GroupStatus, Submission};
 use crate::state_machine::StateMachine;
 
 /// What a proposal's future resolves to.
@@ -117,6 +118,7 @@ impl Handle {
                 flume::TrySendError::Disconnected(_) => ProposeError::Stopped,
             });
         }
+        inbox.doorbell().ring();
         Ok(async move { answer.recv_async().await.unwrap_or(Err(LOST)) })
     }
 
@@ -127,9 +129,29 @@ impl Handle {
     /// When there is no such shard.
     #[must_use]
     pub fn queue(&self, shard: u32, depth: usize) -> Queue {
-        let inbox = Arc::clone(&self.shared.inboxes[shard as usize]);
-        let client = ClientId(self.shared.next_client.fetch_add(1, Ordering::Relaxed));
-        Queue::new(Arc::clone(&self.shared), inbox, shard, client, depth)
+        let announce = FromThread::to(&self.shared.inboxes[shard as usize]);
+        Queue::new(Arc::clone(&self.shared), shard, announce, depth)
+    }
+
+    /// Runs a task on a shard's own core, beside the shard. `task` is made there, so it need not
+    /// be [`Send`]; what it proposes through [`Local::queue`] crosses no thread.
+    ///
+    /// The task must never block and must not run long between its awaits: nothing of the shard
+    /// goes on meanwhile. A panic in it ends the shard. It is dropped when the engine stops.
+    ///
+    /// # Errors
+    /// [`QueryError::Stopped`]; the task was not started.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    pub fn spawn_on<F: Future<Output = ()> + 'static>(
+        &self,
+        shard: u32,
+        task: impl FnOnce(Local) -> F + Send + 'static,
+    ) -> Result<(), QueryError> {
+        let task: Task = Box::new(move |local| Box::pin(task(local)));
+        let sent = self.shared.inboxes[shard as usize].send_blocking(Request::Spawn(task));
+        sent.map_err(|_| QueryError::Stopped)
     }
 
     /// The shard that a group lives on, if this node has the group.

@@ -10,6 +10,7 @@ use ringleader_wal::GroupId;
 
 use crate::error::ProposeError;
 use crate::handle::ProposeReply;
+use crate::local::Task;
 use crate::runtime::{Bell, Doorbell};
 use crate::shard::{AnswerRun, ClientId, GroupStatus, Submission};
 use crate::state_machine::StateMachine;
@@ -20,11 +21,11 @@ pub(crate) type Query = Box<dyn FnOnce(Option<&mut dyn StateMachine>) + Send>;
 /// What other threads ask of a shard.
 pub(crate) enum Request {
     Attach { client: ClientId, answers: flume::Sender<Vec<AnswerRun>> },
-    Detach { client: ClientId },
     Submit { client: ClientId, submission: Submission },
     Propose { submission: Submission, reply: flume::Sender<Result<ProposeReply, ProposeError>> },
     Status { group: GroupId, reply: flume::Sender<Option<GroupStatus>> },
     Query { group: GroupId, run: Query },
+    Spawn(Task),
     Handover(ShardHandover),
     Stop,
 }
@@ -53,11 +54,10 @@ impl Inbox {
         Ok((Self { requests, doorbell, budget: Budget::new(bytes) }, (receiver, bell)))
     }
 
-    /// Sends without waiting; gives the request back when the queue is full.
+    /// Queues without waiting and without waking the shard; gives the request back when the queue
+    /// is full.
     pub(crate) fn try_send(&self, request: Request) -> Result<(), flume::TrySendError<Request>> {
-        self.requests.try_send(request)?;
-        self.doorbell.ring();
-        Ok(())
+        self.requests.try_send(request)
     }
 
     /// Sends, waiting for room.

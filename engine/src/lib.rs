@@ -65,7 +65,7 @@
 //!
 //! | place | what lives there |
 //! |---|---|
-//! | [`Engine`], [`Handle`], [`Queue`], [`StateMachine`] | the public face |
+//! | [`Engine`], [`Handle`], [`Queue`], [`Local`], [`StateMachine`] | the public face |
 //! | [`raft`] | one group's protocol |
 //! | [`shard`] | many groups on one core: turns, durability, applying, callers |
 //! | `codec` | protocol messages as frames |
@@ -99,6 +99,7 @@ mod engine;
 mod error;
 mod handle;
 mod inbox;
+mod local;
 mod queue;
 mod runtime;
 mod state_machine;
@@ -107,7 +108,8 @@ pub use config::{EngineConfig, GroupConfig, Limits, Member, place};
 pub use engine::Engine;
 pub use error::{ProposeError, QueryError, StartError, UnknownCause};
 pub use handle::{Handle, ProposeReply};
-pub use queue::{PushError, Queue, SubmitError};
+pub use local::{Local, LocalQueue, OnCore};
+pub use queue::{Announce, FromThread, PushError, Queue, SubmitError};
 pub use raft::{RaftConfig, RoleName};
 pub use ringleader_net::NetConfig;
 pub use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig};

@@ -1,6 +1,7 @@
 //! A submission and completion queue pair, in the manner of io_uring.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ringleader_wal::GroupId;
@@ -9,6 +10,28 @@ use crate::error::ProposeError;
 use crate::handle::Shared;
 use crate::inbox::{Inbox, Request};
 use crate::shard::{AnswerRun, ClientId, Completion, Submission};
+
+/// How a queue tells its shard that something was submitted.
+pub trait Announce {
+    /// Called after it was queued in the shard's inbox.
+    #[doc(hidden)]
+    fn announce(&self);
+}
+
+/// Rings the shard's doorbell, from any thread.
+pub struct FromThread(Arc<Inbox>);
+
+impl FromThread {
+    pub(crate) fn to(inbox: &Arc<Inbox>) -> Self {
+        Self(Arc::clone(inbox))
+    }
+}
+
+impl Announce for FromThread {
+    fn announce(&self) {
+        self.0.doorbell().ring();
+    }
+}
 
 /// Many operations in flight from one thread to one shard.
 ///
@@ -23,9 +46,10 @@ use crate::shard::{AnswerRun, ClientId, Completion, Submission};
 /// # Back-pressure
 /// At most `depth` operations are pushed and not yet drained; the shard's budget of bytes bounds
 /// all its callers together. At either limit the non-blocking calls say so and nothing is lost.
-pub struct Queue {
+pub struct Queue<A = FromThread> {
     shared: Arc<Shared>,
     inbox: Arc<Inbox>,
+    announce: A,
     shard: u32,
     client: ClientId,
     depth: usize,
@@ -68,18 +92,15 @@ pub enum SubmitError {
     Stopped,
 }
 
-impl Queue {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        inbox: Arc<Inbox>,
-        shard: u32,
-        client: ClientId,
-        depth: usize,
-    ) -> Self {
+impl<A: Announce> Queue<A> {
+    pub(crate) fn new(shared: Arc<Shared>, shard: u32, announce: A, depth: usize) -> Self {
         let (attached, answers) = flume::unbounded();
+        let inbox = Arc::clone(&shared.inboxes[shard as usize]);
+        let client = ClientId(shared.next_client.fetch_add(1, Ordering::Relaxed));
         Self {
             shared,
             inbox,
+            announce,
             shard,
             client,
             depth,
@@ -159,8 +180,16 @@ impl Queue {
 
     fn attach(&mut self) -> Result<(), SubmitError> {
         let Some(answers) = self.attached.take() else { return Ok(()) };
-        let request = Request::Attach { client: self.client, answers };
-        self.inbox.send_blocking(request).map_err(|_| SubmitError::Stopped)
+        match self.inbox.try_send(Request::Attach { client: self.client, answers }) {
+            Ok(()) => Ok(()),
+            Err(flume::TrySendError::Full(request)) => {
+                if let Request::Attach { answers, .. } = request {
+                    self.attached = Some(answers);
+                }
+                Err(SubmitError::Busy)
+            }
+            Err(flume::TrySendError::Disconnected(_)) => Err(SubmitError::Stopped),
+        }
     }
 
     fn send_staged(&mut self) -> Result<usize, SubmitError> {
@@ -174,6 +203,7 @@ impl Queue {
         let submission = std::mem::replace(&mut self.staged, next);
         match self.inbox.try_send(Request::Submit { client: self.client, submission }) {
             Ok(()) => {
+                self.announce.announce();
                 self.taken = 0;
                 Ok(count)
             }
@@ -214,15 +244,6 @@ impl Queue {
         drained
     }
 
-    /// Blocks the thread until a completion can be drained; false when none came in time or none
-    /// can come any more because the engine is stopped.
-    pub fn wait(&mut self, timeout: Duration) -> bool {
-        if self.ready.is_none() {
-            self.ready = self.answers.recv_timeout(timeout).ok();
-        }
-        self.ready.is_some()
-    }
-
     /// Waits until a completion can be drained; false when none can come any more because the
     /// engine is stopped.
     pub async fn ready(&mut self) -> bool {
@@ -242,10 +263,19 @@ impl Queue {
     }
 }
 
-impl Drop for Queue {
+impl Queue {
+    /// Blocks the thread until a completion can be drained; false when none came in time or none
+    /// can come any more because the engine is stopped.
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        if self.ready.is_none() {
+            self.ready = self.answers.recv_timeout(timeout).ok();
+        }
+        self.ready.is_some()
+    }
+}
+
+impl<A> Drop for Queue<A> {
     fn drop(&mut self) {
         self.inbox.budget.give_back(self.taken);
-        // A shard that is gone has forgotten its clients already.
-        let _ = self.inbox.send_blocking(Request::Detach { client: self.client });
     }
 }

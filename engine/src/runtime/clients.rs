@@ -21,6 +21,8 @@ pub(crate) struct Clients {
     futures: Slots,
     /// Queues that got answers in this turn.
     answered: Vec<ClientId>,
+    /// So many queues are looked through for those that were dropped.
+    prune_at: usize,
 }
 
 struct Queue {
@@ -30,11 +32,11 @@ struct Queue {
 
 impl Clients {
     pub(crate) fn attach(&mut self, client: ClientId, answers: flume::Sender<Vec<AnswerRun>>) {
+        if self.queues.len() >= self.prune_at {
+            self.queues.retain(|_, queue| !queue.answers.is_disconnected());
+            self.prune_at = 2 * self.queues.len() + 16;
+        }
         self.queues.insert(client, Queue { answers, pending: Vec::new() });
-    }
-
-    pub(crate) fn detach(&mut self, client: ClientId) {
-        self.queues.remove(&client);
     }
 
     /// Keeps a future's reply channel; the number is the operation's `user_data`.
@@ -60,8 +62,11 @@ impl Clients {
         }
         for client in self.answered.drain(..) {
             if let Some(queue) = self.queues.get_mut(&client) {
-                // A queue that was dropped no longer wants its answers.
-                let _ = queue.answers.send(std::mem::take(&mut queue.pending));
+                let pending = std::mem::take(&mut queue.pending);
+                if queue.answers.send(pending).is_err() {
+                    // It was dropped, and no longer wants its answers.
+                    self.queues.remove(&client);
+                }
             }
         }
     }

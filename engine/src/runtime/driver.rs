@@ -13,12 +13,16 @@ use ringleader_wal::driver::Disk;
 use ringleader_wal::{Identity, Wal};
 
 use super::clients::{Clients, FUTURES};
+use super::guests::Guests;
 use super::network::Network;
 use super::notify::Notify;
 use super::pulse::BEAT;
 use super::shard_thread::ShardSeat;
+use super::sleepers::Sleepers;
 use crate::config::EngineConfig;
+use crate::handle::Shared;
 use crate::inbox::{Inbox, Request};
+use crate::local::{Local, Task};
 use crate::shard::{Effects, Notice, Shard, ShardConfig};
 use crate::time::Time;
 
@@ -54,6 +58,10 @@ struct Driver {
     _bell: glommio::Task<()>,
     reactor: ReactorPass,
     clock: Clock,
+    /// For the tasks of callers on this core.
+    shared: Arc<Shared>,
+    sleepers: Rc<Sleepers>,
+    guests: Guests,
     report: Option<flume::Sender<Result<(), String>>>,
     number: u32,
     completions: Vec<(OpId, Result<DiskOutput, DiskError>)>,
@@ -103,6 +111,7 @@ impl Driver {
             machine,
             listener,
             bell,
+            shared,
             ..
         } = seat;
         let raise = {
@@ -130,6 +139,9 @@ impl Driver {
             reactor: ReactorPass::new()?,
             notify,
             clock: Clock::new(),
+            shared,
+            sleepers: Rc::default(),
+            guests: Guests::default(),
             report: Some(report),
             number,
             completions: Vec::new(),
@@ -152,6 +164,7 @@ impl Driver {
         self.collect();
         self.shard.turn(&mut self.effects);
         self.carry_out();
+        self.guests.cancel().await;
         // What is still in the inbox is not proposed; its senders see their channels close.
         drop(self.requests);
         self.inbox.budget.close();
@@ -173,13 +186,13 @@ impl Driver {
         }
         if self.clock.tick() {
             self.shard.tick(now);
+            self.sleepers.wake_due();
         }
     }
 
     fn handle(&mut self, request: Request) {
         match request {
             Request::Attach { client, answers } => self.clients.attach(client, answers),
-            Request::Detach { client } => self.clients.detach(client),
             Request::Submit { client, submission } => self.shard.submit(client, submission),
             Request::Propose { mut submission, reply } => {
                 submission.user_data[0] = self.clients.add_future(reply);
@@ -190,12 +203,20 @@ impl Driver {
                 let _ = reply.send(self.shard.status(group));
             }
             Request::Query { group, run } => run(self.shard.state_machine(group)),
+            Request::Spawn(task) => self.spawn(task),
             Request::Handover(handover) => self.network.accept(handover),
             Request::Stop => {
                 self.stopping = true;
                 self.shard.stop();
             }
         }
+    }
+
+    /// Starts a caller's task beside this one.
+    fn spawn(&mut self, task: Task) {
+        let (shared, sleepers) = (Arc::clone(&self.shared), Rc::clone(&self.sleepers));
+        let local = Local::new(self.number, shared, Rc::clone(&self.notify), sleepers);
+        self.guests.spawn(task(local));
     }
 
     fn carry_out(&mut self) {

@@ -13,6 +13,7 @@ use super::driver;
 use super::pulse::Wrist;
 use crate::config::EngineConfig;
 use crate::error::StartError;
+use crate::handle::Shared;
 use crate::inbox::{Inbox, Request};
 use crate::state_machine::StateMachine;
 
@@ -28,6 +29,8 @@ pub(crate) struct ShardSeat {
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) requests: flume::Receiver<Request>,
     pub(crate) machine: Arc<SharedFactory>,
+    /// What handles are made of, for tasks on this core.
+    pub(crate) shared: Arc<Shared>,
     /// What rings when something was queued.
     pub(crate) bell: Bell,
     /// Where the shard feels the engine's pulse.
