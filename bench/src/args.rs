@@ -28,6 +28,9 @@ pub(crate) enum Command {
     /// A load process; speaks JSON lines with the process that started it.
     #[command(hide = true)]
     Generator,
+    /// A process of the least that is replicated; speaks JSON lines with the one that started it.
+    #[command(hide = true)]
+    NullRaft,
 }
 
 /// Where the load comes from.

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<Report> {
     if disk::in_memory(directory.path()) {
         eprintln!("note: {} is in memory, nothing here is durable", directory.path().display());
     }
-    let floor = Floor::measure(directory.path());
+    let floor = Floor::measure(directory.path(), args.inflight == 1);
     let floor = floor.inspect_err(|error| eprintln!("note: no floor: {error:#}")).ok();
     let begin = Instant::now();
     let mut cluster = Cluster::start(args, &directory)?;

@@ -25,6 +25,8 @@ pub(crate) enum ToChild {
     Measure(Window),
     /// What the state machines applied.
     Summaries,
+    /// The first message to a process of `null_raft`.
+    Null(NullRole),
     /// Stop and exit.
     Shutdown,
 }
@@ -32,7 +34,7 @@ pub(crate) enum ToChild {
 /// From a child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromChild {
-    /// The engine runs; where remote clients connect.
+    /// The child serves; where clients connect.
     Ready {
         clients: SocketAddr,
     },
@@ -46,7 +48,18 @@ pub(crate) enum FromChild {
     Usage(Usage),
     Loaded(LoadReport),
     Summaries(Vec<Summary>),
+    /// What the leader of `null_raft` measured.
+    NullLatencies(Latencies),
     Stopped,
+}
+
+/// A part in `null_raft`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NullRole {
+    /// The file to write to.
+    pub(crate) file: PathBuf,
+    /// The followers of the leader; a follower has none.
+    pub(crate) followers: Vec<SocketAddr>,
 }
 
 /// What went wrong in a child, as far as the orchestrator acts on it.

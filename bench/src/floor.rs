@@ -1,5 +1,5 @@
-//! What the machine allows one operation at a time: one durable write and one loopback round
-//! trip, measured in the same run as the engine.
+//! What the machine allows one operation at a time, measured in the same run as the engine: one
+//! durable write, one loopback round trip, and the least that three processes can do.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -7,11 +7,13 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use core_affinity::CoreId;
 use serde::Serialize;
 
 use crate::clock;
 use crate::histogram::Latencies;
+use crate::null_raft;
 
 /// Bytes of a durable write, and its alignment.
 const PAGE: usize = 4096;
@@ -31,25 +33,40 @@ pub(crate) struct Floor {
     /// One `pwrite` of 4 KiB with `O_DIRECT|O_DSYNC` into a file that was written before.
     pub(crate) durable_write_p50_us: f64,
     pub(crate) durable_write_p99_us: f64,
-    /// 64 bytes to another thread and back over TCP.
+    /// 64 bytes to a thread on another core and back over TCP: a peer is never on the same core.
     pub(crate) round_trip_p50_us: f64,
     pub(crate) round_trip_p99_us: f64,
-    /// Median latency of an operation, divided by the sum of the two medians; only with one
-    /// operation in flight.
+    /// The same with both threads on one core, where no sleeping core has to be woken.
+    pub(crate) same_core_round_trip_p50_us: f64,
+    /// Durable on two of three processes, without a protocol; only with one operation in flight.
+    pub(crate) null_raft_p50_us: Option<f64>,
+    pub(crate) null_raft_p99_us: Option<f64>,
+    /// Median latency of an operation, divided by the sum of the medians of a durable write and a
+    /// round trip; only with one operation in flight.
     pub(crate) ratio_p50: Option<f64>,
+    /// Median latency of an operation, divided by `null_raft_p50_us`.
+    pub(crate) null_raft_ratio_p50: Option<f64>,
 }
 
 impl Floor {
-    /// Measures, in less than a second. Uses and removes a file in `directory`.
-    pub(crate) fn measure(directory: &Path) -> anyhow::Result<Self> {
+    /// Measures, in a second or two. Uses and removes files in `directory`.
+    pub(crate) fn measure(directory: &Path, one_in_flight: bool) -> anyhow::Result<Self> {
         let writes = durable_writes(directory).context("measuring durable writes")?;
-        let round_trips = round_trips().context("measuring loopback round trips")?;
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let (here, there) = (cores.first().copied(), cores.last().copied());
+        let trips = round_trips(here, there).context("measuring loopback round trips")?;
+        let same_core = round_trips(here, here).context("measuring round trips on one core")?;
+        let null = one_in_flight.then(|| null_raft::measure(directory)).transpose()?;
         let us = |latencies: &Latencies, share| latencies.quantile(share) as f64 / 1_000.0;
         Ok(Self {
+            same_core_round_trip_p50_us: us(&same_core, 0.5),
+            null_raft_p50_us: null.as_ref().map(|null| us(null, 0.5)),
+            null_raft_p99_us: null.as_ref().map(|null| us(null, 0.99)),
+            null_raft_ratio_p50: None,
             durable_write_p50_us: us(&writes, 0.5),
             durable_write_p99_us: us(&writes, 0.99),
-            round_trip_p50_us: us(&round_trips, 0.5),
-            round_trip_p99_us: us(&round_trips, 0.99),
+            round_trip_p50_us: us(&trips, 0.5),
+            round_trip_p99_us: us(&trips, 0.99),
             ratio_p50: None,
         })
     }
@@ -108,25 +125,35 @@ fn write_durably(path: &Path) -> anyhow::Result<Latencies> {
     Ok(sample(WRITES, WRITES_TIME, write)?)
 }
 
-fn round_trips() -> anyhow::Result<Latencies> {
+/// Round trips between two threads, each on its core. Both are threads of their own, so that the
+/// caller stays where it is.
+fn round_trips(here: Option<CoreId>, there: Option<CoreId>) -> anyhow::Result<Latencies> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let mut near = TcpStream::connect(listener.local_addr()?)?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
     let (mut far, _) = listener.accept()?;
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
-    let echo = std::thread::spawn(move || {
-        let mut message = [0; MESSAGE];
-        while far.read_exact(&mut message).is_ok() && far.write_all(&message).is_ok() {}
-    });
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            there.map(core_affinity::set_for_current);
+            let mut message = [0; MESSAGE];
+            while far.read_exact(&mut message).is_ok() && far.write_all(&message).is_ok() {}
+        });
+        let ping = scope.spawn(move || {
+            here.map(core_affinity::set_for_current);
+            ping(near)
+        });
+        Ok(ping.join().map_err(|_| anyhow!("the measuring thread panicked"))??)
+    })
+}
+
+/// The other end's thread ends with the connection.
+fn ping(mut near: TcpStream) -> std::io::Result<Latencies> {
     let mut message = [0; MESSAGE];
-    let latencies = sample(ROUND_TRIPS, ROUND_TRIPS_TIME, |_| {
+    sample(ROUND_TRIPS, ROUND_TRIPS_TIME, |_| {
         near.write_all(&message)?;
         near.read_exact(&mut message)
-    })?;
-    drop(near);
-    // It ends with the connection, and has nothing to say.
-    let _ = echo.join();
-    Ok(latencies)
+    })
 }
 
 #[cfg(test)]
@@ -147,6 +174,6 @@ mod tests {
 
     #[test]
     fn a_round_trip_takes_time() {
-        assert!(round_trips().expect("loopback works").quantile(0.5) > 0);
+        assert!(round_trips(None, None).expect("loopback works").quantile(0.5) > 0);
     }
 }

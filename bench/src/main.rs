@@ -2,7 +2,8 @@
 //! cost, and whether all of it was true.
 //!
 //! # How a run goes
-//! `cluster` is the orchestrator. It measures the `floor` of the machine, starts the nodes as
+//! `cluster` is the orchestrator. It measures the `floor` of the machine (`null_raft` is a part of
+//! that), starts the nodes as
 //! `children` of its own (`node`: an engine each), and speaks JSON lines with them (`control`).
 //! When the groups have leaders, the load begins: in the leaders' processes (`embedded`), or from
 //! a process of its own (`generator`, over `wire` between `remote_client` and `remote_server`).
@@ -29,6 +30,7 @@ mod machine;
 mod machine_state;
 mod measure;
 mod node;
+mod null_raft;
 mod remote_client;
 mod remote_server;
 mod report;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Some(Command::Cluster(args)) => run_cluster(&args),
         Some(Command::Node) => child(node::run),
         Some(Command::Generator) => child(generator::run),
+        Some(Command::NullRaft) => child(null_raft::run),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

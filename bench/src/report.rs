@@ -132,6 +132,7 @@ impl Report {
         let latency_us = LatencyReport::new(&load.latencies);
         let floor = floor.map(|floor| Floor {
             ratio_p50: (args.inflight == 1).then(|| round(latency_us.p50 / floor.p50_us())),
+            null_raft_ratio_p50: floor.null_raft_p50_us.map(|null| round(latency_us.p50 / null)),
             ..floor
         });
         let process = |(name, usage): &NamedUsage| ProcessReport {
@@ -345,14 +346,25 @@ impl LatencyReport {
 
 fn floor_row(floor: &Floor) -> String {
     let mut row = format!(
-        "durable 4 KiB write p50 {:.1} us, p99 {:.1} us\nloopback round trip p50 {:.1} us, p99 {:.1} us",
+        "durable 4 KiB write p50 {:.1} us, p99 {:.1} us\n\
+         loopback round trip p50 {:.1} us, p99 {:.1} us (on one core p50 {:.1} us)",
         floor.durable_write_p50_us,
         floor.durable_write_p99_us,
         floor.round_trip_p50_us,
         floor.round_trip_p99_us,
+        floor.same_core_round_trip_p50_us,
     );
     if let Some(ratio) = floor.ratio_p50 {
         write!(row, "\nan operation takes {ratio:.2} times their sum").expect("strings take all");
+    }
+    if let (Some(p50), Some(p99)) = (floor.null_raft_p50_us, floor.null_raft_p99_us) {
+        let ratio = floor.null_raft_ratio_p50.unwrap_or_default();
+        write!(
+            row,
+            "\ndurable on two of three without a protocol p50 {p50:.1} us, p99 {p99:.1} us; \
+             an operation takes {ratio:.2} times that",
+        )
+        .expect("strings take all");
     }
     row
 }

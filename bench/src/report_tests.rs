@@ -34,7 +34,11 @@ fn report(arguments: &[&str], measured: Measured) -> Report {
         durable_write_p99_us: 300.0,
         round_trip_p50_us: 50.0,
         round_trip_p99_us: 90.0,
+        same_core_round_trip_p50_us: 15.0,
+        null_raft_p50_us: args.inflight.eq(&1).then_some(240.0),
+        null_raft_p99_us: args.inflight.eq(&1).then_some(500.0),
         ratio_p50: None,
+        null_raft_ratio_p50: None,
     };
     let machine = Machine::describe(std::path::Path::new("/"));
     Report::new(&args, measured, verification, Some(floor), machine)
@@ -65,6 +69,7 @@ fn the_json_object_has_the_promised_fields() {
     assert_eq!(json["replicas_identical"], true);
     assert!(json["machine"]["cores"].is_u64());
     assert_eq!(json["floor"]["ratio_p50"].as_f64(), Some(1.5));
+    assert_eq!(json["floor"]["null_raft_ratio_p50"].as_f64(), Some(1.25));
     assert_eq!(json["passed"], true);
 }
 
