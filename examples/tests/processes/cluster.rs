@@ -107,8 +107,13 @@ impl Cluster {
     }
 
     pub(crate) fn start(&mut self, server: usize) {
+        self.start_with(server, self.server(server));
+    }
+
+    /// Starts a server with a command line of the test's own.
+    pub(crate) fn start_with(&mut self, server: usize, mut command: Command) {
         let log = File::options().create(true).append(true).open(self.log_file(server)).unwrap();
-        let child = self.server(server).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         assert!(self.servers[server].replace(child).is_none(), "server {server} runs already");
     }
 
@@ -207,6 +212,17 @@ impl Drop for Cluster {
             }
         }
     }
+}
+
+/// Runs a command that must end by itself with this code, and say each of these on stderr.
+pub(crate) fn ends(command: &mut Command, code: i32, says: &[&str]) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (status, _) = wait_for("the command to end", || child.try_wait().unwrap());
+    let (out, err) = texts(&child.wait_with_output().unwrap());
+    assert_eq!(status.code(), Some(code), "{command:?}: {out}{err}");
+    assert_eq!(out, "", "{command:?}");
+    assert!(says.iter().all(|text| err.contains(text)), "{command:?}: {says:?}: {err}");
+    assert!(!err.contains("panicked"), "{command:?}: {err}");
 }
 
 /// What a process wrote to stdout and stderr.

@@ -6,3 +6,4 @@ mod cluster;
 mod crashes;
 mod load;
 mod replication;
+mod surroundings;
