@@ -41,7 +41,7 @@
 //! ```text
 //! caller's thread        leader's shard                             followers' shards
 //!
-//! Handle::propose ─┐
+//! Handle::propose ─┐              or a task on the shard's own core: LocalQueue::submit
 //! Queue::submit ───┴─► inbox ─► Shard::submit ─► Group::admit
 //!                               Shard::turn:
 //!                                 Group::next_block    one Block per group and turn
