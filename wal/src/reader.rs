@@ -288,7 +288,7 @@ fn detach(block: Block, window: usize) -> Block {
     if block.len() >= window / 4 {
         return block;
     }
-    Block::parse(Bytes::copy_from_slice(block.bytes())).expect("a copy of a valid block")
+    Block::parse(Bytes::copy_from_slice(block.as_bytes())).expect("a copy of a valid block")
 }
 
 fn corrupt(at: Position, reason: &'static str) -> ReadError {

@@ -24,8 +24,8 @@ impl Wal {
         }
     }
 
-    /// Stages a block of entries and returns the number of its batch. The block's bytes are shared,
-    /// not copied.
+    /// Stages a block of entries and returns the number of its batch. A small block is copied,
+    /// the bytes of a larger one are shared.
     ///
     /// # Panics
     /// When the block does not begin right after its group's last entry, its term is below that
@@ -240,11 +240,10 @@ impl Wal {
             prev_crc: self.chain,
             records: batch.records,
             length: length as u32,
-            bodies: batch.bodies as u32,
+            bodies: batch.bodies.len() as u32,
         };
         let used = batch.used();
         self.chain = header.seal(self.key, &mut batch.meta);
-        batch.parts[0] = batch.meta.freeze();
         self.published = self.oldest_needed;
         self.marked = batch.mark;
         self.busy = true;
@@ -255,7 +254,7 @@ impl Wal {
         self.stats.marks += u64::from(batch.mark);
         self.stats.records += u64::from(batch.records);
         self.stats.bytes += length as u64;
-        self.stats.block_bytes += batch.bodies as u64;
+        self.stats.block_bytes += batch.bodies.len() as u64;
         let settled = Settled {
             seq: batch.seq,
             segment: batch.segment,
@@ -265,7 +264,8 @@ impl Wal {
             published: self.published,
         };
         let number = self.flight.submitted(file, Some(settled));
-        self.write(number, file, batch.offset, batch.parts, length as u64);
+        let offset = batch.offset;
+        self.write(number, file, offset, batch.into_parts(), length as u64);
     }
 
     fn write(&mut self, number: u64, file: u32, offset: u64, parts: Vec<Bytes>, len: u64) {
