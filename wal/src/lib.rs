@@ -12,7 +12,7 @@
 //! | `gather` | many small blocks as one piece of memory |
 //! | `staging`, `writer`, `flight` | records into batches, batches onto the disk, what is durable |
 //! | `segments`, `prepare`, `reclaim` | the life of a segment |
-//! | `index`, `reader`, `scan` | where entries are, and reading them |
+//! | `index`, `spans`, `reader`, `scan` | where entries are, and reading them |
 //! | `recovery`, `replay`, `search`, `opened` | opening a log; a torn tail or damage? |
 //! | [`driver`] | the operations with glommio |
 
@@ -34,6 +34,7 @@ mod replay;
 mod scan;
 mod search;
 mod segments;
+mod spans;
 mod staging;
 pub mod types;
 mod wal;
