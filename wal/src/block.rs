@@ -26,7 +26,9 @@ use bytes::{Buf, Bytes};
 
 use crate::types::{GroupId, LogIndex, LogPosition, Term};
 use layout::{Header, at, check, ends, put, read_u32, seal};
-use storage::{INLINE_LEN, Storage};
+use storage::{INLINE_LEN, Memory, Storage};
+
+pub(crate) use storage::COUNTED_LEN;
 
 pub use layout::BLOCK_HEADER_LEN;
 
@@ -108,7 +110,7 @@ impl Block {
         if bytes.len() <= INLINE_LEN {
             return Ok(Self(Storage::inline(&bytes)));
         }
-        Ok(Self(Storage::shared(&header, bytes)))
+        Ok(Self(Storage::shared(&header, Memory::Bytes(bytes))))
     }
 
     /// Takes the block that `bytes` begins with off it, and checks it.
@@ -127,7 +129,7 @@ impl Block {
             bytes.advance(length);
             inline
         } else {
-            Storage::shared(&header, bytes.split_to(length))
+            Storage::shared(&header, Memory::Bytes(bytes.split_to(length)))
         }))
     }
 
@@ -163,10 +165,11 @@ impl Block {
             seal(&mut bytes[..length]);
             return Self(Storage::Inline { len: length as u8, bytes });
         }
-        let mut bytes = Vec::with_capacity(length);
-        put(&mut bytes, length32, &header, runs);
-        seal(&mut bytes);
-        Self(Storage::shared(&header, bytes.into()))
+        let memory = Memory::filled(length, |bytes| {
+            put(&mut &mut *bytes, length32, &header, runs);
+            seal(bytes);
+        });
+        Self(Storage::shared(&header, memory))
     }
 
     /// The empty entry of a new leader.
@@ -183,12 +186,39 @@ impl Block {
         self.0.bytes()
     }
 
-    /// The encoded block, its memory shared with this one unless it is small.
+    /// The encoded block: its own memory if it is a long one, otherwise a copy.
     #[must_use]
     pub fn bytes(&self) -> Bytes {
         match &self.0 {
-            Storage::Inline { .. } => Bytes::copy_from_slice(self.as_bytes()),
-            Storage::Shared { bytes, .. } => bytes.clone(),
+            Storage::Shared { bytes: Memory::Bytes(bytes), .. } => bytes.clone(),
+            _ => Bytes::copy_from_slice(self.as_bytes()),
+        }
+    }
+
+    /// The same block with memory of its own, if it isn't long: one out of a large buffer keeps
+    /// all of that in memory.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        match &self.0 {
+            Storage::Shared {
+                kind,
+                count,
+                group,
+                term,
+                first_index,
+                bytes: Memory::Bytes(bytes),
+            } => {
+                let header = Header {
+                    group: *group,
+                    term: *term,
+                    first_index: *first_index,
+                    count: *count,
+                    kind: *kind,
+                };
+                let memory = Memory::filled(bytes.len(), |copy| copy.copy_from_slice(bytes));
+                Self(Storage::shared(&header, memory))
+            }
+            _ => self.clone(),
         }
     }
 

@@ -2,14 +2,13 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::block::Block;
-
-/// Blocks up to this many bytes are copied behind one another; longer ones stay where they are and
-/// become a part of their own. A part (reference count, place in a list, a piece of a gathering
-/// write) costs about what copying this much does.
-const COPIED_BYTES: usize = 1024;
+use crate::block::{Block, COUNTED_LEN};
 
 /// Collects blocks as few pieces of memory: a thousand small blocks are one piece, not a thousand.
+///
+/// Blocks up to 1 KiB are copied behind one another; longer ones stay where they are and become a
+/// part of their own. A part (reference count, place in a list, a piece of a gathering write) costs
+/// about what copying that much does.
 #[derive(Debug, Default)]
 pub struct Gather {
     parts: Vec<Bytes>,
@@ -29,7 +28,7 @@ impl Gather {
     #[inline]
     pub fn push(&mut self, block: &Block) {
         self.len += block.len();
-        if block.len() <= COPIED_BYTES {
+        if block.len() <= COUNTED_LEN {
             self.tail.extend_from_slice(block.as_bytes());
         } else {
             self.seal_tail();

@@ -5,6 +5,9 @@
 //! Memory of their own would cost each of them two allocations, their release on the way out, and
 //! an atomic count for each of about ten clones, far more than all that is done with its bytes.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::BlockKind;
@@ -14,12 +17,51 @@ use super::layout::{BLOCK_HEADER_LEN, Header, at, read_u32, read_u64};
 /// block larger than a cache line.
 pub(super) const INLINE_LEN: usize = 62;
 
+/// Longest block that gets its memory and the count of who has it in one allocation. It is copied
+/// wherever it goes, and is never taken for [`Bytes`], which would make two of them.
+pub(crate) const COUNTED_LEN: usize = 1024;
+
+static ZEROS: [u8; COUNTED_LEN] = [0; COUNTED_LEN];
+
+#[derive(Clone)]
+pub(super) enum Memory {
+    Counted(Arc<[u8]>),
+    Bytes(Bytes),
+}
+
+impl Memory {
+    /// Has `fill` write `length` bytes.
+    #[inline]
+    pub(super) fn filled(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
+        if length <= COUNTED_LEN {
+            let mut memory: Arc<[u8]> = Arc::from(&ZEROS[..length]);
+            fill(Arc::get_mut(&mut memory).expect("nobody else has it yet"));
+            return Self::Counted(memory);
+        }
+        let mut memory = vec![0; length];
+        fill(&mut memory);
+        Self::Bytes(memory.into())
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Counted(bytes) => bytes,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
 #[derive(Clone)]
 pub(super) enum Storage {
     /// The header is read where it lies.
     Inline { len: u8, bytes: [u8; INLINE_LEN] },
     /// The header is kept beside the bytes: they may not be in the cache.
-    Shared { kind: BlockKind, count: u32, group: u64, term: u64, first_index: u64, bytes: Bytes },
+    Shared { kind: BlockKind, count: u32, group: u64, term: u64, first_index: u64, bytes: Memory },
 }
 
 const _: () = assert!(size_of::<Storage>() == 64, "a cache line");
@@ -34,7 +76,7 @@ impl Storage {
     }
 
     #[inline]
-    pub(super) fn shared(header: &Header, bytes: Bytes) -> Self {
+    pub(super) fn shared(header: &Header, bytes: Memory) -> Self {
         let Header { kind, count, group, term, first_index, .. } = *header;
         Self::Shared { kind, count, group, term, first_index, bytes }
     }
