@@ -28,6 +28,9 @@ pub(crate) struct Staged {
     pub(crate) meta: Vec<u8>,
     pub(crate) bodies: Gather,
     pub(crate) records: u32,
+    /// Bytes without padding, and how many they may become.
+    used: usize,
+    limit: usize,
     /// The oldest live segment once this batch's records count.
     pub(crate) needed: u64,
     pub(crate) mark: bool,
@@ -36,7 +39,7 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    fn new(seq: Seq, segment: u64, offset: u64, expected: Expected) -> Self {
+    fn new(seq: Seq, segment: u64, offset: u64, limit: usize, expected: Expected) -> Self {
         let mut meta = Vec::with_capacity(expected.meta);
         meta.resize(BATCH_HEADER_LEN, 0);
         let bodies = Gather::with_capacity(expected.bodies);
@@ -47,6 +50,8 @@ impl Staged {
             meta,
             bodies,
             records: 0,
+            used: BATCH_HEADER_LEN,
+            limit,
             needed: 0,
             mark: false,
             rewritten: 0,
@@ -55,7 +60,7 @@ impl Staged {
 
     /// Bytes without padding.
     pub(crate) fn used(&self) -> usize {
-        self.meta.len() + self.bodies.len()
+        self.used
     }
 
     /// The batch's bytes without padding, once its header was filled in.
@@ -151,16 +156,17 @@ impl Staging {
     /// What a record with a body of `body` bytes needs first.
     #[inline]
     pub(crate) fn room(&self, body: usize) -> Room {
-        let more = RECORD_LEN + body;
         if let Some(open) = &self.open {
-            let used = open.used() + more;
-            let room = (self.segment_bytes - open.offset) as usize;
-            // An idle mark stays empty: it must not be taken for one while it holds records.
-            let fits = !open.mark && pages(used) <= room && used <= self.max_batch;
+            let fits = open.used + RECORD_LEN + body <= open.limit;
             return if fits { Room::Ready } else { Room::Close };
         }
-        let room = (self.segment_bytes - self.offset) as usize;
-        if pages(BATCH_HEADER_LEN + more) <= room { Room::Ready } else { Room::Segment }
+        let first = BATCH_HEADER_LEN + RECORD_LEN + body;
+        if first <= self.segment_room() { Room::Ready } else { Room::Segment }
+    }
+
+    /// Bytes that the segment still takes: whole pages, as everything about it is.
+    fn segment_room(&self) -> usize {
+        (self.segment_bytes - self.offset) as usize
     }
 
     /// The next batch begins in `segment`.
@@ -170,10 +176,13 @@ impl Staging {
         self.offset = PAGE as u64;
     }
 
+    #[inline]
     fn open(&mut self) -> &mut Staged {
         if self.open.is_none() {
-            let batch = Staged::new(self.next_seq, self.segment, self.offset, self.expected);
-            self.open = Some(batch);
+            // The first record of a batch may exceed the limit, but never the segment.
+            let limit = self.segment_room().min(self.max_batch);
+            let (seq, at) = (self.next_seq, self.offset);
+            self.open = Some(Staged::new(seq, self.segment, at, limit, self.expected));
             self.next_seq.0 += 1;
             self.bytes += BATCH_HEADER_LEN;
         }
@@ -193,6 +202,7 @@ impl Staging {
         let place =
             Place { segment: open.segment, offset: open.offset as u32, record: open.records };
         open.records += 1;
+        open.used += bytes;
         let seq = open.seq;
         self.bytes += bytes;
         (seq, place)
@@ -208,7 +218,9 @@ impl Staging {
     /// Opens an empty batch, the idle mark. Nothing may be open, and the segment must have room.
     pub(crate) fn push_mark(&mut self) {
         debug_assert!(self.open.is_none());
-        self.open().mark = true;
+        // It must not be taken for a mark while it holds records: none fits.
+        let open = self.open();
+        (open.mark, open.limit) = (true, 0);
     }
 
     /// Closes the open batch; `needed` is the oldest live segment now.

@@ -35,40 +35,34 @@ impl Wal {
             return self.staging.seq();
         }
         assert!(block.len() <= self.config.max_block_bytes(), "block longer than a segment");
-        let (first, last, term) = (block.first_index(), block.last_index(), block.term());
         let slot = self.groups.slot(block.group());
+        let (first, term) = (block.first_index(), block.term());
         let before = self.groups.at(slot).last;
         assert!(first == before.index.next(), "{block:?} does not follow entry {before:?}");
         assert!(term >= before.term, "{block:?} has a lower term than entry {before:?}");
-        let (seq, place) = self.push_block(block, false);
-        let entry = Entry { first, last, term, bytes: block.len() as u32, place };
+        let (seq, entry) = self.push_block(block, false);
         self.groups.at(slot).append(&mut self.segments, &entry);
         seq
     }
 
     /// Stages a block rewritten forward.
     pub(crate) fn append_moved(&mut self, block: &Block) {
-        let (first, last, term) = (block.first_index(), block.last_index(), block.term());
-        let (_, place) = self.push_block(block, true);
+        let (_, entry) = self.push_block(block, true);
         self.staging.note_rewritten();
-        let entry = Entry { first, last, term, bytes: block.len() as u32, place };
         self.groups.entry(block.group()).relocate(&mut self.segments, &entry);
         self.stats.relocated_blocks += 1;
         self.stats.relocated_bytes += block.len() as u64;
     }
 
     #[inline]
-    fn push_block(&mut self, block: &Block, moved: bool) -> (Seq, Place) {
-        let record = Record::Block {
-            group: block.group(),
-            first: block.first_index(),
-            count: block.count(),
-            len: block.len() as u32,
-            crc: block.crc(),
-            moved,
-        };
+    fn push_block(&mut self, block: &Block, moved: bool) -> (Seq, Entry) {
+        let (first, count, len) = (block.first_index(), block.count(), block.len() as u32);
+        let (group, crc) = (block.group(), block.crc());
         self.make_room(block.len());
-        self.staging.push(&record, Some(block))
+        let record = Record::Block { group, first, count, len, crc, moved };
+        let (seq, place) = self.staging.push(&record, Some(block));
+        let last = LogIndex(first.0 + u64::from(count) - 1);
+        (seq, Entry { first, last, term: block.term(), bytes: len, place })
     }
 
     /// Stages a group's term and vote, and returns the number of the batch.

@@ -118,7 +118,7 @@ pub(super) fn ends(table: &[u8]) -> impl ExactSizeIterator<Item = u32> + '_ {
 }
 
 /// Writes a block of `length` bytes, its CRC left open.
-#[inline]
+#[inline(always)]
 pub(super) fn put<'a>(
     out: &mut impl BufMut,
     length: u32,
