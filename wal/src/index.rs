@@ -249,6 +249,11 @@ impl Group {
     }
 }
 
+/// Where the log keeps what it knows of a group: kept by the owner beside the group's own state,
+/// it spares an append the search. Any value will do at first, and none can do harm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupSlot(u32);
+
 /// All groups, dense.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
@@ -263,11 +268,19 @@ impl Groups {
     /// The group's slot, made when it is new.
     #[inline]
     pub(crate) fn slot(&mut self, id: GroupId) -> u32 {
-        let guess = self.guess;
-        let guessed = self.list.get(guess as usize).is_some_and(|group| group.id == id);
-        let slot = if guessed { guess } else { self.find(id) };
+        let mut guess = GroupSlot(self.guess);
+        let slot = self.known(id, &mut guess);
         self.guess = if slot as usize + 1 < self.list.len() { slot + 1 } else { 0 };
         slot
+    }
+
+    /// The same with a guess of the caller's, which is right afterwards.
+    #[inline]
+    pub(crate) fn known(&mut self, id: GroupId, guess: &mut GroupSlot) -> u32 {
+        if self.list.get(guess.0 as usize).is_none_or(|group| group.id != id) {
+            guess.0 = self.find(id);
+        }
+        guess.0
     }
 
     fn find(&mut self, id: GroupId) -> u32 {

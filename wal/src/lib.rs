@@ -47,5 +47,6 @@ pub use event::{
     WalStats,
 };
 pub use gather::Gather;
+pub use index::GroupSlot;
 pub use types::{GroupId, HardState, LogIndex, LogPosition, NodeId, NumberMap, Seq, Term};
 pub use wal::Wal;

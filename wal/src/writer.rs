@@ -8,7 +8,7 @@ use crate::disk::{DiskError, DiskOp, FileName, PAGE};
 use crate::event::WalEvent;
 use crate::flight::Settled;
 use crate::format::{BatchHeader, Record, SegmentHeader};
-use crate::index::{Entry, Place};
+use crate::index::{Entry, GroupSlot, Place};
 use crate::segments::Segment;
 use crate::staging::{Room, Staged};
 use crate::types::{GroupId, HardState, LogIndex, LogPosition, Seq};
@@ -34,8 +34,25 @@ impl Wal {
         if !self.stages() {
             return self.staging.seq();
         }
-        assert!(block.len() <= self.config.max_block_bytes(), "block longer than a segment");
         let slot = self.groups.slot(block.group());
+        self.append_to(slot, block)
+    }
+
+    /// [`Wal::append`] for an owner that keeps the group's slot, which saves looking it up.
+    ///
+    /// # Panics
+    /// As [`Wal::append`].
+    pub fn append_known(&mut self, slot: &mut GroupSlot, block: &Block) -> Seq {
+        if !self.stages() {
+            return self.staging.seq();
+        }
+        let slot = self.groups.known(block.group(), slot);
+        self.append_to(slot, block)
+    }
+
+    #[inline]
+    fn append_to(&mut self, slot: u32, block: &Block) -> Seq {
+        assert!(block.len() <= self.config.max_block_bytes(), "block longer than a segment");
         let (first, term) = (block.first_index(), block.term());
         let before = self.groups.at(slot).last;
         assert!(first == before.index.next(), "{block:?} does not follow entry {before:?}");
