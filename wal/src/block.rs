@@ -16,6 +16,10 @@
 //! the whole block's, header included. The header is an rkyv archive with alignment 1, read in
 //! place; [`Block::parse`] checks everything once (length, CRC, the table's order) and every later
 //! access relies on that.
+//!
+//! A block of one small operation, 62 bytes at most, is kept within the [`Block`] itself; one of up
+//! to 1 KiB in memory that its clones share; a longer one as [`Bytes`], which the log, the network
+//! and the state machine share with it.
 
 mod layout;
 mod storage;
@@ -113,7 +117,8 @@ impl Block {
         Ok(Self(Storage::shared(&header, Memory::Bytes(bytes))))
     }
 
-    /// Takes the block that `bytes` begins with off it, and checks it.
+    /// Takes the block that `bytes` begins with off it, and checks it. One of up to 1 KiB is copied:
+    /// it may be kept for long, and must not keep a whole receive buffer in memory.
     ///
     /// # Errors
     /// Says what is wrong; no byte of a refused block was used or taken off.
@@ -124,19 +129,22 @@ impl Block {
             return Err(BlockError::Short { have: bytes.len(), need: length });
         };
         let header = check(block)?;
-        Ok(Self(if length <= INLINE_LEN {
-            let inline = Storage::inline(block);
-            bytes.advance(length);
-            inline
+        if length > COUNTED_LEN {
+            return Ok(Self(Storage::shared(&header, Memory::Bytes(bytes.split_to(length)))));
+        }
+        let storage = if length <= INLINE_LEN {
+            Storage::inline(block)
         } else {
-            Storage::shared(&header, Memory::Bytes(bytes.split_to(length)))
-        }))
+            Storage::shared(&header, Memory::copied(block))
+        };
+        bytes.advance(length);
+        Ok(Self(storage))
     }
 
     /// Encodes the payloads of all `runs` as the entries from `first` on. This copy of the payloads
     /// is the only one that the leader makes outside the WAL's write buffer.
     ///
-    /// The block has memory of its own, exactly as much as it needs: blocks that shared a larger
+    /// The block has memory of its own, no more than it needs: blocks that shared a larger
     /// piece would keep all of it alive as long as the slowest peer of any of their groups wants
     /// one of them.
     ///
@@ -215,8 +223,7 @@ impl Block {
                     count: *count,
                     kind: *kind,
                 };
-                let memory = Memory::filled(bytes.len(), |copy| copy.copy_from_slice(bytes));
-                Self(Storage::shared(&header, memory))
+                Self(Storage::shared(&header, Memory::copied(bytes)))
             }
             _ => self.clone(),
         }

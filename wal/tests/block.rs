@@ -138,3 +138,34 @@ proptest! {
         prop_assert!(Block::parse(bytes.into()).is_err());
     }
 }
+
+/// However a block's bytes are kept, which depends on its length, nothing of it shows.
+#[test]
+fn blocks_of_all_lengths_are_taken_off_a_body() {
+    let header = BLOCK_HEADER_LEN + 4;
+    let blocks: Vec<Block> = (0..1100).map(|len| encode(3, &[vec![len as u8; len]])).collect();
+    let mut body: Bytes = blocks.iter().flat_map(|b| b.as_bytes().to_vec()).collect();
+    for (len, block) in blocks.iter().enumerate() {
+        let taken = Block::take(&mut body).expect("a valid block");
+        assert_eq!((&taken, taken.len()), (block, header + len));
+        assert_eq!((taken.group(), taken.term()), (block.group(), block.term()));
+        assert_eq!((taken.kind(), taken.count()), (BlockKind::Operations, 1));
+        assert_eq!((taken.first_index(), taken.crc()), (block.first_index(), block.crc()));
+        assert_eq!(taken.payload(block.first_index()), vec![len as u8; len]);
+        assert_eq!(Block::parse(taken.bytes()).as_ref(), Ok(block));
+        assert_eq!(&taken.detached(), block);
+    }
+    assert!(body.is_empty());
+}
+
+#[test]
+fn a_refused_block_stays_where_it_is() {
+    let whole = encode(3, &[vec![1; 100]]).bytes();
+    for (damaged, len) in [(60, whole.len()), (0, whole.len() - 1), (7, whole.len()), (0, 7)] {
+        let mut bytes = whole[..len].to_vec();
+        bytes[damaged] ^= u8::from(damaged > 0) << 7;
+        let mut body = Bytes::from(bytes.clone());
+        assert!(Block::take(&mut body).is_err(), "byte {damaged}, {len} bytes");
+        assert_eq!(body, bytes);
+    }
+}

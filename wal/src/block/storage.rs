@@ -30,6 +30,14 @@ pub(super) enum Memory {
 }
 
 impl Memory {
+    #[inline]
+    pub(super) fn copied(block: &[u8]) -> Self {
+        if block.len() <= COUNTED_LEN {
+            return Self::Counted(Arc::from(block));
+        }
+        Self::Bytes(Bytes::copy_from_slice(block))
+    }
+
     /// Has `fill` write `length` bytes.
     #[inline]
     pub(super) fn filled(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
