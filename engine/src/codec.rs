@@ -3,11 +3,11 @@
 //! the same order, each with its own length and checksum (see [`ringleader_wal::block`]).
 //!
 //! The envelope is read in place after bytecheck has validated it; of the body every block is
-//! checked by [`Block::parse`]. Nothing is allocated before its size is known to be within the
+//! checked by [`Block::take`]. Nothing is allocated before its size is known to be within the
 //! frame, whose own size the connection has bounded.
 
 use bytes::Bytes;
-use ringleader_wal::{Block, BlockError, GroupId, LogIndex, LogPosition, Term, block};
+use ringleader_wal::{Block, BlockError, Gather, GroupId, LogIndex, LogPosition, Term};
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize, rancor};
 
@@ -96,8 +96,7 @@ fn to_wire(group: GroupId, message: &Message) -> WireMessage {
 #[derive(Debug, Default)]
 pub(crate) struct Encoder {
     envelope: Envelope,
-    blocks: Vec<Bytes>,
-    body_bytes: usize,
+    blocks: Gather,
 }
 
 impl Encoder {
@@ -106,15 +105,14 @@ impl Encoder {
         self.envelope.messages.push(to_wire(group, message));
         if let Message::AppendRequest { blocks, .. } = message {
             for block in blocks.as_slice() {
-                self.body_bytes += block.len();
-                self.blocks.push(block.bytes().clone());
+                self.blocks.push(block);
             }
         }
     }
 
     /// Bytes of the blocks added since the last [`finish`](Self::finish).
     pub(crate) fn body_bytes(&self) -> usize {
-        self.body_bytes
+        self.blocks.len()
     }
 
     /// Takes the envelope and the blocks of what was added; `None` if nothing was.
@@ -127,8 +125,9 @@ impl Encoder {
         let envelope = rkyv::api::high::to_bytes_in::<_, rancor::Panic>(&self.envelope, buffer);
         let envelope = envelope.unwrap_or_else(|never| match never {});
         self.envelope.messages.clear();
-        self.body_bytes = 0;
-        Some((Bytes::from_owner(envelope), std::mem::take(&mut self.blocks)))
+        let mut body = Vec::new();
+        self.blocks.take(&mut body);
+        Some((Bytes::from_owner(envelope), body))
     }
 }
 
@@ -209,7 +208,7 @@ fn take_blocks(
     let mut before = prev;
     (0..count)
         .map(|_| {
-            let block = take_block(body).map_err(|error| CodecError::Block { group, error })?;
+            let block = Block::take(body).map_err(|error| CodecError::Block { group, error })?;
             let follows = before.index.0.checked_add(1) == Some(block.first_index().0)
                 && before.term <= block.term();
             if block.group() != group || !follows {
@@ -219,12 +218,4 @@ fn take_blocks(
             Ok(block)
         })
         .collect()
-}
-
-fn take_block(body: &mut Bytes) -> Result<Block, BlockError> {
-    let length = block::announced_len(body)?;
-    if length > body.len() {
-        return Err(BlockError::Short { have: body.len(), need: length });
-    }
-    Block::parse(body.split_to(length))
 }

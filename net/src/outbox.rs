@@ -120,9 +120,14 @@ impl Outbox {
         }
         let mut parts = std::mem::take(&mut self.blocks);
         parts.extend(blocks);
-        let body: usize = parts.iter().map(Bytes::len).sum();
+        let (mut body, mut copied) = (0, HEADER_LEN + envelope.len());
+        for part in &parts {
+            body += part.len();
+            copied += if part.len() <= INLINE_BLOCK_BYTES { part.len() } else { 0 };
+        }
         let pushed = self.admit(HEADER_LEN + envelope.len() + body);
         if pushed.is_ok() {
+            self.tail.reserve(copied);
             encode_head(&mut self.tail, kind, envelope, body);
             parts.drain(..).for_each(|block| self.push_block(block));
         }

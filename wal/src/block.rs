@@ -16,40 +16,35 @@
 //! the whole block's, header included. The header is an rkyv archive with alignment 1, read in
 //! place; [`Block::parse`] checks everything once (length, CRC, the table's order) and every later
 //! access relies on that.
+//!
+//! A block of one small operation, 62 bytes at most, is kept within the [`Block`] itself; one of up
+//! to 1 KiB in memory that its clones share; a longer one as [`Bytes`], which the log, the network
+//! and the state machine share with it.
+
+mod layout;
+mod storage;
 
 use std::ops::Range;
 
-use bytes::{BufMut, Bytes};
-use rkyv::Archive;
+use bytes::{Buf, Bytes};
 
 use crate::types::{GroupId, LogIndex, LogPosition, Term};
+use layout::{Header, at, check, ends, put, read_u32, seal};
+use storage::{INLINE_LEN, Memory, Storage};
 
-/// Bytes of a block before its table.
-pub const BLOCK_HEADER_LEN: usize = size_of::<ArchivedHeader>();
-const _: () = assert!(BLOCK_HEADER_LEN == 40);
+pub(crate) use storage::COUNTED_LEN;
+
+pub use layout::BLOCK_HEADER_LEN;
 
 /// What the entries of a block are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u8)]
 pub enum BlockKind {
     /// Operations for the state machine.
     Operations = 0,
     /// One empty entry, appended by a new leader to commit the entries of earlier terms (Raft
     /// thesis, section 3.6.2). The state machine does not see it.
     Noop = 1,
-}
-
-#[derive(Archive)]
-#[rkyv(archived = ArchivedHeader)]
-#[allow(dead_code, reason = "only the archived form is ever built")]
-struct Header {
-    crc: u32,
-    length: u32,
-    group: u64,
-    term: u64,
-    first_index: u64,
-    count: u32,
-    kind: u32,
 }
 
 /// Why bytes are not a block.
@@ -87,20 +82,10 @@ pub struct Run<'a> {
     pub base: u32,
 }
 
-/// A validated block. Cloning is a reference count.
+/// A validated block. Cloning one is a copy of 64 bytes at most, and a reference count if it is
+/// longer than that.
 #[derive(Clone)]
-pub struct Block {
-    bytes: Bytes,
-    group: GroupId,
-    term: Term,
-    first_index: LogIndex,
-    count: u32,
-    kind: BlockKind,
-}
-
-fn read_u32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
-}
+pub struct Block(Storage);
 
 /// The length that a block's first bytes announce, for bounding a read before it is made.
 ///
@@ -111,7 +96,7 @@ pub fn announced_len(bytes: &[u8]) -> Result<usize, BlockError> {
     if bytes.len() < 8 {
         return Err(BlockError::Short { have: bytes.len(), need: 8 });
     }
-    let length = read_u32(bytes, 4) as usize;
+    let length = read_u32(bytes, at::LENGTH) as usize;
     if length < BLOCK_HEADER_LEN {
         return Err(BlockError::Malformed("length below the header's"));
     }
@@ -119,78 +104,47 @@ pub fn announced_len(bytes: &[u8]) -> Result<usize, BlockError> {
 }
 
 impl Block {
-    /// Takes the block that `bytes` holds, all of it and nothing else, and checks it.
+    /// Takes the block that `bytes` holds, all of it and nothing else, and checks it. A small one
+    /// is copied and lets go of `bytes`.
     ///
     /// # Errors
     /// Says what is wrong; no byte of a refused block was used.
     pub fn parse(bytes: Bytes) -> Result<Self, BlockError> {
-        let length = announced_len(&bytes)?;
-        if bytes.len() < length {
+        let header = check(&bytes)?;
+        if bytes.len() <= INLINE_LEN {
+            return Ok(Self(Storage::inline(&bytes)));
+        }
+        Ok(Self(Storage::shared(&header, Memory::Bytes(bytes))))
+    }
+
+    /// Takes the block that `bytes` begins with off it, and checks it. One of up to 1 KiB is copied:
+    /// it may be kept for long, and must not keep a whole receive buffer in memory.
+    ///
+    /// # Errors
+    /// Says what is wrong; no byte of a refused block was used or taken off.
+    #[inline]
+    pub fn take(bytes: &mut Bytes) -> Result<Self, BlockError> {
+        let length = announced_len(bytes)?;
+        let Some(block) = bytes.get(..length) else {
             return Err(BlockError::Short { have: bytes.len(), need: length });
-        }
-        if bytes.len() > length {
-            return Err(BlockError::Malformed("bytes after the block's end"));
-        }
-        let computed = crc32fast::hash(&bytes[4..]);
-        let stored = read_u32(&bytes, 0);
-        if computed != stored {
-            return Err(BlockError::Checksum { computed, stored });
-        }
-        let header =
-            rkyv::access::<ArchivedHeader, rkyv::rancor::Failure>(&bytes[..BLOCK_HEADER_LEN])
-                .map_err(|_| BlockError::Malformed("header"))?;
-        let kind = match header.kind.to_native() {
-            0 => BlockKind::Operations,
-            1 => BlockKind::Noop,
-            _ => return Err(BlockError::Malformed("unknown kind")),
         };
-        let block = Self {
-            group: GroupId(header.group.to_native()),
-            term: Term(header.term.to_native()),
-            first_index: LogIndex(header.first_index.to_native()),
-            count: header.count.to_native(),
-            kind,
-            bytes,
+        let header = check(block)?;
+        if length > COUNTED_LEN {
+            return Ok(Self(Storage::shared(&header, Memory::Bytes(bytes.split_to(length)))));
+        }
+        let storage = if length <= INLINE_LEN {
+            Storage::inline(block)
+        } else {
+            Storage::shared(&header, Memory::copied(block))
         };
-        block.check_table()?;
-        Ok(block)
-    }
-
-    fn check_table(&self) -> Result<(), BlockError> {
-        if self.count == 0 || self.first_index.0 == 0 || self.term.0 == 0 {
-            return Err(BlockError::Malformed("no entry, or index or term zero"));
-        }
-        if self.first_index.0.checked_add(u64::from(self.count)).is_none() {
-            return Err(BlockError::Malformed("index overflows"));
-        }
-        let payloads = (self.count as usize)
-            .checked_mul(4)
-            .and_then(|table| BLOCK_HEADER_LEN.checked_add(table))
-            .filter(|&start| start <= self.bytes.len())
-            .map(|start| self.bytes.len() - start)
-            .ok_or(BlockError::Malformed("table longer than the block"))?;
-        let mut previous = 0;
-        for end in self.ends() {
-            if end < previous {
-                return Err(BlockError::Malformed("payload ends before it starts"));
-            }
-            previous = end;
-        }
-        if previous as usize != payloads {
-            return Err(BlockError::Malformed("payload bytes do not fill the block"));
-        }
-        Ok(())
-    }
-
-    fn ends(&self) -> impl Iterator<Item = u32> + '_ {
-        let table = &self.bytes[BLOCK_HEADER_LEN..BLOCK_HEADER_LEN + 4 * self.count as usize];
-        table.chunks_exact(4).map(|end| u32::from_le_bytes(end.try_into().expect("four bytes")))
+        bytes.advance(length);
+        Ok(Self(storage))
     }
 
     /// Encodes the payloads of all `runs` as the entries from `first` on. This copy of the payloads
     /// is the only one that the leader makes outside the WAL's write buffer.
     ///
-    /// The block has memory of its own, exactly as much as it needs: blocks that shared a larger
+    /// The block has memory of its own, no more than it needs: blocks that shared a larger
     /// piece would keep all of it alive as long as the slowest peer of any of their groups wants
     /// one of them.
     ///
@@ -211,25 +165,19 @@ impl Block {
         assert!(count > 0, "a block holds at least one entry");
         let count = u32::try_from(count).expect("entries fit 32 bits");
         let length32 = u32::try_from(length).expect("a block is below 4 GiB");
-        let mut bytes = Vec::with_capacity(length);
-        bytes.put_u32_le(0);
-        bytes.put_u32_le(length32);
-        bytes.put_u64_le(group.0);
-        bytes.put_u64_le(first.term.0);
-        bytes.put_u64_le(first.index.0);
-        bytes.put_u32_le(count);
-        bytes.put_u32_le(kind as u32);
-        let mut origin = 0u32;
-        for run in runs.clone() {
-            let shift = origin.wrapping_sub(run.base);
-            run.ends.iter().for_each(|end| bytes.put_u32_le(end.wrapping_add(shift)));
-            origin += run.payload.len() as u32;
+        let (group, term, first_index) = (group.0, first.term.0, first.index.0);
+        let header = Header { group, term, first_index, count, kind };
+        if length <= INLINE_LEN {
+            let mut bytes = [0; INLINE_LEN];
+            put(&mut &mut bytes[..], length32, &header, runs);
+            seal(&mut bytes[..length]);
+            return Self(Storage::Inline { len: length as u8, bytes });
         }
-        runs.for_each(|run| bytes.put_slice(run.payload));
-        let crc = crc32fast::hash(&bytes[4..]);
-        bytes[..4].copy_from_slice(&crc.to_le_bytes());
-        let bytes = Bytes::from(bytes);
-        Self { bytes, group, term: first.term, first_index: first.index, count, kind }
+        let memory = Memory::filled(length, |bytes| {
+            put(&mut &mut *bytes, length32, &header, runs);
+            seal(bytes);
+        });
+        Self(Storage::shared(&header, memory))
     }
 
     /// The empty entry of a new leader.
@@ -241,79 +189,122 @@ impl Block {
 
     /// The encoded block.
     #[must_use]
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
+    /// The encoded block: its own memory if it is a long one, otherwise a copy.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        match &self.0 {
+            Storage::Shared { bytes: Memory::Bytes(bytes), .. } => bytes.clone(),
+            _ => Bytes::copy_from_slice(self.as_bytes()),
+        }
+    }
+
+    /// The same block with memory of its own, if it isn't long: one out of a large buffer keeps
+    /// all of that in memory.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        match &self.0 {
+            Storage::Shared {
+                kind,
+                count,
+                group,
+                term,
+                first_index,
+                bytes: Memory::Bytes(bytes),
+            } => {
+                let header = Header {
+                    group: *group,
+                    term: *term,
+                    first_index: *first_index,
+                    count: *count,
+                    kind: *kind,
+                };
+                Self(Storage::shared(&header, Memory::copied(bytes)))
+            }
+            _ => self.clone(),
+        }
     }
 
     /// The CRC in the header: it identifies the block's bytes.
     #[must_use]
+    #[inline]
     pub fn crc(&self) -> u32 {
-        read_u32(&self.bytes, 0)
+        read_u32(self.as_bytes(), 0)
     }
 
     /// The group whose log the block belongs to.
     #[must_use]
+    #[inline]
     pub fn group(&self) -> GroupId {
-        self.group
+        GroupId(self.0.group())
     }
 
     /// The term of every entry in the block.
     #[must_use]
+    #[inline]
     pub fn term(&self) -> Term {
-        self.term
+        Term(self.0.term())
     }
 
     /// What the entries are.
     #[must_use]
+    #[inline]
     pub fn kind(&self) -> BlockKind {
-        self.kind
+        self.0.kind()
     }
 
     /// Index of the first entry.
     #[must_use]
+    #[inline]
     pub fn first_index(&self) -> LogIndex {
-        self.first_index
+        LogIndex(self.0.first_index())
     }
 
     /// Index of the last entry.
     #[must_use]
+    #[inline]
     pub fn last_index(&self) -> LogIndex {
-        LogIndex(self.first_index.0 + u64::from(self.count) - 1)
+        LogIndex(self.0.first_index() + u64::from(self.0.count()) - 1)
     }
 
     /// The last entry's index and term.
     #[must_use]
+    #[inline]
     pub fn last_position(&self) -> LogPosition {
-        LogPosition { index: self.last_index(), term: self.term }
+        LogPosition { index: self.last_index(), term: self.term() }
     }
 
     /// Number of entries, at least one.
     #[must_use]
+    #[inline]
     pub fn count(&self) -> u32 {
-        self.count
+        self.0.count()
     }
 
     /// Bytes of the encoded block.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a block is never empty")]
+    #[inline]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.0.len()
     }
 
     /// All payloads back to back, and the end of each within them.
     #[must_use]
+    #[inline]
     pub fn payloads(&self) -> (&[u8], impl ExactSizeIterator<Item = u32> + '_) {
-        let start = BLOCK_HEADER_LEN + 4 * self.count as usize;
-        let table = &self.bytes[BLOCK_HEADER_LEN..start];
-        let ends = table
-            .chunks_exact(4)
-            .map(|end| u32::from_le_bytes(end.try_into().expect("four bytes")));
-        (&self.bytes[start..], ends)
+        let (table, payloads) =
+            self.as_bytes()[BLOCK_HEADER_LEN..].split_at(4 * self.count() as usize);
+        (payloads, ends(table))
     }
 
     fn payload_range(&self, offset: usize) -> Range<usize> {
-        let table = &self.bytes[BLOCK_HEADER_LEN..];
-        let base = BLOCK_HEADER_LEN + 4 * self.count as usize;
+        let table = &self.as_bytes()[BLOCK_HEADER_LEN..];
+        let base = BLOCK_HEADER_LEN + 4 * self.count() as usize;
         let start = if offset == 0 { 0 } else { read_u32(table, 4 * (offset - 1)) as usize };
         base + start..base + read_u32(table, 4 * offset) as usize
     }
@@ -323,9 +314,13 @@ impl Block {
     /// # Panics
     /// When the block does not hold `index`.
     #[must_use]
+    #[inline]
     pub fn payload(&self, index: LogIndex) -> &[u8] {
-        assert!(self.first_index <= index && index <= self.last_index(), "index outside the block");
-        &self.bytes[self.payload_range((index.0 - self.first_index.0) as usize)]
+        assert!(
+            self.first_index() <= index && index <= self.last_index(),
+            "index outside the block"
+        );
+        &self.as_bytes()[self.payload_range((index.0 - self.first_index().0) as usize)]
     }
 
     /// The same entries between two indices, both included, as a block of their own: the block
@@ -335,19 +330,19 @@ impl Block {
     /// When the block does not hold the whole range.
     #[must_use]
     pub fn slice(&self, first: LogIndex, last: LogIndex) -> Self {
-        assert!(self.first_index <= first && first <= last && last <= self.last_index());
-        if first == self.first_index && last == self.last_index() {
+        assert!(self.first_index() <= first && first <= last && last <= self.last_index());
+        if first == self.first_index() && last == self.last_index() {
             return self.clone();
         }
-        let offset = (first.0 - self.first_index.0) as usize;
+        let offset = (first.0 - self.first_index().0) as usize;
         let count = (last.0 - first.0 + 1) as usize;
         let from = self.payload_range(offset).start;
         let ends: Vec<u32> =
             (offset..offset + count).map(|i| (self.payload_range(i).end - from) as u32).collect();
         let to = self.payload_range(offset + count - 1).end;
-        let run = Run { payload: &self.bytes[from..to], ends: &ends, base: 0 };
-        let at = LogPosition { index: first, term: self.term };
-        Self::encode(self.group, at, self.kind, [run])
+        let run = Run { payload: &self.as_bytes()[from..to], ends: &ends, base: 0 };
+        let at = LogPosition { index: first, term: self.term() };
+        Self::encode(self.group(), at, self.kind(), [run])
     }
 }
 
@@ -356,10 +351,10 @@ impl std::fmt::Debug for Block {
         write!(
             f,
             "Block({:?} group {} term {} [{}..={}] {} B)",
-            self.kind,
-            self.group,
-            self.term,
-            self.first_index,
+            self.kind(),
+            self.group(),
+            self.term(),
+            self.first_index(),
             self.last_index(),
             self.len()
         )
@@ -368,7 +363,7 @@ impl std::fmt::Debug for Block {
 
 impl PartialEq for Block {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.as_bytes() == other.as_bytes()
     }
 }
 

@@ -1,23 +1,13 @@
 //! Which entries each group has, and where they are.
 //!
-//! Places are kept sparsely, so that memory stays bounded however long the log is: a [`Span`] is a
-//! run of blocks of one group in one segment, known by the place of its first one, and a read
-//! scans forward from there. A span holds at least [`SPAN_OWN_BYTES`] of its group or spans
-//! [`SPAN_DISTANCE_MAX`] of the segment before the next begins, so spans take about 1 % of the
-//! bytes they index. Each truncation starts a new span: within one, the group's blocks of one kind
-//! are contiguous and none is stale.
+//! With a thousand groups an append finds little of its group in the cache. What it needs, unless
+//! something changes beside the log's end, is one cache line: see [`Group`].
 
 use std::collections::VecDeque;
 
 use crate::segments::Segments;
+use crate::spans::{Span, Spans};
 use crate::types::{GroupId, HardState, LogIndex, LogPosition, NumberMap, Term};
-
-/// Bytes of a segment that a span covers before the next may begin.
-const SPAN_DISTANCE: u32 = 128 << 10;
-/// Bytes of its group that a span holds before the next may begin.
-const SPAN_OWN_BYTES: u32 = 4 << 10;
-/// Bytes of a segment after which the next span begins in any case.
-const SPAN_DISTANCE_MAX: u32 = 1 << 20;
 
 /// Where a block is: its segment, its batch's offset in there, its number in the batch's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,30 +15,6 @@ pub(crate) struct Place {
     pub(crate) segment: u64,
     pub(crate) offset: u32,
     pub(crate) record: u32,
-}
-
-/// A run of one group's blocks in one segment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Span {
-    /// The live entries, both included. The first block may begin before `first`, the last may
-    /// reach beyond `last`.
-    pub(crate) first: LogIndex,
-    pub(crate) last: LogIndex,
-    pub(crate) place: Place,
-    pub(crate) bytes: u32,
-    /// Whether the blocks are `Moved` records.
-    pub(crate) moved: bool,
-}
-
-impl Span {
-    fn takes(&self, first: LogIndex, place: Place, moved: bool) -> bool {
-        let distance = place.offset.wrapping_sub(self.place.offset);
-        self.moved == moved
-            && self.place.segment == place.segment
-            && self.last.next() == first
-            && distance < SPAN_DISTANCE_MAX
-            && (distance < SPAN_DISTANCE || self.bytes < SPAN_OWN_BYTES)
-    }
 }
 
 /// One block as the index sees it.
@@ -61,41 +27,42 @@ pub(crate) struct Entry {
     pub(crate) place: Place,
 }
 
-/// One group's log.
+/// One group's log. The first three fields fill a cache line, the newest span included.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Group {
     pub(crate) id: GroupId,
+    pub(crate) last: LogPosition,
+    spans: Spans,
+    /// The index where each run of one term begins; none while the log is empty.
+    terms: VecDeque<LogPosition>,
     pub(crate) hard_state: HardState,
     /// Segment of the latest hard state record, 0 for none.
     pub(crate) hard_state_at: u64,
     pub(crate) base: LogPosition,
     /// Segment of the latest release record, 0 for none.
     pub(crate) base_at: u64,
-    pub(crate) last: LogPosition,
-    spans: VecDeque<Span>,
-    terms: VecDeque<LogPosition>,
     /// Counts truncations, so that a read notices one under way.
     pub(crate) epoch: u32,
-    /// Whether the newest span of appended blocks may grow.
-    open: bool,
     /// The last entry of the block moved last, while its span may grow: only a block that follows
     /// it directly, on the disk and in the log, may join.
     moved_to: Option<LogIndex>,
 }
 
+const _: () = assert!(std::mem::offset_of!(Group, spans) + size_of::<Option<Span>>() == 64);
+
 impl Group {
     fn new(id: GroupId) -> Self {
         Self {
             id,
+            last: LogPosition::default(),
+            spans: Spans::default(),
+            terms: VecDeque::new(),
             hard_state: HardState::default(),
             hard_state_at: 0,
             base: LogPosition::default(),
             base_at: 0,
-            last: LogPosition::default(),
-            spans: VecDeque::new(),
-            terms: VecDeque::new(),
             epoch: 0,
-            open: false,
             moved_to: None,
         }
     }
@@ -103,46 +70,32 @@ impl Group {
     /// Adds a block behind all others.
     #[inline]
     pub(crate) fn append(&mut self, segments: &mut Segments, entry: &Entry) {
-        match self.spans.back_mut() {
-            Some(span) if self.open && span.takes(entry.first, entry.place, false) => {
-                span.last = entry.last;
-                span.bytes += entry.bytes;
-                segments.grow_span(entry.place.segment, entry.bytes);
+        // The span that the block joins ends with the last entry, whose term's run is known.
+        if self.spans.append(entry) {
+            segments.grow_span(entry.place.segment, entry.bytes);
+            if self.last.term != entry.term {
+                self.note_term(entry.first, entry.term);
             }
-            _ => {
-                self.spans.push_back(Self::span(entry, false));
-                segments.add_span(entry.place.segment, entry.bytes);
-                self.open = true;
-            }
+        } else {
+            segments.add_span(entry.place.segment, entry.bytes);
+            self.note_term(entry.first, entry.term);
         }
-        self.note_term(entry.first, entry.term);
         self.last = LogPosition { index: entry.last, term: entry.term };
-    }
-
-    fn span(entry: &Entry, moved: bool) -> Span {
-        let Entry { first, last, bytes, place, .. } = *entry;
-        Span { first, last, place, bytes, moved }
     }
 
     /// Notes a new place for entries that were appended earlier. Their old place may be unknown,
     /// when replay began behind it.
     pub(crate) fn relocate(&mut self, segments: &mut Segments, entry: &Entry) {
         self.carve(segments, entry);
-        let at = self.spans.partition_point(|span| span.first < entry.first);
-        let before = at.checked_sub(1).map(|at| &mut self.spans[at]);
-        match before {
-            Some(span)
-                if self.moved_to == Some(span.last)
-                    && span.takes(entry.first, entry.place, true) =>
-            {
-                span.last = entry.last;
-                span.bytes += entry.bytes;
-                segments.grow_span(entry.place.segment, entry.bytes);
-            }
-            _ => {
-                self.spans.insert(at, Self::span(entry, true));
-                segments.add_span(entry.place.segment, entry.bytes);
-            }
+        let at = self.spans.count_while(|span| span.first < entry.first);
+        let before = at.checked_sub(1).and_then(|at| self.spans.get_mut(at));
+        let joined =
+            before.is_some_and(|span| self.moved_to == Some(span.last) && span.take(entry, true));
+        if joined {
+            segments.grow_span(entry.place.segment, entry.bytes);
+        } else {
+            self.spans.insert(at, Span::new(entry, true));
+            segments.add_span(entry.place.segment, entry.bytes);
         }
         self.moved_to = Some(entry.last);
         self.note_term(entry.first, entry.term);
@@ -153,30 +106,30 @@ impl Group {
 
     /// Takes the entry's range out of the spans that cover it.
     fn carve(&mut self, segments: &mut Segments, entry: &Entry) {
-        let mut at = self.spans.partition_point(|span| span.last < entry.first);
-        while at < self.spans.len() && self.spans[at].first <= entry.last {
-            let span = self.spans[at];
+        let mut at = self.spans.count_while(|span| span.last < entry.first);
+        while let Some(span) = self.spans.get_mut(at).filter(|span| span.first <= entry.last) {
             let segment = span.place.segment;
             let (left, right) = (span.first < entry.first, span.last > entry.last);
             if !left && !right {
-                self.spans.remove(at);
                 segments.drop_span(segment, span.bytes);
+                self.spans.remove(at);
                 continue;
             }
             let gone = span.bytes.min(entry.bytes);
             segments.shrink_span(segment, gone);
-            self.spans[at].bytes -= gone;
+            let mut rest = *span;
+            span.bytes -= gone;
+            if left {
+                span.last = entry.first.prev();
+            } else {
+                span.first = entry.last.next();
+            }
             if left && right {
                 // The right part is found by scanning from the same place.
-                self.spans[at].last = entry.first.prev();
-                self.spans.insert(at + 1, Span { first: entry.last.next(), bytes: 0, ..span });
+                (rest.first, rest.bytes) = (entry.last.next(), 0);
+                self.spans.insert(at + 1, rest);
                 segments.add_span(segment, 0);
                 return;
-            }
-            if left {
-                self.spans[at].last = entry.first.prev();
-            } else {
-                self.spans[at].first = entry.last.next();
             }
             at += 1;
         }
@@ -184,13 +137,13 @@ impl Group {
 
     /// Drops the entries from `from` on.
     pub(crate) fn truncate(&mut self, segments: &mut Segments, from: LogIndex) {
-        while let Some(span) = self.spans.back().copied().filter(|span| span.last >= from) {
+        while let Some(span) = self.spans.newest_mut().filter(|span| span.last >= from) {
             if span.first < from {
-                self.spans.back_mut().expect("just seen").last = from.prev();
+                span.last = from.prev();
                 break;
             }
-            self.spans.pop_back();
             segments.drop_span(span.place.segment, span.bytes);
+            self.spans.remove(self.spans.len() - 1);
         }
         while self.terms.back().is_some_and(|run| run.index >= from) {
             self.terms.pop_back();
@@ -205,7 +158,7 @@ impl Group {
     /// Lets nothing grow across a change of the log, and makes reads under way start again.
     fn close(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
-        self.open = false;
+        self.spans.close();
         self.moved_to = None;
     }
 
@@ -215,13 +168,13 @@ impl Group {
             return;
         }
         self.base = through;
-        while let Some(span) = self.spans.front_mut() {
+        while let Some(span) = self.spans.get_mut(0) {
             if span.last > through.index {
                 span.first = span.first.max(through.index.next());
                 break;
             }
             segments.drop_span(span.place.segment, span.bytes);
-            self.spans.pop_front();
+            self.spans.remove(0);
         }
         while self.terms.get(1).is_some_and(|run| run.index <= through.index.next()) {
             self.terms.pop_front();
@@ -257,7 +210,7 @@ impl Group {
 
     /// The span that holds `index`.
     pub(crate) fn locate(&self, index: LogIndex) -> Option<&Span> {
-        let at = self.spans.partition_point(|span| span.last < index);
+        let at = self.spans.count_while(|span| span.last < index);
         self.spans.get(at).filter(|span| span.first <= index)
     }
 
@@ -269,7 +222,7 @@ impl Group {
         place: Place,
         moved: bool,
     ) -> Option<(LogIndex, LogIndex)> {
-        let at = self.spans.partition_point(|span| span.last < entry_first);
+        let at = self.spans.count_while(|span| span.last < entry_first);
         let span = self.spans.get(at)?;
         let (first, last) = (span.first.max(entry_first), span.last.min(entry_last));
         let here = span.moved == moved
@@ -282,7 +235,7 @@ impl Group {
     /// The first index in `(base, last]` that no span holds.
     pub(crate) fn gap(&self) -> Option<LogIndex> {
         let mut expected = self.base.index.next();
-        for span in &self.spans {
+        for span in self.spans.iter() {
             if span.first != expected {
                 return Some(expected);
             }
@@ -296,17 +249,41 @@ impl Group {
     }
 }
 
+/// Where the log keeps what it knows of a group: kept by the owner beside the group's own state,
+/// it spares an append the search. Any value will do at first, and none can do harm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupSlot(u32);
+
 /// All groups, dense.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     list: Vec<Group>,
     slots: NumberMap<u64, u32>,
+    /// The slot after the one asked for last: a turn goes through the groups in much the same
+    /// order as the one before, and what tells whether the guess is right is needed anyway.
+    guess: u32,
 }
 
 impl Groups {
     /// The group's slot, made when it is new.
     #[inline]
     pub(crate) fn slot(&mut self, id: GroupId) -> u32 {
+        let mut guess = GroupSlot(self.guess);
+        let slot = self.known(id, &mut guess);
+        self.guess = if slot as usize + 1 < self.list.len() { slot + 1 } else { 0 };
+        slot
+    }
+
+    /// The same with a guess of the caller's, which is right afterwards.
+    #[inline]
+    pub(crate) fn known(&mut self, id: GroupId, guess: &mut GroupSlot) -> u32 {
+        if self.list.get(guess.0 as usize).is_none_or(|group| group.id != id) {
+            guess.0 = self.find(id);
+        }
+        guess.0
+    }
+
+    fn find(&mut self, id: GroupId) -> u32 {
         let next = self.list.len() as u32;
         let slot = *self.slots.entry(id.0).or_insert(next);
         if slot == next {

@@ -9,9 +9,10 @@
 //! | [`disk`] | the seam to the disk |
 //! | `format` | **the on-disk format** |
 //! | `wal` | the state machine's parts and phases |
+//! | `gather` | many small blocks as one piece of memory |
 //! | `staging`, `writer`, `flight` | records into batches, batches onto the disk, what is durable |
 //! | `segments`, `prepare`, `reclaim` | the life of a segment |
-//! | `index`, `reader`, `scan` | where entries are, and reading them |
+//! | `index`, `spans`, `reader`, `scan` | where entries are, and reading them |
 //! | `recovery`, `replay`, `search`, `opened` | opening a log; a torn tail or damage? |
 //! | [`driver`] | the operations with glommio |
 
@@ -22,6 +23,7 @@ pub mod driver;
 pub mod event;
 mod flight;
 mod format;
+mod gather;
 mod index;
 mod opened;
 mod prepare;
@@ -32,6 +34,7 @@ mod replay;
 mod scan;
 mod search;
 mod segments;
+mod spans;
 mod staging;
 pub mod types;
 mod wal;
@@ -43,5 +46,7 @@ pub use event::{
     ReadError, ReadId, Recovered, RecoveredGroup, RecoveryError, TornTail, WalError, WalEvent,
     WalStats,
 };
+pub use gather::Gather;
+pub use index::GroupSlot;
 pub use types::{GroupId, HardState, LogIndex, LogPosition, NodeId, NumberMap, Seq, Term};
 pub use wal::Wal;

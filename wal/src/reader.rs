@@ -285,10 +285,7 @@ impl ReadJob {
 
 /// A small block must not keep a large read buffer in memory.
 fn detach(block: Block, window: usize) -> Block {
-    if block.len() >= window / 4 {
-        return block;
-    }
-    Block::parse(Bytes::copy_from_slice(block.bytes())).expect("a copy of a valid block")
+    if block.len() >= window / 4 { block } else { block.detached() }
 }
 
 fn corrupt(at: Position, reason: &'static str) -> ReadError {

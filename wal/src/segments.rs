@@ -13,7 +13,7 @@ pub(crate) struct Segment {
     pub(crate) len: u64,
     /// Bytes of the file, header page included, that hold durable batches.
     pub(crate) durable_end: u64,
-    /// Spans of live entries, over all groups; see [`crate::index::Span`].
+    /// Spans of live entries, over all groups; see [`crate::spans::Span`].
     pub(crate) spans: u32,
     /// Their bytes, an upper bound.
     pub(crate) bytes: u64,
@@ -74,6 +74,7 @@ impl Segments {
         self.list.len()
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: u64) -> Option<&Segment> {
         // Most accesses are to the newest one.
         if let Some(last) = self.list.back().filter(|last| last.id == id) {
@@ -84,6 +85,7 @@ impl Segments {
     }
 
     /// The segment `id`, which must be in the log.
+    #[inline]
     pub(crate) fn at(&mut self, id: u64) -> &mut Segment {
         let last = self.list.len() - 1;
         if self.list[last].id == id {
@@ -99,6 +101,7 @@ impl Segments {
         segment.bytes += u64::from(bytes);
     }
 
+    #[inline]
     pub(crate) fn grow_span(&mut self, id: u64, bytes: u32) {
         self.at(id).bytes += u64::from(bytes);
     }
@@ -114,6 +117,7 @@ impl Segments {
     }
 
     /// Moves the record of a state from segment `*from` (0: nowhere) to `to`.
+    #[inline]
     pub(crate) fn move_state(&mut self, from: &mut u64, to: u64) {
         if *from == to {
             return;

@@ -3,14 +3,18 @@
 //! A batch's place in the log is fixed when it is opened: batches lie back to back, so the place
 //! after the last closed one is known, and records can enter the index while they are staged. A
 //! batch never grows beyond its segment's room, and a record that no longer fits opens the next.
+//!
+//! Table and small bodies are copied as they are staged: while they are in the cache, and into two
+//! pieces of memory for the whole batch, made as large as those of the batch before.
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::block::Block;
 use crate::disk::PAGE;
 use crate::format::{BATCH_HEADER_LEN, RECORD_LEN, Record, pages};
+use crate::gather::Gather;
 use crate::index::Place;
 use crate::types::Seq;
 
@@ -21,11 +25,12 @@ pub(crate) struct Staged {
     pub(crate) segment: u64,
     pub(crate) offset: u64,
     /// Room for the header, and the table.
-    pub(crate) meta: BytesMut,
-    /// The bodies; the first place is kept for `meta`.
-    pub(crate) parts: Vec<Bytes>,
+    pub(crate) meta: Vec<u8>,
+    pub(crate) bodies: Gather,
     pub(crate) records: u32,
-    pub(crate) bodies: usize,
+    /// Bytes without padding, and how many they may become.
+    used: usize,
+    limit: usize,
     /// The oldest live segment once this batch's records count.
     pub(crate) needed: u64,
     pub(crate) mark: bool,
@@ -34,18 +39,19 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    fn new(seq: Seq, segment: u64, offset: u64) -> Self {
-        let mut meta = BytesMut::with_capacity(BATCH_HEADER_LEN + 8 * RECORD_LEN);
+    fn new(seq: Seq, segment: u64, offset: u64, limit: usize, expected: Expected) -> Self {
+        let mut meta = Vec::with_capacity(expected.meta);
         meta.resize(BATCH_HEADER_LEN, 0);
-        let parts = vec![Bytes::new()];
+        let bodies = Gather::with_capacity(expected.bodies);
         Self {
             seq,
             segment,
             offset,
             meta,
-            parts,
+            bodies,
             records: 0,
-            bodies: 0,
+            used: BATCH_HEADER_LEN,
+            limit,
             needed: 0,
             mark: false,
             rewritten: 0,
@@ -54,12 +60,36 @@ impl Staged {
 
     /// Bytes without padding.
     pub(crate) fn used(&self) -> usize {
-        self.meta.len() + self.bodies
+        self.used
+    }
+
+    /// The batch's bytes without padding, once its header was filled in.
+    pub(crate) fn into_parts(mut self) -> Vec<Bytes> {
+        let mut parts = vec![Bytes::from(self.meta)];
+        self.bodies.take(&mut parts);
+        parts
     }
 
     /// Bytes on the disk.
     pub(crate) fn length(&self) -> usize {
         pages(self.used())
+    }
+}
+
+/// What the next batch gets room for: what the last one took, up to a bound.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    meta: usize,
+    bodies: usize,
+}
+
+/// Most memory that a batch gets before it has any record.
+const EXPECTED_MAX: usize = 64 << 10;
+
+impl Expected {
+    fn after(batch: &Staged) -> Self {
+        let bodies = batch.bodies.len().min(EXPECTED_MAX);
+        Self { meta: batch.meta.len().min(EXPECTED_MAX), bodies }
     }
 }
 
@@ -74,6 +104,7 @@ pub(crate) struct Staging {
     next_seq: Seq,
     segment_bytes: u64,
     max_batch: usize,
+    expected: Expected,
     /// Bytes staged, in closed batches and the open one.
     pub(crate) bytes: usize,
 }
@@ -98,6 +129,7 @@ impl Staging {
             next_seq,
             segment_bytes,
             max_batch,
+            expected: Expected { meta: BATCH_HEADER_LEN + RECORD_LEN, bodies: 0 },
             bytes: 0,
         }
     }
@@ -124,16 +156,17 @@ impl Staging {
     /// What a record with a body of `body` bytes needs first.
     #[inline]
     pub(crate) fn room(&self, body: usize) -> Room {
-        let more = RECORD_LEN + body;
         if let Some(open) = &self.open {
-            let used = open.used() + more;
-            let room = (self.segment_bytes - open.offset) as usize;
-            // An idle mark stays empty: it must not be taken for one while it holds records.
-            let fits = !open.mark && pages(used) <= room && used <= self.max_batch;
+            let fits = open.used + RECORD_LEN + body <= open.limit;
             return if fits { Room::Ready } else { Room::Close };
         }
-        let room = (self.segment_bytes - self.offset) as usize;
-        if pages(BATCH_HEADER_LEN + more) <= room { Room::Ready } else { Room::Segment }
+        let first = BATCH_HEADER_LEN + RECORD_LEN + body;
+        if first <= self.segment_room() { Room::Ready } else { Room::Segment }
+    }
+
+    /// Bytes that the segment still takes: whole pages, as everything about it is.
+    fn segment_room(&self) -> usize {
+        (self.segment_bytes - self.offset) as usize
     }
 
     /// The next batch begins in `segment`.
@@ -143,9 +176,13 @@ impl Staging {
         self.offset = PAGE as u64;
     }
 
+    #[inline]
     fn open(&mut self) -> &mut Staged {
         if self.open.is_none() {
-            self.open = Some(Staged::new(self.next_seq, self.segment, self.offset));
+            // The first record of a batch may exceed the limit, but never the segment.
+            let limit = self.segment_room().min(self.max_batch);
+            let (seq, at) = (self.next_seq, self.offset);
+            self.open = Some(Staged::new(seq, self.segment, at, limit, self.expected));
             self.next_seq.0 += 1;
             self.bytes += BATCH_HEADER_LEN;
         }
@@ -159,13 +196,13 @@ impl Staging {
         open.meta.extend_from_slice(&record.encode());
         let mut bytes = RECORD_LEN;
         if let Some(block) = body {
-            open.parts.push(block.bytes().clone());
-            open.bodies += block.len();
+            open.bodies.push(block);
             bytes += block.len();
         }
         let place =
             Place { segment: open.segment, offset: open.offset as u32, record: open.records };
         open.records += 1;
+        open.used += bytes;
         let seq = open.seq;
         self.bytes += bytes;
         (seq, place)
@@ -181,13 +218,16 @@ impl Staging {
     /// Opens an empty batch, the idle mark. Nothing may be open, and the segment must have room.
     pub(crate) fn push_mark(&mut self) {
         debug_assert!(self.open.is_none());
-        self.open().mark = true;
+        // It must not be taken for a mark while it holds records: none fits.
+        let open = self.open();
+        (open.mark, open.limit) = (true, 0);
     }
 
     /// Closes the open batch; `needed` is the oldest live segment now.
     pub(crate) fn close(&mut self, needed: u64) {
         if let Some(mut open) = self.open.take() {
             open.needed = needed;
+            self.expected = Expected::after(&open);
             self.offset = open.offset + open.length() as u64;
             self.closed.push_back(open);
         }

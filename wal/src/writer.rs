@@ -8,7 +8,7 @@ use crate::disk::{DiskError, DiskOp, FileName, PAGE};
 use crate::event::WalEvent;
 use crate::flight::Settled;
 use crate::format::{BatchHeader, Record, SegmentHeader};
-use crate::index::{Entry, Place};
+use crate::index::{Entry, GroupSlot, Place};
 use crate::segments::Segment;
 use crate::staging::{Room, Staged};
 use crate::types::{GroupId, HardState, LogIndex, LogPosition, Seq};
@@ -24,8 +24,8 @@ impl Wal {
         }
     }
 
-    /// Stages a block of entries and returns the number of its batch. The block's bytes are shared,
-    /// not copied.
+    /// Stages a block of entries and returns the number of its batch. A small block is copied,
+    /// the bytes of a larger one are shared.
     ///
     /// # Panics
     /// When the block does not begin right after its group's last entry, its term is below that
@@ -34,41 +34,52 @@ impl Wal {
         if !self.stages() {
             return self.staging.seq();
         }
-        assert!(block.len() <= self.config.max_block_bytes(), "block longer than a segment");
-        let (first, last, term) = (block.first_index(), block.last_index(), block.term());
         let slot = self.groups.slot(block.group());
+        self.append_to(slot, block)
+    }
+
+    /// [`Wal::append`] for an owner that keeps the group's slot, which saves looking it up.
+    ///
+    /// # Panics
+    /// As [`Wal::append`].
+    pub fn append_known(&mut self, slot: &mut GroupSlot, block: &Block) -> Seq {
+        if !self.stages() {
+            return self.staging.seq();
+        }
+        let slot = self.groups.known(block.group(), slot);
+        self.append_to(slot, block)
+    }
+
+    #[inline]
+    fn append_to(&mut self, slot: u32, block: &Block) -> Seq {
+        assert!(block.len() <= self.config.max_block_bytes(), "block longer than a segment");
+        let (first, term) = (block.first_index(), block.term());
         let before = self.groups.at(slot).last;
         assert!(first == before.index.next(), "{block:?} does not follow entry {before:?}");
         assert!(term >= before.term, "{block:?} has a lower term than entry {before:?}");
-        let (seq, place) = self.push_block(block, false);
-        let entry = Entry { first, last, term, bytes: block.len() as u32, place };
+        let (seq, entry) = self.push_block(block, false);
         self.groups.at(slot).append(&mut self.segments, &entry);
         seq
     }
 
     /// Stages a block rewritten forward.
     pub(crate) fn append_moved(&mut self, block: &Block) {
-        let (first, last, term) = (block.first_index(), block.last_index(), block.term());
-        let (_, place) = self.push_block(block, true);
+        let (_, entry) = self.push_block(block, true);
         self.staging.note_rewritten();
-        let entry = Entry { first, last, term, bytes: block.len() as u32, place };
         self.groups.entry(block.group()).relocate(&mut self.segments, &entry);
         self.stats.relocated_blocks += 1;
         self.stats.relocated_bytes += block.len() as u64;
     }
 
     #[inline]
-    fn push_block(&mut self, block: &Block, moved: bool) -> (Seq, Place) {
-        let record = Record::Block {
-            group: block.group(),
-            first: block.first_index(),
-            count: block.count(),
-            len: block.len() as u32,
-            crc: block.crc(),
-            moved,
-        };
+    fn push_block(&mut self, block: &Block, moved: bool) -> (Seq, Entry) {
+        let (first, count, len) = (block.first_index(), block.count(), block.len() as u32);
+        let (group, crc) = (block.group(), block.crc());
         self.make_room(block.len());
-        self.staging.push(&record, Some(block))
+        let record = Record::Block { group, first, count, len, crc, moved };
+        let (seq, place) = self.staging.push(&record, Some(block));
+        let last = LogIndex(first.0 + u64::from(count) - 1);
+        (seq, Entry { first, last, term: block.term(), bytes: len, place })
     }
 
     /// Stages a group's term and vote, and returns the number of the batch.
@@ -240,11 +251,10 @@ impl Wal {
             prev_crc: self.chain,
             records: batch.records,
             length: length as u32,
-            bodies: batch.bodies as u32,
+            bodies: batch.bodies.len() as u32,
         };
         let used = batch.used();
         self.chain = header.seal(self.key, &mut batch.meta);
-        batch.parts[0] = batch.meta.freeze();
         self.published = self.oldest_needed;
         self.marked = batch.mark;
         self.busy = true;
@@ -255,7 +265,7 @@ impl Wal {
         self.stats.marks += u64::from(batch.mark);
         self.stats.records += u64::from(batch.records);
         self.stats.bytes += length as u64;
-        self.stats.block_bytes += batch.bodies as u64;
+        self.stats.block_bytes += batch.bodies.len() as u64;
         let settled = Settled {
             seq: batch.seq,
             segment: batch.segment,
@@ -265,7 +275,8 @@ impl Wal {
             published: self.published,
         };
         let number = self.flight.submitted(file, Some(settled));
-        self.write(number, file, batch.offset, batch.parts, length as u64);
+        let offset = batch.offset;
+        self.write(number, file, offset, batch.into_parts(), length as u64);
     }
 
     fn write(&mut self, number: u64, file: u32, offset: u64, parts: Vec<Bytes>, len: u64) {

@@ -23,7 +23,7 @@ fn encode(first: u64, payloads: &[Vec<u8>]) -> Block {
 
 /// A block with a valid checksum whose bytes were changed by `change`.
 fn forged(change: impl FnOnce(&mut Vec<u8>)) -> Result<Block, BlockError> {
-    let mut bytes = encode(3, &[vec![1; 4], vec![2; 4]]).bytes().to_vec();
+    let mut bytes = encode(3, &[vec![1; 4], vec![2; 4]]).as_bytes().to_vec();
     change(&mut bytes);
     let crc = crc32fast::hash(&bytes[4..]);
     bytes[..4].copy_from_slice(&crc.to_le_bytes());
@@ -34,7 +34,7 @@ fn forged(change: impl FnOnce(&mut Vec<u8>)) -> Result<Block, BlockError> {
 fn every_flipped_bit_is_refused() {
     let block = encode(7, &[b"some".to_vec(), vec![], b"payloads".to_vec()]);
     for bit in 0..block.len() * 8 {
-        let mut bytes = block.bytes().to_vec();
+        let mut bytes = block.as_bytes().to_vec();
         bytes[bit / 8] ^= 1 << (bit % 8);
         assert!(Block::parse(bytes.into()).is_err(), "bit {bit}");
     }
@@ -46,11 +46,11 @@ fn every_truncation_and_extension_is_refused() {
     for len in 0..block.len() {
         assert!(Block::parse(block.bytes().slice(..len)).is_err(), "{len} bytes");
     }
-    let longer: Bytes = [block.bytes().as_ref(), &[0]].concat().into();
+    let longer: Bytes = [block.as_bytes(), &[0]].concat().into();
     assert_eq!(Block::parse(longer), Err(BlockError::Malformed("bytes after the block's end")));
     assert_eq!(announced_len(&[0; 7]), Err(BlockError::Short { have: 7, need: 8 }));
     assert!(announced_len(&[0; 8]).is_err());
-    assert_eq!(announced_len(block.bytes()), Ok(block.len()));
+    assert_eq!(announced_len(block.as_bytes()), Ok(block.len()));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn noop_has_one_empty_entry() {
     assert_eq!((block.kind(), block.count(), block.last_position()), (BlockKind::Noop, 1, at));
     assert_eq!(block.payload(LogIndex(4)), b"");
     assert_eq!(block.len(), BLOCK_HEADER_LEN + 4);
-    assert_eq!(Block::parse(block.bytes().clone()), Ok(block));
+    assert_eq!(Block::parse(block.bytes()), Ok(block));
 }
 
 fn payloads() -> impl Strategy<Value = Vec<Vec<u8>>> {
@@ -92,7 +92,7 @@ proptest! {
     #[test]
     fn roundtrip(payloads in payloads(), first in 1..u64::MAX / 2) {
         let block = encode(first, &payloads);
-        let parsed = Block::parse(block.bytes().clone()).unwrap();
+        let parsed = Block::parse(block.bytes()).unwrap();
         prop_assert_eq!(&parsed, &block);
         prop_assert_eq!(parsed.group(), GroupId(9));
         prop_assert_eq!(parsed.term(), Term(5));
@@ -130,11 +130,42 @@ proptest! {
         let block = encode(10, &payloads);
         let slice = block.slice(LogIndex(10 + a as u64), LogIndex(10 + b as u64));
         prop_assert_eq!(&slice, &encode(10 + a as u64, &payloads[a..=b]));
-        prop_assert_eq!(Block::parse(slice.bytes().clone()).unwrap(), slice);
+        prop_assert_eq!(Block::parse(slice.bytes()).unwrap(), slice);
     }
 
     #[test]
     fn noise_is_never_a_block(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(Block::parse(bytes.into()).is_err());
+    }
+}
+
+/// However a block's bytes are kept, which depends on its length, nothing of it shows.
+#[test]
+fn blocks_of_all_lengths_are_taken_off_a_body() {
+    let header = BLOCK_HEADER_LEN + 4;
+    let blocks: Vec<Block> = (0..1100).map(|len| encode(3, &[vec![len as u8; len]])).collect();
+    let mut body: Bytes = blocks.iter().flat_map(|b| b.as_bytes().to_vec()).collect();
+    for (len, block) in blocks.iter().enumerate() {
+        let taken = Block::take(&mut body).expect("a valid block");
+        assert_eq!((&taken, taken.len()), (block, header + len));
+        assert_eq!((taken.group(), taken.term()), (block.group(), block.term()));
+        assert_eq!((taken.kind(), taken.count()), (BlockKind::Operations, 1));
+        assert_eq!((taken.first_index(), taken.crc()), (block.first_index(), block.crc()));
+        assert_eq!(taken.payload(block.first_index()), vec![len as u8; len]);
+        assert_eq!(Block::parse(taken.bytes()).as_ref(), Ok(block));
+        assert_eq!(&taken.detached(), block);
+    }
+    assert!(body.is_empty());
+}
+
+#[test]
+fn a_refused_block_stays_where_it_is() {
+    let whole = encode(3, &[vec![1; 100]]).bytes();
+    for (damaged, len) in [(60, whole.len()), (0, whole.len() - 1), (7, whole.len()), (0, 7)] {
+        let mut bytes = whole[..len].to_vec();
+        bytes[damaged] ^= u8::from(damaged > 0) << 7;
+        let mut body = Bytes::from(bytes.clone());
+        assert!(Block::take(&mut body).is_err(), "byte {damaged}, {len} bytes");
+        assert_eq!(body, bytes);
     }
 }

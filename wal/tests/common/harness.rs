@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ringleader_wal::{
-    Block, GroupId, HardState, Identity, LogIndex, LogPosition, NodeId, ReadError, ReadId,
-    Recovered, RecoveryError, Seq, SyncMode, Term, Wal, WalConfig, WalError, WalEvent,
+    Block, GroupId, GroupSlot, HardState, Identity, LogIndex, LogPosition, NodeId, ReadError,
+    ReadId, Recovered, RecoveryError, Seq, SyncMode, Term, Wal, WalConfig, WalError, WalEvent,
 };
 
 use super::Rng;
@@ -34,6 +34,8 @@ pub struct Harness {
     pub seen: Seen,
     pub loaded: BTreeMap<ReadId, Result<Vec<Block>, ReadError>>,
     recovery: Option<Result<Recovered, RecoveryError>>,
+    /// One for all groups, and it outlives the log: a wrong one must do no harm.
+    slot: GroupSlot,
 }
 
 impl Harness {
@@ -54,6 +56,7 @@ impl Harness {
             seen: Seen::default(),
             loaded: BTreeMap::new(),
             recovery: None,
+            slot: GroupSlot::default(),
         }
     }
 
@@ -167,7 +170,10 @@ impl Harness {
     pub fn append(&mut self, group: u64, term: u64, payloads: &[Vec<u8>]) -> Seq {
         let first = self.model.groups.entry(GroupId(group)).or_default().last().index.0 + 1;
         let block = block(group, first, term, payloads);
-        let seq = self.wal.append(&block);
+        let seq = match group % 2 {
+            0 => self.wal.append(&block),
+            _ => self.wal.append_known(&mut self.slot, &block),
+        };
         self.model.stage(seq, Op::Append(block));
         seq
     }

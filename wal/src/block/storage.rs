@@ -1,0 +1,152 @@
+//! Where a block's bytes are: within the [`Block`](super::Block) itself, or in memory that its
+//! clones share.
+//!
+//! A shard with a thousand groups handles a thousand blocks of one small operation in each turn.
+//! Memory of their own would cost each of them two allocations, their release on the way out, and
+//! an atomic count for each of about ten clones, far more than all that is done with its bytes.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::BlockKind;
+use super::layout::{BLOCK_HEADER_LEN, Header, at, read_u32, read_u64};
+
+/// Longest block that needs no memory of its own: one entry of 18 bytes. More would make every
+/// block larger than a cache line.
+pub(super) const INLINE_LEN: usize = 62;
+
+/// Longest block that gets its memory and the count of who has it in one allocation. It is copied
+/// wherever it goes, and is never taken for [`Bytes`], which would make two of them.
+pub(crate) const COUNTED_LEN: usize = 1024;
+
+static ZEROS: [u8; COUNTED_LEN] = [0; COUNTED_LEN];
+
+#[derive(Clone)]
+pub(super) enum Memory {
+    Counted(Arc<[u8]>),
+    Bytes(Bytes),
+}
+
+impl Memory {
+    #[inline]
+    pub(super) fn copied(block: &[u8]) -> Self {
+        if block.len() <= COUNTED_LEN {
+            return Self::Counted(Arc::from(block));
+        }
+        Self::Bytes(Bytes::copy_from_slice(block))
+    }
+
+    /// Has `fill` write `length` bytes.
+    #[inline]
+    pub(super) fn filled(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
+        if length <= COUNTED_LEN {
+            let mut memory: Arc<[u8]> = Arc::from(&ZEROS[..length]);
+            fill(Arc::get_mut(&mut memory).expect("nobody else has it yet"));
+            return Self::Counted(memory);
+        }
+        let mut memory = vec![0; length];
+        fill(&mut memory);
+        Self::Bytes(memory.into())
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Counted(bytes) => bytes,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) enum Storage {
+    /// The header is read where it lies.
+    Inline { len: u8, bytes: [u8; INLINE_LEN] },
+    /// The header is kept beside the bytes: they may not be in the cache.
+    Shared { kind: BlockKind, count: u32, group: u64, term: u64, first_index: u64, bytes: Memory },
+}
+
+const _: () = assert!(size_of::<Storage>() == 64, "a cache line");
+
+impl Storage {
+    /// Copies an encoded block that fits.
+    #[inline]
+    pub(super) fn inline(block: &[u8]) -> Self {
+        let mut bytes = [0; INLINE_LEN];
+        bytes[..block.len()].copy_from_slice(block);
+        Self::Inline { len: block.len() as u8, bytes }
+    }
+
+    #[inline]
+    pub(super) fn shared(header: &Header, bytes: Memory) -> Self {
+        let Header { kind, count, group, term, first_index, .. } = *header;
+        Self::Shared { kind, count, group, term, first_index, bytes }
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Self::Shared { bytes, .. } => bytes,
+        }
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Inline { len, .. } => usize::from(*len),
+            Self::Shared { bytes, .. } => bytes.len(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn group(&self) -> u64 {
+        match self {
+            Self::Inline { bytes, .. } => read_u64(bytes, at::GROUP),
+            Self::Shared { group, .. } => *group,
+        }
+    }
+
+    #[inline]
+    pub(super) fn term(&self) -> u64 {
+        match self {
+            Self::Inline { bytes, .. } => read_u64(bytes, at::TERM),
+            Self::Shared { term, .. } => *term,
+        }
+    }
+
+    #[inline]
+    pub(super) fn first_index(&self) -> u64 {
+        match self {
+            Self::Inline { bytes, .. } => read_u64(bytes, at::FIRST_INDEX),
+            Self::Shared { first_index, .. } => *first_index,
+        }
+    }
+
+    #[inline]
+    pub(super) fn count(&self) -> u32 {
+        match self {
+            Self::Inline { bytes, .. } => read_u32(bytes, at::COUNT),
+            Self::Shared { count, .. } => *count,
+        }
+    }
+
+    #[inline]
+    pub(super) fn kind(&self) -> BlockKind {
+        match self {
+            Self::Inline { bytes, .. } => match read_u32(bytes, at::KIND) {
+                0 => BlockKind::Operations,
+                _ => BlockKind::Noop,
+            },
+            Self::Shared { kind, .. } => *kind,
+        }
+    }
+}
+
+const _: () = assert!(INLINE_LEN > BLOCK_HEADER_LEN && INLINE_LEN <= u8::MAX as usize);
