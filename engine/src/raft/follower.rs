@@ -1,6 +1,6 @@
 //! The follower: takes entries from its leader and vouches for what is durable.
 
-use ringleader_wal::{LogIndex, LogPosition, NodeId};
+use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
 
 use super::message::{AppendOutcome, Blocks, Message};
 use super::output::Output;
@@ -36,10 +36,10 @@ impl Follower {
         state: &mut State,
         prev: LogPosition,
         commit: LogIndex,
-        blocks: &Blocks,
+        blocks: Blocks,
         out: &mut Output,
     ) {
-        let Some(last) = well_formed(state, prev, blocks) else {
+        let Some(last) = well_formed(state, prev, &blocks) else {
             state.ignored += 1;
             return;
         };
@@ -91,21 +91,32 @@ impl Follower {
 /// Appends what the log does not hold yet. Only an entry that contradicts the leader's makes
 /// the log shorter, never a request that happens to end earlier: it may be an old one, overtaken
 /// by those that brought the rest. False if the blocks contradict what can't be wrong.
-fn store(state: &mut State, blocks: &Blocks, out: &mut Output) -> bool {
-    for block in blocks.as_slice() {
-        let known = state.log.agreed_through(block);
-        if known == block.last_index() {
-            continue;
-        }
-        let from = known.next();
-        if from <= state.log.last_index() {
-            if from <= state.commit_index.max(state.verified) {
-                return false;
-            }
-            state.truncate(from, out);
-        }
-        state.append(block.slice(from, block.last_index()), out);
+fn store(state: &mut State, blocks: Blocks, out: &mut Output) -> bool {
+    match blocks {
+        Blocks::None => true,
+        Blocks::One(block) => store_block(state, block, out),
+        Blocks::Many(blocks) => blocks.into_iter().all(|block| store_block(state, block, out)),
     }
+}
+
+fn store_block(state: &mut State, block: Block, out: &mut Output) -> bool {
+    // The steady path: what follows the last entry is new as a whole.
+    if block.first_index() == state.log.last_index().next() {
+        state.append(block, out);
+        return true;
+    }
+    let known = state.log.agreed_through(&block);
+    if known == block.last_index() {
+        return true;
+    }
+    let from = known.next();
+    if from <= state.log.last_index() {
+        if from <= state.commit_index.max(state.verified) {
+            return false;
+        }
+        state.truncate(from, out);
+    }
+    state.append(block.slice(from, block.last_index()), out);
     true
 }
 

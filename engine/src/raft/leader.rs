@@ -55,12 +55,17 @@ impl Leader {
         outcome: AppendOutcome,
         out: &mut Output,
     ) {
-        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else { return };
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else {
+            state.ignored += 1;
+            return;
+        };
         peer.heard_at = state.now;
         match outcome {
             AppendOutcome::Matched { match_index } if match_index <= state.log.last_index() => {
                 if peer.matched(match_index) {
-                    self.advance_commit(state);
+                    // What it is sent now is to carry what this answer commits.
+                    self.advance_commit(state, match_index);
+                    self.release(state);
                     let term_start = self.term_start;
                     if let Some(peer) = self.peer(from) {
                         replicate(peer, term_start, state, out);
@@ -150,9 +155,17 @@ impl Leader {
         }
     }
 
-    /// Commits what a quorum holds durably; this node's own disk is one vote, and not even a
-    /// necessary one (thesis, section 10.2.1).
-    pub(super) fn advance_commit(&self, state: &mut State) {
+    pub(super) fn on_durable(&self, state: &mut State) {
+        self.advance_commit(state, state.log.durable());
+        self.release(state);
+    }
+
+    /// Commits what a quorum holds durably, now that one of its members got to `news`; this node's
+    /// own disk is one vote, and not even a necessary one (thesis, section 10.2.1).
+    fn advance_commit(&self, state: &mut State, news: LogIndex) {
+        if news <= state.commit_index {
+            return;
+        }
         let reached = state.configuration.reached(|node| {
             let peer = self.peers.iter().find(|peer| peer.id == node);
             peer.map_or(state.log.durable(), |peer| peer.match_index)
@@ -160,13 +173,14 @@ impl Leader {
         if let Some(index) = reached.filter(|index| *index >= self.term_start) {
             state.commit_to(index);
         }
-        self.release(state);
     }
 
     /// Frees what no peer waits for.
     pub(super) fn release(&self, state: &mut State) {
-        let acked = self.peers.iter().map(|peer| peer.match_index).min();
-        state.release(acked.unwrap_or(LogIndex(u64::MAX)));
+        if state.holds_applied_blocks() {
+            let acked = self.peers.iter().map(|peer| peer.match_index).min();
+            state.release(acked.unwrap_or(LogIndex(u64::MAX)));
+        }
     }
 
     pub(super) fn deadline(&self) -> Time {

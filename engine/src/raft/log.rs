@@ -6,9 +6,11 @@
 //! 3. `blocks` are contiguous and end at `last`; what precedes them is durable and can be loaded.
 
 use std::collections::VecDeque;
+use std::slice;
 
 use ringleader_wal::{Block, LogIndex, LogPosition, Term};
 
+use super::committed::CommittedBlocks;
 use super::message::Blocks;
 
 #[derive(Clone, Debug)]
@@ -144,19 +146,60 @@ impl Log {
         if !held || from > self.last {
             return None;
         }
-        // The steady path asks for the block that was just appended.
-        let newest = self.blocks.len() - 1;
-        let at = if self.blocks[newest].first_index() <= from {
-            newest
-        } else {
-            self.blocks.partition_point(|block| block.last_index() < from)
-        };
+        let at = self.blocks.partition_point(|block| block.last_index() < from);
         Some(self.blocks.range(at..))
+    }
+
+    /// The blocks in memory from the one that holds `from` to the one that holds `through`, or
+    /// fewer, as soon as they have `max_bytes` together; none if they are not in memory.
+    pub(super) fn stretch(
+        &self,
+        from: LogIndex,
+        through: LogIndex,
+        max_bytes: usize,
+    ) -> Option<CommittedBlocks<'_>> {
+        // The steady path: one block, the oldest in memory or, where a peer lags, the newest.
+        let held = |block: &&Block| block.first_index() <= from && through <= block.last_index();
+        let oldest = self.blocks.front().filter(held);
+        match oldest.or_else(|| self.blocks.back().filter(held)) {
+            Some(block) => Some(CommittedBlocks::new(slice::from_ref(block), &[], from, through)),
+            None => self.long_stretch(from, through, max_bytes),
+        }
+    }
+
+    fn long_stretch(
+        &self,
+        from: LogIndex,
+        through: LogIndex,
+        max_bytes: usize,
+    ) -> Option<CommittedBlocks<'_>> {
+        if self.blocks.front()?.first_index() > from || from > self.last {
+            return None;
+        }
+        let start = self.blocks.partition_point(|block| block.last_index() < from);
+        let (mut end, mut bytes, mut last) = (start, 0, from);
+        for block in self.blocks.range(start..) {
+            bytes += block.len();
+            if block.first_index() > through || (end > start && bytes > max_bytes) {
+                break;
+            }
+            last = block.last_index().min(through);
+            end += 1;
+        }
+        let (front, back) = self.blocks.as_slices();
+        let split = front.len();
+        let head = &front[start.min(split)..end.min(split)];
+        let tail = &back[start.saturating_sub(split)..end.saturating_sub(split)];
+        Some(CommittedBlocks::new(head, tail, from, last))
     }
 
     /// What one message carries of the entries from `from` on: whole blocks of at most `max_bytes`
     /// together, or one larger block; none if they are not in memory.
     pub(super) fn gather(&self, from: LogIndex, max_bytes: usize) -> Option<Blocks> {
+        // The steady path asks for the block that was just appended.
+        if let Some(newest) = self.blocks.back().filter(|block| block.first_index() == from) {
+            return Some(Blocks::One(newest.clone()));
+        }
         let mut room = max_bytes;
         let blocks = self.blocks_from(from)?.enumerate().map_while(|(at, block)| {
             let fits = at == 0 || block.len() <= room;
@@ -171,6 +214,12 @@ impl Log {
     pub(super) fn holds(&self, block: &Block) -> bool {
         self.term_at(block.first_index()) == Some(block.term())
             && self.term_at(block.last_index()) == Some(block.term())
+    }
+
+    /// Whether there is a block to be freed that is durable and not after `unneeded`.
+    pub(super) fn holds_any(&self, unneeded: LogIndex) -> bool {
+        let unneeded = unneeded.min(self.durable);
+        self.blocks.front().is_some_and(|block| block.last_index() <= unneeded)
     }
 
     /// Frees the blocks that are durable and not after `unneeded`, those up to `unwanted` in any

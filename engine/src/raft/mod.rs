@@ -131,6 +131,25 @@ impl Raft {
     /// is ignored and counted.
     pub fn step(&mut self, now: Time, from: NodeId, message: Message, out: &mut Output) {
         self.advance_clock(now);
+        let term = self.state.term();
+        let state = &mut self.state;
+        // The two that make up the steady state change neither term nor office: they go without
+        // the checks for that, and leave nothing to be done after them.
+        match (&mut self.role, message) {
+            (
+                Role::Follower(follower),
+                Message::AppendRequest { term: of, prev, commit, blocks },
+            ) if of == term && follower.leader == Some(from) => {
+                follower.append_request(state, prev, commit, blocks, out);
+            }
+            (Role::Leader(leader), Message::AppendResponse { term: of, outcome }) if of == term => {
+                leader.append_response(state, from, outcome, out);
+            }
+            (_, message) => self.step_any(from, message, out),
+        }
+    }
+
+    fn step_any(&mut self, from: NodeId, message: Message, out: &mut Output) {
         let known = from != self.state.node && self.state.configuration.contains(from);
         if !known || message.term() >= TERM_LIMIT {
             self.state.ignored += 1;
@@ -157,7 +176,7 @@ impl Raft {
                 self.count_vote(from, granted, out);
             }
             (Role::Follower(follower), Message::AppendRequest { prev, commit, blocks, .. }) => {
-                follower.append_request(state, prev, commit, &blocks, out);
+                follower.append_request(state, prev, commit, blocks, out);
             }
             (Role::Follower(follower), Message::Heartbeat { commit, .. }) => {
                 follower.heartbeat(state, from, commit, out);
@@ -235,19 +254,19 @@ impl Raft {
         if !self.state.on_durable(seq) {
             return;
         }
-        let before = self.office();
         match &mut self.role {
             Role::Follower(follower) => {
                 follower.on_durable(&self.state, out);
                 self.state.release(LogIndex(u64::MAX));
             }
             Role::Candidate(_) if self.state.hard_state_is_durable() => {
+                let before = self.office();
                 self.count_vote(self.state.node, true, out);
+                self.finish(before, out);
             }
             Role::PreCandidate(_) | Role::Candidate(_) => {}
-            Role::Leader(leader) => leader.advance_commit(&mut self.state),
+            Role::Leader(leader) => leader.on_durable(&mut self.state),
         }
-        self.finish(before, out);
     }
 
     /// The answer to a [`Load`]: contiguous blocks, the first of which holds `from`. One that is no
@@ -362,6 +381,7 @@ impl Raft {
     /// What ends every call that may change the term or the role.
     fn finish(&mut self, before: Office, out: &mut Output) {
         self.state.emit_hard_state(out);
+        out.reschedule = true;
         let after = self.office();
         if after == before {
             return;

@@ -21,6 +21,9 @@ pub struct Output {
     pub loads: Vec<Load>,
     /// Changes of office.
     pub events: Vec<Event>,
+    /// [`Raft::deadline`](super::Raft::deadline) may be earlier than it was. Otherwise it is where
+    /// it was or later, and a timer that was set for it may stay.
+    pub reschedule: bool,
 }
 
 impl Output {
@@ -32,6 +35,7 @@ impl Output {
             && self.send_when_durable.is_empty()
             && self.loads.is_empty()
             && self.events.is_empty()
+            && !self.reschedule
     }
 }
 

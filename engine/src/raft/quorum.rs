@@ -80,11 +80,21 @@ fn reached_by<T: Copy + Default + Ord>(
     voters: &[NodeId],
     value: impl Fn(NodeId) -> T,
 ) -> Option<T> {
+    if let [a, b, c] = *voters {
+        let (a, b, c) = (value(a), value(b), value(c));
+        return Some(a.min(b).max(a.max(b).min(c)));
+    }
     let mut values = [T::default(); MAX_VOTERS];
-    let values = &mut values[..voters.len()];
-    values.iter_mut().zip(voters).for_each(|(slot, voter)| *slot = value(*voter));
-    values.sort_unstable();
-    // In ascending order, a majority stands at or above the element before the upper half.
-    let majority = voters.len() / 2 + 1;
-    values.len().checked_sub(majority).map(|at| values[at])
+    // Insertion keeps the few values in descending order, where a majority of the voters stands at
+    // or above the one in the middle.
+    for (count, voter) in voters.iter().enumerate() {
+        let value = value(*voter);
+        let mut at = count;
+        while at > 0 && values[at - 1] < value {
+            values[at] = values[at - 1];
+            at -= 1;
+        }
+        values[at] = value;
+    }
+    (!voters.is_empty()).then(|| values[voters.len() / 2])
 }

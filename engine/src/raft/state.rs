@@ -207,6 +207,11 @@ impl State {
         self.commit_index = self.commit_index.max(index);
     }
 
+    /// Whether blocks are in memory that this node itself has no more use for.
+    pub(super) fn holds_applied_blocks(&self) -> bool {
+        self.log.holds_any(self.last_applied)
+    }
+
     /// Frees the blocks that nobody needs: durable, applied, and not after `acked`.
     pub(super) fn release(&mut self, acked: LogIndex) {
         self.log.release(self.last_applied, acked, self.config.cache_bytes);

@@ -7,8 +7,8 @@ use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, S
 use super::links::LinkId;
 use super::proposal::{AnswerRun, Outcome, SubmissionRun};
 use crate::error::{ProposeError, UnknownCause};
-use crate::raft::Raft;
-use crate::state_machine::{Entries, Portion, Replies, StateMachine};
+use crate::raft::{Committed, CommittedBlocks, Raft};
+use crate::state_machine::{Entries, Replies, StateMachine};
 
 /// Payload bytes after which a block is closed and the turn's next operations go into another one.
 /// Large enough that a block's fixed cost vanishes, small enough that a follower can start writing
@@ -117,21 +117,51 @@ impl Group {
         Some(Block::encode(self.id, at, BlockKind::Operations, runs))
     }
 
-    /// Applies committed entries and answers the callers who proposed them here.
-    pub(super) fn apply(
+    /// Applies the next committed entries, about `budget` bytes of them, if they are in memory;
+    /// otherwise says from where on they have to be read from the log.
+    pub(super) fn apply_next(
         &mut self,
-        portions: &mut Vec<Portion>,
+        budget: usize,
+        replies: &mut Replies,
+        answers: &mut Vec<AnswerRun>,
+    ) -> Option<LogIndex> {
+        let last = match self.raft.next_committed(budget) {
+            Committed::Nothing => return None,
+            Committed::Blocks(blocks) => {
+                replies.begin(!self.waiting.is_empty());
+                apply(&mut *self.machine, blocks, replies)
+            }
+            Committed::Load { from, .. } => {
+                self.loading = true;
+                return Some(from);
+            }
+        };
+        self.applied(last, replies, answers);
+        None
+    }
+
+    /// Applies those of the blocks' entries that are committed and not applied yet.
+    pub(super) fn apply_loaded(
+        &mut self,
+        blocks: &[Block],
         replies: &mut Replies,
         answers: &mut Vec<AnswerRun>,
     ) {
-        let Some(last) = portions.last().map(|portion| portion.last) else { return };
-        portions.retain(|portion| portion.block.kind() == BlockKind::Operations);
+        self.loading = false;
+        let first = self.raft.applied_index().next();
+        let commit = self.raft.commit_index();
+        let from = blocks.partition_point(|block| block.last_index() < first);
+        let to = blocks.partition_point(|block| block.first_index() <= commit);
+        let Some(newest) = blocks.get(from..to).and_then(<[Block]>::last) else { return };
+        let last = newest.last_index().min(commit);
         replies.begin(!self.waiting.is_empty());
-        if !portions.is_empty() {
-            self.machine.apply(&Entries::new(portions), replies);
-        }
+        let blocks = CommittedBlocks::new(&blocks[from..to], &[], first, last);
+        apply(&mut *self.machine, blocks, replies);
+        self.applied(last, replies, answers);
+    }
+
+    fn applied(&mut self, last: LogIndex, replies: &Replies, answers: &mut Vec<AnswerRun>) {
         self.answer_through(last, replies, answers);
-        portions.clear();
         self.raft.on_applied(last);
     }
 
@@ -195,4 +225,16 @@ impl Group {
         answers.extend(self.incoming.drain(..).map(|run| run.answer(unproposed.clone())));
         self.in_flight = 0;
     }
+}
+
+/// Gives the operations among the entries to the state machine; the last entry.
+fn apply(
+    machine: &mut dyn StateMachine,
+    blocks: CommittedBlocks<'_>,
+    replies: &mut Replies,
+) -> LogIndex {
+    if let Some(entries) = Entries::of(blocks) {
+        machine.apply(&entries, replies);
+    }
+    blocks.last()
 }

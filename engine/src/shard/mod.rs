@@ -28,7 +28,7 @@ use ringleader_wal::{
 use crate::codec::{self, CodecError};
 use crate::config::{GroupConfig, Limits};
 use crate::error::ProposeError;
-use crate::raft::{LogOp, Message, Output, PeerStatus, Raft, RaftConfig, RoleName};
+use crate::raft::{Load, LogOp, Message, Output, PeerStatus, Raft, RaftConfig, RoleName};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
 
@@ -329,33 +329,59 @@ impl Shard {
     /// Carries out what a group's protocol put out: stages its log operations, passes its messages
     /// on or holds them until they may leave, and follows its role.
     fn absorb(&mut self, slot: u32) {
-        let Self { groups, wal, links, timers, durability, output, effects, .. } = self;
-        let group = &mut groups[slot as usize];
-        if !output.log.is_empty() {
-            group.staged = stage(wal, group.id, &mut output.log);
-            group.raft.on_staged(group.staged);
-            durability.watch(group.staged, slot);
+        if !self.output.log.is_empty() {
+            self.stage(slot);
         }
-        if !output.events.is_empty() {
-            output.events.clear();
-            group.follow_role(&mut effects.answers);
+        if self.output.reschedule {
+            self.follow(slot);
         }
-        while let Some(load) = output.loads.pop() {
-            let id = wal.read(group.id, load.from, load.max_bytes);
-            self.reads.insert(id, ReadFor::Peer { slot, peer: load.peer, from: load.from });
-        }
-        if group.wants_apply() {
-            group.apply_queued = true;
-            self.applying.push(slot);
-        }
-        timers.schedule(slot, group.raft.deadline());
-        if !output.send.is_empty() {
-            for (to, message) in output.send.drain(..) {
-                send(links, group, to, &message, effects);
+        self.queue_apply(slot);
+        if !self.output.send.is_empty() {
+            let group = &mut self.groups[slot as usize];
+            for (to, message) in &self.output.send {
+                send(&mut self.links, group, *to, message, &mut self.effects);
             }
+            self.output.send.clear();
         }
-        if !output.send_when_durable.is_empty() {
+        if !self.output.loads.is_empty() {
+            self.load(slot);
+        }
+        if !self.output.send_when_durable.is_empty() {
             self.send_when_durable(slot);
+        }
+    }
+
+    fn stage(&mut self, slot: u32) {
+        let Self { groups, wal, durability, output, .. } = self;
+        let group = &mut groups[slot as usize];
+        for op in &output.log {
+            group.staged = match op {
+                LogOp::Append(block) => wal.append(block),
+                LogOp::Truncate(from) => wal.truncate(group.id, *from),
+                LogOp::HardState(hard_state) => wal.set_hard_state(group.id, *hard_state),
+            };
+        }
+        output.log.clear();
+        group.raft.on_staged(group.staged);
+        durability.watch(group.staged, slot);
+    }
+
+    /// Follows a change of role, term or timers.
+    fn follow(&mut self, slot: u32) {
+        let group = &mut self.groups[slot as usize];
+        self.output.reschedule = false;
+        self.timers.schedule(slot, group.raft.deadline());
+        if !self.output.events.is_empty() {
+            self.output.events.clear();
+            group.follow_role(&mut self.effects.answers);
+        }
+    }
+
+    fn load(&mut self, slot: u32) {
+        let group = self.groups[slot as usize].id;
+        for Load { peer, from, max_bytes } in self.output.loads.drain(..) {
+            let id = self.wal.read(group, from, max_bytes);
+            self.reads.insert(id, ReadFor::Peer { slot, peer, from });
         }
     }
 
@@ -408,16 +434,4 @@ fn send(links: &mut Links, group: &mut Group, to: NodeId, message: &Message, out
     if !links.push(link, group.id, message, &mut out.frames) {
         group.raft.on_send_dropped(to);
     }
-}
-
-fn stage(wal: &mut Wal, group: GroupId, log: &mut Vec<LogOp>) -> Seq {
-    let mut seq = Seq(0);
-    for op in log.drain(..) {
-        seq = match op {
-            LogOp::Append(block) => wal.append(&block),
-            LogOp::Truncate(from) => wal.truncate(group, from),
-            LogOp::HardState(hard_state) => wal.set_hard_state(group, hard_state),
-        };
-    }
-    seq
 }

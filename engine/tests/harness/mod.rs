@@ -233,7 +233,7 @@ impl World {
                 Committed::Nothing => break,
                 Committed::Blocks(blocks) => {
                     let mut next = raft.status().applied.next();
-                    for (block, first, last) in blocks {
+                    for (block, first, last) in blocks.iter() {
                         assert_eq!(first, next, "applied in order");
                         assert!(block.first_index() <= first && last <= block.last_index());
                         for index in first.0..=last.0 {
