@@ -124,7 +124,6 @@ fn store_block(state: &mut State, block: Block, out: &mut Output) -> bool {
 /// further entries may be left from an earlier term.
 fn commit_to(state: &mut State, commit: LogIndex) {
     state.commit_to(commit.min(state.verified));
-    state.release(LogIndex(u64::MAX));
 }
 
 /// The last index of the request, if its blocks are entries of this group that follow `prev` and

@@ -22,6 +22,7 @@
 //! | `log` | terms, durability and the recent blocks |
 //! | `term` | what a message's term means |
 //! | `committed` | what the state machine takes |
+//! | `fifo` | a queue that is short as a rule |
 //! | [`quorum`] | majorities |
 //! | [`invariants`] | what holds after every call |
 //!
@@ -38,6 +39,7 @@
 mod candidate;
 mod committed;
 pub mod config;
+pub(crate) mod fifo;
 mod follower;
 pub mod invariants;
 mod leader;

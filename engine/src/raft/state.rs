@@ -1,6 +1,5 @@
 //! What a member has in every role (thesis, figure 3.1), and what of it is durable.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, S
 
 use super::Restored;
 use super::config::RaftConfig;
+use super::fifo::Fifo;
 use super::log::Log;
 use super::message::Message;
 use super::output::{LogOp, Output};
@@ -53,7 +53,7 @@ pub(super) struct State {
     /// The log is like that of this term's leader up to here; what follows may be left from an
     /// earlier term. It outlives a pre-vote: the leader may have nothing more to send.
     pub(super) verified: LogIndex,
-    pending: VecDeque<Pending>,
+    pending: Fifo<Pending>,
     unstaged: bool,
     /// The latest time that any call passed in.
     pub(super) now: Time,
@@ -92,7 +92,7 @@ impl State {
             last_applied: log.base().index,
             log,
             verified: LogIndex(0),
-            pending: VecDeque::new(),
+            pending: Fifo::default(),
             unstaged: false,
             now,
             election_timer: now,
@@ -148,7 +148,7 @@ impl State {
         assert!(from > self.commit_index, "a committed entry is never removed");
         self.emit_hard_state(out);
         self.log.truncate(from);
-        for pending in &mut self.pending {
+        for pending in self.pending.iter_mut() {
             pending.last = pending.last.min(from.prev());
         }
         self.unstaged = true;
@@ -163,14 +163,14 @@ impl State {
             self.stage = Stage::Staged(seq);
         }
         let last = self.log.last_index();
-        match self.pending.back_mut() {
+        match self.pending.last_mut() {
             Some(newest) if newest.seq == seq => newest.last = last,
             newest => {
                 assert!(
                     newest.is_none_or(|newest| newest.seq < seq),
                     "batches are numbered in order"
                 );
-                self.pending.push_back(Pending { seq, last });
+                self.pending.push(Pending { seq, last });
             }
         }
     }
@@ -178,9 +178,9 @@ impl State {
     /// Whether anything of this group became durable.
     pub(super) fn on_durable(&mut self, seq: Seq) -> bool {
         let mut durable = None;
-        while let Some(pending) = self.pending.front().filter(|pending| pending.seq <= seq) {
+        while let Some(pending) = self.pending.first().filter(|pending| pending.seq <= seq) {
             durable = Some(pending.last);
-            self.pending.pop_front();
+            self.pending.pop();
         }
         if let Stage::Staged(staged) = self.stage
             && staged <= seq

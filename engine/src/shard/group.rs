@@ -1,12 +1,11 @@
 //! One group on its shard: the protocol, the state machine, and the callers between them.
 
-use std::collections::VecDeque;
-
 use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, Seq, Term};
 
 use super::links::LinkId;
 use super::proposal::{AnswerRun, Outcome, SubmissionRun};
 use crate::error::{ProposeError, UnknownCause};
+use crate::raft::fifo::Fifo;
 use crate::raft::{Committed, CommittedBlocks, Raft};
 use crate::state_machine::{Entries, Replies, StateMachine};
 
@@ -33,7 +32,7 @@ pub(super) struct Group {
     pub(super) staged: Seq,
     /// What callers proposed in this turn.
     pub(super) incoming: Vec<SubmissionRun>,
-    waiting: VecDeque<Waiting>,
+    waiting: Fifo<Waiting>,
     /// Weight of `incoming` and `waiting`.
     in_flight: usize,
     /// Whether the group is on the shard's list of groups with committed entries.
@@ -58,7 +57,7 @@ impl Group {
             links,
             staged: Seq(0),
             incoming: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: Fifo::default(),
             in_flight: 0,
             apply_queued: false,
             loading: false,
@@ -96,25 +95,28 @@ impl Group {
         if self.incoming.is_empty() {
             return None;
         }
-        let first_waiting = self.waiting.len();
-        let (mut bytes, mut index, mut taken) = (0, at.index, 0);
+        let (mut whole, mut part, mut room) = (0, None, BLOCK_BYTES);
         for run in &mut self.incoming {
-            let room = BLOCK_BYTES.saturating_sub(bytes);
-            let Some(fit) = run.fitting(room, index == at.index) else { break };
-            let whole = fit == run.len();
-            let head = if whole { run.clone() } else { run.split_front(fit) };
-            bytes += head.payload_bytes();
-            let first = index;
-            index = LogIndex(index.0 + fit as u64);
-            self.waiting.push_back(Waiting { first, run: head });
-            if !whole {
-                break;
+            match run.fitting(room, whole == 0) {
+                Some(fit) if fit == run.len() => {
+                    room = room.saturating_sub(run.payload_bytes());
+                    whole += 1;
+                }
+                fit => {
+                    part = fit.map(|fit| run.split_front(fit));
+                    break;
+                }
             }
-            taken += 1;
         }
-        self.incoming.drain(..taken);
-        let runs = self.waiting.range(first_waiting..).map(|waiting| waiting.run.encoded());
-        Some(Block::encode(self.id, at, BlockKind::Operations, runs))
+        let runs = self.incoming[..whole].iter().chain(&part).map(SubmissionRun::encoded);
+        let block = Block::encode(self.id, at, BlockKind::Operations, runs);
+        let mut first = at.index;
+        for run in self.incoming.drain(..whole).chain(part) {
+            let next = LogIndex(first.0 + run.len() as u64);
+            self.waiting.push(Waiting { first, run });
+            first = next;
+        }
+        Some(block)
     }
 
     /// Applies the next committed entries, about `budget` bytes of them, if they are in memory;
@@ -167,7 +169,7 @@ impl Group {
 
     fn answer_through(&mut self, last: LogIndex, replies: &Replies, answers: &mut Vec<AnswerRun>) {
         let term = self.raft.term();
-        while let Some(waiting) = self.waiting.front_mut() {
+        while let Some(waiting) = self.waiting.first_mut() {
             if waiting.first > last {
                 break;
             }
@@ -177,7 +179,7 @@ impl Group {
                 waiting.first = last.next();
                 waiting.run.split_front(applied)
             } else {
-                self.waiting.pop_front().expect("the front is there").run
+                self.waiting.pop().expect("the first is there").run
             };
             self.in_flight -= run.weight();
             let end = LogIndex(first.0 + run.len() as u64 - 1);
@@ -220,7 +222,7 @@ impl Group {
             UnknownCause::StorageFailed => ProposeError::StorageFailed("see the log".into()),
         };
         let unknown = Outcome::Failed(ProposeError::Unknown(cause));
-        answers.extend(self.waiting.drain(..).map(|waiting| waiting.run.answer(unknown.clone())));
+        answers.extend(self.waiting.drain().map(|waiting| waiting.run.answer(unknown.clone())));
         let unproposed = Outcome::Failed(unproposed);
         answers.extend(self.incoming.drain(..).map(|run| run.answer(unproposed.clone())));
         self.in_flight = 0;

@@ -1,0 +1,95 @@
+//! A queue that almost always holds nothing or one: with a thousand groups, what matters of it is
+//! that the first element lies where the queue does, and not behind a pointer in a cache line of
+//! its own.
+
+use std::collections::VecDeque;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Fifo<T> {
+    first: Option<T>,
+    /// Those after the first; empty if there is none.
+    rest: VecDeque<T>,
+}
+
+impl<T> Default for Fifo<T> {
+    fn default() -> Self {
+        Self { first: None, rest: VecDeque::new() }
+    }
+}
+
+impl<T> Fifo<T> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, element: T) {
+        if self.first.is_none() {
+            self.first = Some(element);
+        } else {
+            self.rest.push_back(element);
+        }
+    }
+
+    /// Takes the first element out.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let first = self.first.take();
+        if !self.rest.is_empty() {
+            self.first = self.rest.pop_front();
+        }
+        first
+    }
+
+    pub(crate) fn first(&self) -> Option<&T> {
+        self.first.as_ref()
+    }
+
+    pub(crate) fn first_mut(&mut self) -> Option<&mut T> {
+        self.first.as_mut()
+    }
+
+    pub(crate) fn last_mut(&mut self) -> Option<&mut T> {
+        if self.rest.is_empty() { self.first.as_mut() } else { self.rest.back_mut() }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.first = None;
+        self.rest.clear();
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.first.iter().chain(&self.rest)
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.first.iter_mut().chain(&mut self.rest)
+    }
+
+    /// Takes all elements out.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
+        self.first.take().into_iter().chain(self.rest.drain(..))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_leave_in_the_order_in_which_they_came() {
+        let mut fifo = Fifo::default();
+        assert_eq!(fifo.pop(), None);
+        (1..=3).for_each(|n| fifo.push(n));
+        assert_eq!((fifo.len(), fifo.first(), fifo.last_mut()), (3, Some(&1), Some(&mut 3)));
+        assert_eq!(fifo.pop(), Some(1));
+        fifo.push(4);
+        assert!(fifo.iter().eq(&[2, 3, 4]));
+        assert!(fifo.drain().eq([2, 3, 4]));
+        assert!(fifo.is_empty());
+    }
+}
