@@ -11,7 +11,7 @@ use ringleader_wal::{Block, BlockError, GroupId, LogIndex, LogPosition, Term, bl
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize, rancor};
 
-use crate::raft::message::{AppendOutcome, Blocks, Message};
+use crate::raft::message::{AppendOutcome, AppendRequest, Blocks, Message};
 
 /// Why a frame was refused. The sender is broken or not what it says: its connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -93,11 +93,10 @@ fn to_wire(group: GroupId, message: &Message) -> WireMessage {
         Message::VoteRequest { last, .. } => at(kind::VOTE_REQUEST, last),
         Message::VoteResponse { granted: true, .. } => plain(kind::VOTE_GRANTED),
         Message::VoteResponse { granted: false, .. } => plain(kind::VOTE_REFUSED),
-        Message::AppendRequest { prev, commit, blocks, .. } => WireMessage {
-            other_index: commit.0,
-            blocks: blocks.as_slice().len() as u32,
-            ..at(kind::APPEND_REQUEST, prev)
-        },
+        Message::AppendRequest { term, prev, commit, blocks } => {
+            let (term, prev, commit, blocks) = (*term, *prev, *commit, blocks.as_slice());
+            append_to_wire(group, &AppendRequest { term, prev, commit, blocks })
+        }
         Message::AppendResponse { outcome, .. } => match outcome {
             AppendOutcome::Matched { match_index } => {
                 WireMessage { index: match_index.0, ..plain(kind::MATCHED) }
@@ -113,6 +112,18 @@ fn to_wire(group: GroupId, message: &Message) -> WireMessage {
             WireMessage { other_index: commit.0, ..plain(kind::HEARTBEAT) }
         }
         Message::HeartbeatResponse { .. } => plain(kind::HEARTBEAT_RESPONSE),
+    }
+}
+
+fn append_to_wire(group: GroupId, request: &AppendRequest<'_>) -> WireMessage {
+    WireMessage {
+        group: group.0,
+        term: request.term.0,
+        index: request.prev.index.0,
+        entry_term: request.prev.term.0,
+        other_index: request.commit.0,
+        kind: kind::APPEND_REQUEST,
+        blocks: request.blocks.len() as u32,
     }
 }
 
@@ -136,10 +147,14 @@ impl Encoder {
     pub(crate) fn push(&mut self, group: GroupId, message: &Message) {
         self.envelope.messages.push(to_wire(group, message));
         if let Message::AppendRequest { blocks, .. } = message {
-            for block in blocks.as_slice() {
-                self.push_block(block.bytes());
-            }
+            blocks.as_slice().iter().for_each(|block| self.push_block(block.bytes()));
         }
+    }
+
+    /// Likewise.
+    pub(crate) fn push_append(&mut self, group: GroupId, request: &AppendRequest<'_>) {
+        self.envelope.messages.push(append_to_wire(group, request));
+        request.blocks.iter().for_each(|block| self.push_block(block.bytes()));
     }
 
     fn push_block(&mut self, block: &Bytes) {

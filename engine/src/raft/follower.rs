@@ -3,7 +3,7 @@
 use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
 
 use super::message::{AppendOutcome, Blocks, Message};
-use super::output::Output;
+use super::output::Outlet;
 use super::state::State;
 
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ impl Follower {
         state: &mut State,
         from: NodeId,
         commit: LogIndex,
-        out: &mut Output,
+        out: &mut dyn Outlet,
     ) {
         state.heard_leader();
         commit_to(state, commit);
@@ -37,7 +37,7 @@ impl Follower {
         prev: LogPosition,
         commit: LogIndex,
         blocks: Blocks,
-        out: &mut Output,
+        out: &mut dyn Outlet,
     ) {
         let Some(last) = well_formed(state, prev, &blocks) else {
             state.ignored += 1;
@@ -61,21 +61,21 @@ impl Follower {
     }
 
     /// One answer for all requests that became durable together.
-    pub(super) fn on_durable(&mut self, state: &State, out: &mut Output) {
+    pub(super) fn on_durable(&mut self, state: &State, out: &mut dyn Outlet) {
         if self.owes_answer && state.hard_state_is_durable() {
             self.answer(state, out);
         }
     }
 
-    fn answer(&mut self, state: &State, out: &mut Output) {
+    fn answer(&mut self, state: &State, out: &mut dyn Outlet) {
         let Some(leader) = self.leader else { return };
         let match_index = state.verified.min(state.log.durable());
         self.owes_answer = match_index < state.verified;
         let outcome = AppendOutcome::Matched { match_index };
-        out.send.push((leader, Message::AppendResponse { term: state.term(), outcome }));
+        out.send(leader, Message::AppendResponse { term: state.term(), outcome });
     }
 
-    fn refuse(&self, state: &mut State, prev: LogPosition, out: &mut Output) {
+    fn refuse(&self, state: &mut State, prev: LogPosition, out: &mut dyn Outlet) {
         if prev.index <= state.commit_index.max(state.verified) {
             // Every leader has the committed entries, and this one has what it sent before.
             state.ignored += 1;
@@ -91,7 +91,7 @@ impl Follower {
 /// Appends what the log does not hold yet. Only an entry that contradicts the leader's makes
 /// the log shorter, never a request that happens to end earlier: it may be an old one, overtaken
 /// by those that brought the rest. False if the blocks contradict what can't be wrong.
-fn store(state: &mut State, blocks: Blocks, out: &mut Output) -> bool {
+fn store(state: &mut State, blocks: Blocks, out: &mut dyn Outlet) -> bool {
     match blocks {
         Blocks::None => true,
         Blocks::One(block) => store_block(state, block, out),
@@ -99,7 +99,7 @@ fn store(state: &mut State, blocks: Blocks, out: &mut Output) -> bool {
     }
 }
 
-fn store_block(state: &mut State, block: Block, out: &mut Output) -> bool {
+fn store_block(state: &mut State, block: Block, out: &mut dyn Outlet) -> bool {
     // The steady path: what follows the last entry is new as a whole.
     if block.first_index() == state.log.last_index().next() {
         state.append(block, out);

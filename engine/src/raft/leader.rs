@@ -1,9 +1,11 @@
 //! The leader: replicates its log and commits what a quorum holds durably.
 
+use std::slice;
+
 use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
 
-use super::message::{AppendOutcome, Blocks, Message};
-use super::output::{Load, Output};
+use super::message::{AppendOutcome, AppendRequest, Message};
+use super::output::{Load, Outlet};
 use super::progress::{Mode, Progress};
 use super::state::State;
 use crate::time::Time;
@@ -24,7 +26,7 @@ pub(super) struct Leader {
 impl Leader {
     /// Takes office: appends the empty entry that lets earlier terms' entries be committed, and
     /// asks every peer where its log agrees.
-    pub(super) fn take_office(state: &mut State, out: &mut Output) -> Self {
+    pub(super) fn take_office(state: &mut State, out: &mut dyn Outlet) -> Self {
         let at = LogPosition { index: state.log.last_index().next(), term: state.term() };
         state.append(Block::noop(state.group, at), out);
         let peers = state.configuration.members().filter(|member| *member != state.node);
@@ -42,7 +44,7 @@ impl Leader {
         self.peers.iter_mut().find(|peer| peer.id == id)
     }
 
-    pub(super) fn replicate_to_all(&mut self, state: &State, out: &mut Output) {
+    pub(super) fn replicate_to_all(&mut self, state: &State, out: &mut dyn Outlet) {
         for peer in &mut self.peers {
             replicate(peer, self.term_start, state, out);
         }
@@ -53,7 +55,7 @@ impl Leader {
         state: &mut State,
         from: NodeId,
         outcome: AppendOutcome,
-        out: &mut Output,
+        out: &mut dyn Outlet,
     ) {
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else {
             state.ignored += 1;
@@ -88,7 +90,7 @@ impl Leader {
     }
 
     /// The peer lives: whatever it was sent before and did not answer may be lost.
-    pub(super) fn heartbeat_response(&mut self, state: &State, from: NodeId, out: &mut Output) {
+    pub(super) fn heartbeat_response(&mut self, state: &State, from: NodeId, out: &mut dyn Outlet) {
         let term_start = self.term_start;
         let Some(peer) = self.peer(from) else { return };
         peer.heard_at = state.now;
@@ -97,14 +99,14 @@ impl Leader {
             Mode::Replicate if peer.next_index > peer.match_index.next() => {
                 // The refusal or the repeated answer tells what arrived.
                 let prev_index = peer.next_index.prev();
-                send_append(peer, prev_index, Blocks::None, state, out);
+                send_append(peer, prev_index, &[], state, out);
             }
             Mode::Replicate => {}
         }
         replicate(peer, term_start, state, out);
     }
 
-    pub(super) fn peer_up(&mut self, state: &State, id: NodeId, out: &mut Output) {
+    pub(super) fn peer_up(&mut self, state: &State, id: NodeId, out: &mut dyn Outlet) {
         let term_start = self.term_start;
         let Some(peer) = self.peer(id) else { return };
         restart(peer, false);
@@ -131,7 +133,7 @@ impl Leader {
         id: NodeId,
         from: LogIndex,
         blocks: Vec<Block>,
-        out: &mut Output,
+        out: &mut dyn Outlet,
     ) {
         let term_start = self.term_start;
         let Some(peer) = self.peer(id) else { return };
@@ -143,7 +145,7 @@ impl Leader {
             return;
         };
         if !peer.window_is_full(&state.config) {
-            send_append(peer, from.prev(), blocks, state, out);
+            send_append(peer, from.prev(), &blocks, state, out);
         }
         replicate(peer, term_start, state, out);
     }
@@ -205,7 +207,7 @@ impl Leader {
         state.now < self.quorum_until
     }
 
-    pub(super) fn send_heartbeats(&mut self, state: &State, out: &mut Output) {
+    pub(super) fn send_heartbeats(&mut self, state: &State, out: &mut dyn Outlet) {
         if state.now < self.heartbeat_at {
             return;
         }
@@ -214,7 +216,7 @@ impl Leader {
             if peer.sent_at + state.config.heartbeat_interval <= state.now {
                 peer.sent_at = state.now;
                 let commit = state.commit_index.min(peer.match_index);
-                out.send.push((peer.id, Message::Heartbeat { term: state.term(), commit }));
+                out.send(peer.id, Message::Heartbeat { term: state.term(), commit });
             }
             let due = peer.sent_at + state.config.heartbeat_interval;
             self.heartbeat_at = self.heartbeat_at.min(due);
@@ -233,7 +235,7 @@ fn restart(peer: &mut Progress, paused: bool) {
 }
 
 /// Sends what the peer may be sent now.
-fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut Output) {
+fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut dyn Outlet) {
     match peer.mode {
         Mode::Probe if peer.paused => {}
         Mode::Probe => probe(peer, term_start, state, out),
@@ -244,10 +246,10 @@ fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut
             {
                 let (from, max_bytes) = (peer.next_index, state.config.max_append_bytes);
                 if let Some(blocks) = state.log.gather(from, max_bytes) {
-                    send_append(peer, from.prev(), blocks, state, out);
+                    send_append(peer, from.prev(), &blocks, state, out);
                 } else {
                     peer.loading = Some(from);
-                    out.loads.push(Load { peer: peer.id, from, max_bytes });
+                    out.load(Load { peer: peer.id, from, max_bytes });
                 }
             }
         }
@@ -256,24 +258,24 @@ fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut
 
 /// A probe is empty, but for the first one of a term: the leader's empty entry costs 44 bytes, and
 /// a follower whose log is complete saves a round trip.
-fn probe(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut Output) {
+fn probe(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut dyn Outlet) {
     // What the log no longer holds can't be probed.
     peer.next_index = peer.next_index.max(state.log.base().index.next());
     let blocks = match state.log.blocks_from(term_start) {
-        Some(mut blocks) if peer.next_index == term_start => blocks.next().cloned(),
+        Some(mut blocks) if peer.next_index == term_start => blocks.next(),
         _ => None,
     };
     let next_index = peer.next_index;
-    send_append(peer, next_index.prev(), blocks.into_iter().collect(), state, out);
+    send_append(peer, next_index.prev(), blocks.map_or(&[], slice::from_ref), state, out);
     peer.paused = true;
 }
 
 fn send_append(
     peer: &mut Progress,
     prev_index: LogIndex,
-    blocks: Blocks,
+    blocks: &[Block],
     state: &State,
-    out: &mut Output,
+    out: &mut dyn Outlet,
 ) {
     let Some(prev) = state.log.position(prev_index) else {
         debug_assert!(false, "entry {prev_index} precedes the log");
@@ -281,18 +283,18 @@ fn send_append(
     };
     peer.sent_at = state.now;
     if peer.mode == Mode::Replicate
-        && let Some(last) = blocks.as_slice().last()
+        && let Some(last) = blocks.last()
     {
-        let bytes = blocks.as_slice().iter().map(Block::len).sum();
+        let bytes = blocks.iter().map(Block::len).sum();
         peer.sent(last.last_index(), bytes);
     }
     let (term, commit) = (state.term(), state.commit_index);
-    out.send.push((peer.id, Message::AppendRequest { term, prev, commit, blocks }));
+    out.append_request(peer.id, AppendRequest { term, prev, commit, blocks });
 }
 
 /// The loaded blocks from `from` on, unless they are not what the log holds there: it may have been
 /// truncated while they were read.
-fn clip_loaded(state: &State, from: LogIndex, mut blocks: Vec<Block>) -> Option<Blocks> {
+fn clip_loaded(state: &State, from: LogIndex, mut blocks: Vec<Block>) -> Option<Vec<Block>> {
     let mut next = from;
     blocks.retain(|block| block.last_index() >= from);
     for block in &mut blocks {
@@ -305,5 +307,5 @@ fn clip_loaded(state: &State, from: LogIndex, mut blocks: Vec<Block>) -> Option<
         }
         next = block.last_index().next();
     }
-    (!blocks.is_empty()).then(|| blocks.into_iter().collect())
+    (!blocks.is_empty()).then_some(blocks)
 }

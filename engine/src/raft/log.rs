@@ -5,13 +5,13 @@
 //! 2. `runs` holds the first position of every term after `base`, indices and terms ascending.
 //! 3. `blocks` are contiguous and end at `last`; what precedes them is durable and can be loaded.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::slice;
 
 use ringleader_wal::{Block, LogIndex, LogPosition, Term};
 
 use super::committed::CommittedBlocks;
-use super::message::Blocks;
 
 #[derive(Clone, Debug)]
 pub(super) struct Log {
@@ -195,10 +195,10 @@ impl Log {
 
     /// What one message carries of the entries from `from` on: whole blocks of at most `max_bytes`
     /// together, or one larger block; none if they are not in memory.
-    pub(super) fn gather(&self, from: LogIndex, max_bytes: usize) -> Option<Blocks> {
+    pub(super) fn gather(&self, from: LogIndex, max_bytes: usize) -> Option<Cow<'_, [Block]>> {
         // The steady path asks for the block that was just appended.
         if let Some(newest) = self.blocks.back().filter(|block| block.first_index() == from) {
-            return Some(Blocks::One(newest.clone()));
+            return Some(Cow::Borrowed(slice::from_ref(newest)));
         }
         let mut room = max_bytes;
         let blocks = self.blocks_from(from)?.enumerate().map_while(|(at, block)| {
@@ -206,7 +206,7 @@ impl Log {
             room = room.saturating_sub(block.len());
             fits.then(|| block.slice(block.first_index().max(from), block.last_index()))
         });
-        Some(blocks.collect())
+        Some(Cow::Owned(blocks.collect()))
     }
 
     /// Whether `block` is a part of this log; it tells blocks read back from the WAL from blocks

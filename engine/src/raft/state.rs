@@ -10,7 +10,7 @@ use super::config::RaftConfig;
 use super::fifo::Fifo;
 use super::log::Log;
 use super::message::Message;
-use super::output::{LogOp, Output};
+use super::output::{LogOp, Outlet};
 use super::quorum::Configuration;
 use super::rng::SplitMix64;
 use crate::time::Time;
@@ -22,9 +22,9 @@ pub(super) const TERM_LIMIT: Term = Term(u64::MAX / 2);
 /// How far the present hard state has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Changed, and not yet in an [`Output`].
+    /// Changed, and not yet given out.
     Changed,
-    /// In an [`Output`], and not yet staged.
+    /// Given out, and not yet known to be staged.
     Emitted,
     /// In a WAL batch.
     Staged(Seq),
@@ -127,24 +127,24 @@ impl State {
         self.stage == Stage::Durable
     }
 
-    /// Puts a changed hard state into `out`. Every call ends with this, and every log record is
+    /// Gives a changed hard state out. Every call ends with this, and every log record is
     /// preceded by it, so that no recovered entry is ahead of the recovered term.
-    pub(super) fn emit_hard_state(&mut self, out: &mut Output) {
+    pub(super) fn emit_hard_state(&mut self, out: &mut dyn Outlet) {
         if self.stage == Stage::Changed {
             self.stage = Stage::Emitted;
             self.unstaged = true;
-            out.log.push(LogOp::HardState(self.hard_state));
+            out.log(LogOp::HardState(self.hard_state));
         }
     }
 
-    pub(super) fn append(&mut self, block: Block, out: &mut Output) {
+    pub(super) fn append(&mut self, block: Block, out: &mut dyn Outlet) {
         self.emit_hard_state(out);
-        self.log.append(block.clone());
         self.unstaged = true;
-        out.log.push(LogOp::Append(block));
+        out.append(&block);
+        self.log.append(block);
     }
 
-    pub(super) fn truncate(&mut self, from: LogIndex, out: &mut Output) {
+    pub(super) fn truncate(&mut self, from: LogIndex, out: &mut dyn Outlet) {
         assert!(from > self.commit_index, "a committed entry is never removed");
         self.emit_hard_state(out);
         self.log.truncate(from);
@@ -152,7 +152,7 @@ impl State {
             pending.last = pending.last.min(from.prev());
         }
         self.unstaged = true;
-        out.log.push(LogOp::Truncate(from));
+        out.log(LogOp::Truncate(from));
     }
 
     pub(super) fn on_staged(&mut self, seq: Seq) {
@@ -194,11 +194,11 @@ impl State {
     }
 
     /// Sends a message that shows the current term: no sooner than a crash can't undo the term.
-    pub(super) fn send(&self, to: NodeId, message: Message, out: &mut Output) {
+    pub(super) fn send(&self, to: NodeId, message: Message, out: &mut dyn Outlet) {
         if self.hard_state_is_durable() {
-            out.send.push((to, message));
+            out.send(to, message);
         } else {
-            out.send_when_durable.push((to, message));
+            out.send_when_durable(to, message);
         }
     }
 

@@ -60,9 +60,7 @@ impl Shard {
         }
         match (read, result) {
             (ReadFor::Peer { slot, peer, from }, Ok(blocks)) => {
-                let raft = &mut self.groups[slot as usize].raft;
-                raft.on_loaded(now, peer, from, blocks, &mut self.output);
-                self.absorb(slot);
+                self.call(slot, |raft, out| raft.on_loaded(now, peer, from, blocks, out));
             }
             (ReadFor::Apply { slot }, Ok(blocks)) => {
                 self.apply_loaded(slot, &blocks);

@@ -66,7 +66,7 @@ impl Group {
     }
 
     pub(super) fn link_to(&self, node: NodeId) -> Option<LinkId> {
-        self.links.iter().find(|(voter, _)| *voter == node).map(|(_, link)| *link)
+        link_in(&self.links, node)
     }
 
     /// Whether there are committed entries to apply and nobody is at it yet.
@@ -227,6 +227,11 @@ impl Group {
         answers.extend(self.incoming.drain(..).map(|run| run.answer(unproposed.clone())));
         self.in_flight = 0;
     }
+}
+
+/// The link to a voter, of the links to all the others.
+pub(super) fn link_in(links: &[(NodeId, LinkId)], node: NodeId) -> Option<LinkId> {
+    links.iter().find(|(voter, _)| *voter == node).map(|(_, link)| *link)
 }
 
 /// Gives the operations among the entries to the state machine; the last entry.

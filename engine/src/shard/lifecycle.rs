@@ -44,7 +44,7 @@ impl Shard {
         }
         self.state = State::Running;
         for link in self.links.connected() {
-            self.each_on_link(link, |group, node, output| group.raft.on_peer_up(now, node, output));
+            self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
         }
         self.effects.notices.push(Notice::Recovered(summary));
     }

@@ -271,7 +271,7 @@ impl World {
         self.now = self.now.max(deadline);
         let now = self.now;
         self.say(|| format!("{} ms: n{id} ticks", now.0 / 1_000_000));
-        self.call(id, Raft::tick);
+        self.call(id, |raft, now, out| raft.tick(now, out));
     }
 
     /// Lets time pass; members tick when they are due, in order.
