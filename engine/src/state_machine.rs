@@ -50,22 +50,20 @@ pub struct Entry<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Entries<'a> {
     blocks: CommittedBlocks<'a>,
-    len: usize,
 }
 
 impl<'a> Entries<'a> {
     /// The operations among the entries of `blocks`; none if there are only others.
     pub(crate) fn of(blocks: CommittedBlocks<'a>) -> Option<Self> {
-        let count = |(_, first, last): (_, LogIndex, LogIndex)| (last.0 + 1 - first.0) as usize;
-        let len = blocks.iter().filter(is_for_machine).map(count).sum();
-        (len > 0).then_some(Self { blocks, len })
+        blocks.iter().any(|portion| is_for_machine(&portion)).then_some(Self { blocks })
     }
 
     /// Number of operations, at least one.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "apply is never called with nothing")]
     pub fn len(&self) -> usize {
-        self.len
+        let count = |(_, first, last): (_, LogIndex, LogIndex)| (last.0 + 1 - first.0) as usize;
+        self.blocks.iter().filter(is_for_machine).map(count).sum()
     }
 
     /// The operations in log order. `for_each` and `fold` are faster than a `for` loop here: they

@@ -7,13 +7,15 @@ use std::collections::VecDeque;
 #[derive(Clone, Debug)]
 pub(crate) struct Fifo<T> {
     first: Option<T>,
-    /// Those after the first; empty if there is none.
-    rest: VecDeque<T>,
+    /// Those after the first; empty if there is none. In a box, for it is seldom looked at and
+    /// would take up half of the queue's room.
+    #[allow(clippy::box_collection, reason = "see above")]
+    rest: Option<Box<VecDeque<T>>>,
 }
 
 impl<T> Default for Fifo<T> {
     fn default() -> Self {
-        Self { first: None, rest: VecDeque::new() }
+        Self { first: None, rest: None }
     }
 }
 
@@ -23,7 +25,7 @@ impl<T> Fifo<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.len())
     }
 
     #[inline]
@@ -31,7 +33,7 @@ impl<T> Fifo<T> {
         if self.first.is_none() {
             self.first = Some(element);
         } else {
-            self.rest.push_back(element);
+            self.rest.get_or_insert_default().push_back(element);
         }
     }
 
@@ -39,8 +41,8 @@ impl<T> Fifo<T> {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
         let first = self.first.take();
-        if !self.rest.is_empty() {
-            self.first = self.rest.pop_front();
+        if let Some(rest) = &mut self.rest {
+            self.first = rest.pop_front();
         }
         first
     }
@@ -54,25 +56,26 @@ impl<T> Fifo<T> {
     }
 
     pub(crate) fn last_mut(&mut self) -> Option<&mut T> {
-        if self.rest.is_empty() { self.first.as_mut() } else { self.rest.back_mut() }
+        let last = self.rest.as_mut().and_then(|rest| rest.back_mut());
+        last.or(self.first.as_mut())
     }
 
     pub(crate) fn clear(&mut self) {
         self.first = None;
-        self.rest.clear();
+        self.rest = None;
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.first.iter().chain(&self.rest)
+        self.first.iter().chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.first.iter_mut().chain(&mut self.rest)
+        self.first.iter_mut().chain(self.rest.iter_mut().flat_map(|rest| rest.iter_mut()))
     }
 
     /// Takes all elements out.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
-        self.first.take().into_iter().chain(self.rest.drain(..))
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
+        self.first.take().into_iter().chain(self.rest.take().into_iter().flat_map(|rest| *rest))
     }
 }
 

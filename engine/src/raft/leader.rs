@@ -7,6 +7,7 @@ use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
 use super::message::{AppendOutcome, AppendRequest, Message};
 use super::output::{Load, Outlet};
 use super::progress::{Mode, Progress};
+use super::quorum;
 use super::state::State;
 use crate::time::Time;
 
@@ -168,10 +169,17 @@ impl Leader {
         if news <= state.commit_index {
             return;
         }
-        let reached = state.configuration.reached(|node| {
-            let peer = self.peers.iter().find(|peer| peer.id == node);
-            peer.map_or(state.log.durable(), |peer| peer.match_index)
-        });
+        let own = state.log.durable();
+        // As a rule this node and its peers are all the voters, and nobody has to be looked for.
+        let reached = if state.configuration.plain() == Some(self.peers.len() + 1) {
+            let peers = self.peers.iter().map(|peer| peer.match_index);
+            quorum::reached_by_most(peers.chain([own]))
+        } else {
+            state.configuration.reached(|node| {
+                let peer = self.peers.iter().find(|peer| peer.id == node);
+                peer.map_or(own, |peer| peer.match_index)
+            })
+        };
         if let Some(index) = reached.filter(|index| *index >= self.term_start) {
             state.commit_to(index);
         }

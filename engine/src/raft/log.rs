@@ -17,6 +17,9 @@ use super::committed::CommittedBlocks;
 pub(super) struct Log {
     base: LogPosition,
     runs: Vec<LogPosition>,
+    /// The last of `runs`, or `base` if there is none: almost all that is asked of the terms is
+    /// asked of the newest one, and the answer shall not cost a look elsewhere in memory.
+    newest: LogPosition,
     last: LogIndex,
     durable: LogIndex,
     blocks: VecDeque<Block>,
@@ -36,7 +39,8 @@ impl Log {
                 && runs.iter().all(|run| run.term >= base.term && run.index <= last),
             "terms ascend along the log"
         );
-        Self { base, runs, last, durable: last, blocks: VecDeque::new(), bytes: 0 }
+        let newest = runs.last().copied().unwrap_or(base);
+        Self { base, runs, newest, last, durable: last, blocks: VecDeque::new(), bytes: 0 }
     }
 
     pub(super) fn base(&self) -> LogPosition {
@@ -48,8 +52,7 @@ impl Log {
     }
 
     pub(super) fn last(&self) -> LogPosition {
-        let term = self.runs.last().map_or(self.base.term, |run| run.term);
-        LogPosition { index: self.last, term }
+        LogPosition { index: self.last, term: self.newest.term }
     }
 
     pub(super) fn durable(&self) -> LogIndex {
@@ -65,6 +68,9 @@ impl Log {
     pub(super) fn term_at(&self, index: LogIndex) -> Option<Term> {
         if index < self.base.index || index > self.last {
             return None;
+        }
+        if index >= self.newest.index {
+            return Some(self.newest.term);
         }
         let run = self.runs.iter().rev().find(|run| run.index <= index);
         Some(run.map_or(self.base.term, |run| run.term))
@@ -114,7 +120,8 @@ impl Log {
         let last = self.last();
         assert!(block.term() >= last.term, "terms ascend along the log");
         if block.term() > last.term || self.runs.is_empty() {
-            self.runs.push(LogPosition { index: block.first_index(), term: block.term() });
+            self.newest = LogPosition { index: block.first_index(), term: block.term() };
+            self.runs.push(self.newest);
         }
         self.last = block.last_index();
         self.bytes += block.len();
@@ -129,6 +136,7 @@ impl Log {
         while self.runs.last().is_some_and(|run| run.index >= from) {
             self.runs.pop();
         }
+        self.newest = self.runs.last().copied().unwrap_or(self.base);
         while self.blocks.back().is_some_and(|block| block.last_index() >= from) {
             let Some(block) = self.blocks.pop_back() else { break };
             self.bytes -= block.len();
@@ -234,6 +242,9 @@ impl Log {
             self.bytes -= block.len();
             self.blocks.pop_front();
         }
+        // Nothing is left. The next block goes to the front of the queue's memory again, which then
+        // is all of it that is ever touched.
+        self.blocks.clear();
     }
 
     /// Checks the invariants above.
@@ -241,6 +252,7 @@ impl Log {
         assert!(self.base.index <= self.durable && self.durable <= self.last);
         assert!(self.runs.windows(2).all(|w| w[0].index < w[1].index && w[0].term < w[1].term));
         assert!(self.runs.iter().all(|run| self.base.index < run.index && run.index <= self.last));
+        assert_eq!(self.newest, self.runs.last().copied().unwrap_or(self.base));
         assert_eq!(self.bytes, self.blocks.iter().map(Block::len).sum::<usize>());
         let mut next = self.blocks.front().map(Block::first_index);
         for block in &self.blocks {

@@ -46,6 +46,11 @@ impl Configuration {
         self.voters.iter().chain(leaving).copied()
     }
 
+    /// The number of voters, if they alone decide.
+    pub(super) fn plain(&self) -> Option<usize> {
+        self.outgoing.is_empty().then_some(self.voters.len())
+    }
+
     /// The highest value that a quorum reached; none if there are no voters.
     #[must_use]
     pub fn reached<T: Copy + Default + Ord>(&self, value: impl Fn(NodeId) -> T) -> Option<T> {
@@ -80,21 +85,26 @@ fn reached_by<T: Copy + Default + Ord>(
     voters: &[NodeId],
     value: impl Fn(NodeId) -> T,
 ) -> Option<T> {
-    if let [a, b, c] = *voters {
-        let (a, b, c) = (value(a), value(b), value(c));
-        return Some(a.min(b).max(a.max(b).min(c)));
-    }
-    let mut values = [T::default(); MAX_VOTERS];
+    reached_by_most(voters.iter().map(|voter| value(*voter)))
+}
+
+/// The highest value that a majority reached; `values` are all the voters', at most
+/// [`MAX_VOTERS`].
+pub(super) fn reached_by_most<T: Copy + Default + Ord>(
+    values: impl Iterator<Item = T>,
+) -> Option<T> {
+    let mut sorted = [T::default(); MAX_VOTERS];
+    let mut count = 0;
     // Insertion keeps the few values in descending order, where a majority of the voters stands at
     // or above the one in the middle.
-    for (count, voter) in voters.iter().enumerate() {
-        let value = value(*voter);
+    for value in values {
         let mut at = count;
-        while at > 0 && values[at - 1] < value {
-            values[at] = values[at - 1];
+        while at > 0 && sorted[at - 1] < value {
+            sorted[at] = sorted[at - 1];
             at -= 1;
         }
-        values[at] = value;
+        sorted[at] = value;
+        count += 1;
     }
-    (!voters.is_empty()).then(|| values[voters.len() / 2])
+    (count > 0).then(|| sorted[count / 2])
 }

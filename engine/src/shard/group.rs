@@ -1,8 +1,8 @@
 //! One group on its shard: the protocol, the state machine, and the callers between them.
 
-use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, Seq, Term};
+use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, Seq, Term};
 
-use super::links::LinkId;
+use super::links::GroupLinks;
 use super::proposal::{AnswerRun, Outcome, SubmissionRun};
 use crate::error::{ProposeError, UnknownCause};
 use crate::raft::fifo::Fifo;
@@ -27,7 +27,7 @@ pub(super) struct Group {
     pub(super) raft: Raft,
     pub(super) machine: Box<dyn StateMachine>,
     /// The other voters and the links to them.
-    pub(super) links: Vec<(NodeId, LinkId)>,
+    pub(super) links: GroupLinks,
     /// The newest batch of the log that holds something of this group.
     pub(super) staged: Seq,
     /// What callers proposed in this turn.
@@ -48,7 +48,7 @@ impl Group {
         id: GroupId,
         raft: Raft,
         machine: Box<dyn StateMachine>,
-        links: Vec<(NodeId, LinkId)>,
+        links: GroupLinks,
     ) -> Self {
         Self {
             id,
@@ -63,10 +63,6 @@ impl Group {
             loading: false,
             leading: None,
         }
-    }
-
-    pub(super) fn link_to(&self, node: NodeId) -> Option<LinkId> {
-        link_in(&self.links, node)
     }
 
     /// Whether there are committed entries to apply and nobody is at it yet.
@@ -227,11 +223,6 @@ impl Group {
         answers.extend(self.incoming.drain(..).map(|run| run.answer(unproposed.clone())));
         self.in_flight = 0;
     }
-}
-
-/// The link to a voter, of the links to all the others.
-pub(super) fn link_in(links: &[(NodeId, LinkId)], node: NodeId) -> Option<LinkId> {
-    links.iter().find(|(voter, _)| *voter == node).map(|(_, link)| *link)
 }
 
 /// Gives the operations among the entries to the state machine; the last entry.

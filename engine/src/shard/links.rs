@@ -21,6 +21,31 @@ pub struct LinkPeer {
     pub shard: u32,
 }
 
+/// The links to the other voters of a group. Those of up to five voters lie in the group itself:
+/// they are needed for each message.
+#[derive(Debug)]
+pub(super) struct GroupLinks {
+    near: [(NodeId, LinkId); NEAR],
+    count: usize,
+    far: Box<[(NodeId, LinkId)]>,
+}
+
+const NEAR: usize = 4;
+
+impl GroupLinks {
+    pub(super) fn new(links: &[(NodeId, LinkId)]) -> Self {
+        let count = links.len().min(NEAR);
+        let mut near = [(NodeId(0), LinkId(0)); NEAR];
+        near[..count].copy_from_slice(&links[..count]);
+        Self { near, count, far: links[count..].into() }
+    }
+
+    pub(super) fn to(&self, node: NodeId) -> Option<LinkId> {
+        let near = self.near[..self.count].iter();
+        near.chain(&self.far).find(|(voter, _)| *voter == node).map(|(_, link)| *link)
+    }
+}
+
 /// Bodies above this are split over several frames, so that the receiver starts on the first
 /// while the last is still on its way.
 const FRAME_BODY_BYTES: usize = 1 << 20;

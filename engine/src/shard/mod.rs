@@ -231,7 +231,7 @@ impl Shard {
     ) {
         let node = self.links.node(link);
         for slot in 0..self.groups.len() {
-            if self.groups[slot].link_to(node) == Some(link) {
+            if self.groups[slot].links.to(node) == Some(link) {
                 self.call(slot as u32, |raft, out| each(raft, node, out));
             }
         }

@@ -7,8 +7,8 @@ use super::Shard;
 use super::apply::ReadFor;
 use super::durability::Held;
 use super::effects::OutFrame;
-use super::group::{Group, link_in};
-use super::links::{LinkId, Links};
+use super::group::Group;
+use super::links::{GroupLinks, Links};
 use crate::raft::message::{AppendRequest, Message};
 use crate::raft::{Event, Load, LogOp, Outlet, Raft};
 
@@ -30,7 +30,7 @@ pub(super) struct Aside {
 /// One group's way out, for the time of one call.
 struct Port<'a> {
     group: GroupId,
-    links_of: &'a [(NodeId, LinkId)],
+    links_of: &'a GroupLinks,
     staged: &'a mut Seq,
     wal: &'a mut Wal,
     links: &'a mut Links,
@@ -54,13 +54,13 @@ impl Outlet for Port<'_> {
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
-        if let Some(link) = link_in(self.links_of, to) {
+        if let Some(link) = self.links_of.to(to) {
             self.links.push(link, self.group, &message);
         }
     }
 
     fn append_request(&mut self, to: NodeId, request: AppendRequest<'_>) {
-        if let Some(link) = link_in(self.links_of, to)
+        if let Some(link) = self.links_of.to(to)
             && !self.links.push_append(link, self.group, &request, self.frames)
         {
             self.aside.dropped.push(to);
@@ -134,7 +134,7 @@ impl Shard {
         for (to, message) in aside.held.drain(..) {
             if group.staged > wal.durable() {
                 durability.hold(group.staged, Held { slot, to, message });
-            } else if let Some(link) = group.link_to(to) {
+            } else if let Some(link) = group.links.to(to) {
                 links.push(link, group.id, &message);
             }
         }
@@ -143,7 +143,7 @@ impl Shard {
     /// Sends a message that was held until it might leave.
     pub(super) fn send_held(&mut self, held: &Held) {
         let group = &self.groups[held.slot as usize];
-        if let Some(link) = group.link_to(held.to) {
+        if let Some(link) = group.links.to(held.to) {
             self.links.push(link, group.id, &held.message);
         }
     }
