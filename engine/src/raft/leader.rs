@@ -172,8 +172,7 @@ impl Leader {
         let own = state.log.durable();
         // As a rule this node and its peers are all the voters, and nobody has to be looked for.
         let reached = if state.configuration.plain() == Some(self.peers.len() + 1) {
-            let peers = self.peers.iter().map(|peer| peer.match_index);
-            quorum::reached_by_most(peers.chain([own]))
+            quorum::reached_by_most(own, self.peers.iter().map(|peer| peer.match_index))
         } else {
             state.configuration.reached(|node| {
                 let peer = self.peers.iter().find(|peer| peer.id == node);

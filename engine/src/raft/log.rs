@@ -14,9 +14,8 @@ use ringleader_wal::{Block, LogIndex, LogPosition, Term};
 use super::committed::CommittedBlocks;
 
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct Log {
-    base: LogPosition,
-    runs: Vec<LogPosition>,
     /// The last of `runs`, or `base` if there is none: almost all that is asked of the terms is
     /// asked of the newest one, and the answer shall not cost a look elsewhere in memory.
     newest: LogPosition,
@@ -24,6 +23,8 @@ pub(super) struct Log {
     durable: LogIndex,
     blocks: VecDeque<Block>,
     bytes: usize,
+    base: LogPosition,
+    runs: Vec<LogPosition>,
 }
 
 impl Log {

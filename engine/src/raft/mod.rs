@@ -86,9 +86,11 @@ pub struct Restored {
 
 /// One member of one group.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Raft {
-    state: State,
+    // Before the state, whose own beginning is what is used most.
     role: Role,
+    state: State,
 }
 
 #[derive(Debug)]

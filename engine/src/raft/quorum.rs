@@ -85,19 +85,27 @@ fn reached_by<T: Copy + Default + Ord>(
     voters: &[NodeId],
     value: impl Fn(NodeId) -> T,
 ) -> Option<T> {
-    reached_by_most(voters.iter().map(|voter| value(*voter)))
+    let (first, others) = voters.split_first()?;
+    reached_by_most(value(*first), others.iter().map(|voter| value(*voter)))
 }
 
-/// The highest value that a majority reached; `values` are all the voters', at most
+/// The highest value that a majority reached. The values are those of all voters, at most
 /// [`MAX_VOTERS`].
 pub(super) fn reached_by_most<T: Copy + Default + Ord>(
-    values: impl Iterator<Item = T>,
+    first: T,
+    mut others: impl ExactSizeIterator<Item = T>,
 ) -> Option<T> {
-    let mut sorted = [T::default(); MAX_VOTERS];
-    let mut count = 0;
+    if others.len() == 2
+        && let (Some(a), Some(b)) = (others.next(), others.next())
+    {
+        // The middle one of three.
+        return Some(a.min(b).max(a.max(b).min(first)));
+    }
+    let mut sorted = [first; MAX_VOTERS];
     // Insertion keeps the few values in descending order, where a majority of the voters stands at
     // or above the one in the middle.
-    for value in values {
+    let mut count = 1;
+    for value in others {
         let mut at = count;
         while at > 0 && sorted[at - 1] < value {
             sorted[at] = sorted[at - 1];
@@ -106,5 +114,5 @@ pub(super) fn reached_by_most<T: Copy + Default + Ord>(
         sorted[at] = value;
         count += 1;
     }
-    (count > 0).then(|| sorted[count / 2])
+    Some(sorted[count / 2])
 }
