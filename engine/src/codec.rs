@@ -11,12 +11,12 @@ use ringleader_wal::{Block, BlockError, Gather, GroupId, LogIndex, LogPosition, 
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize, rancor};
 
-use crate::raft::message::{AppendOutcome, Blocks, Message};
+use crate::raft::message::{AppendOutcome, AppendRequest, Blocks, Message};
 
 /// Why a frame was refused. The sender is broken or not what it says: its connection is closed.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// The envelope is not a valid archive.
+    /// The envelope is not a valid archive, or holds a message of no known kind.
     #[error("malformed envelope")]
     Envelope,
     /// A block does not pass its check.
@@ -40,56 +40,91 @@ struct Envelope {
     messages: Vec<WireMessage>,
 }
 
-#[derive(Archive, Serialize)]
+/// A message of any kind; numbers that its kind has no use for are zero. Integers alone, without
+/// padding between them, are in the archive what they are in memory: writing any number of messages
+/// is one copy, and every content passes bytecheck, which leaves `kind` to be checked.
+#[derive(Archive, Serialize, Default)]
 struct WireMessage {
     group: u64,
     term: u64,
-    body: WireBody,
+    /// Of the entry that the message names: last, previous, matched, refused.
+    index: u64,
+    /// The term of that entry or, in a conflict, of the hint.
+    entry_term: u64,
+    /// The commit index or, in a conflict, the hint's.
+    other_index: u64,
+    kind: u32,
+    blocks: u32,
 }
 
-#[derive(Archive, Serialize)]
-enum WireBody {
-    PreVoteRequest { index: u64, term: u64 },
-    PreVoteResponse { granted: bool },
-    VoteRequest { index: u64, term: u64 },
-    VoteResponse { granted: bool },
-    AppendRequest { prev_index: u64, prev_term: u64, commit: u64, blocks: u32 },
-    Matched { match_index: u64 },
-    Conflict { prev_index: u64, hint_index: u64, hint_term: u64 },
-    Heartbeat { commit: u64 },
-    HeartbeatResponse,
+const _: () = assert!(<WireMessage as Archive>::COPY_OPTIMIZATION.is_enabled());
+
+/// What [`WireMessage::kind`] says.
+mod kind {
+    pub(super) const PRE_VOTE_REQUEST: u32 = 1;
+    pub(super) const PRE_VOTE_GRANTED: u32 = 2;
+    pub(super) const PRE_VOTE_REFUSED: u32 = 3;
+    pub(super) const VOTE_REQUEST: u32 = 4;
+    pub(super) const VOTE_GRANTED: u32 = 5;
+    pub(super) const VOTE_REFUSED: u32 = 6;
+    pub(super) const APPEND_REQUEST: u32 = 7;
+    pub(super) const MATCHED: u32 = 8;
+    pub(super) const CONFLICT: u32 = 9;
+    pub(super) const HEARTBEAT: u32 = 10;
+    pub(super) const HEARTBEAT_RESPONSE: u32 = 11;
 }
 
 fn to_wire(group: GroupId, message: &Message) -> WireMessage {
-    let body = match message {
-        Message::PreVoteRequest { last, .. } => {
-            WireBody::PreVoteRequest { index: last.index.0, term: last.term.0 }
+    let plain = |kind| WireMessage {
+        group: group.0,
+        term: message.term().0,
+        kind,
+        ..WireMessage::default()
+    };
+    let at = |kind, entry: &LogPosition| WireMessage {
+        index: entry.index.0,
+        entry_term: entry.term.0,
+        ..plain(kind)
+    };
+    match message {
+        Message::PreVoteRequest { last, .. } => at(kind::PRE_VOTE_REQUEST, last),
+        Message::PreVoteResponse { granted: true, .. } => plain(kind::PRE_VOTE_GRANTED),
+        Message::PreVoteResponse { granted: false, .. } => plain(kind::PRE_VOTE_REFUSED),
+        Message::VoteRequest { last, .. } => at(kind::VOTE_REQUEST, last),
+        Message::VoteResponse { granted: true, .. } => plain(kind::VOTE_GRANTED),
+        Message::VoteResponse { granted: false, .. } => plain(kind::VOTE_REFUSED),
+        Message::AppendRequest { term, prev, commit, blocks } => {
+            let (term, prev, commit, blocks) = (*term, *prev, *commit, blocks.as_slice());
+            append_to_wire(group, &AppendRequest { term, prev, commit, blocks })
         }
-        Message::PreVoteResponse { granted, .. } => WireBody::PreVoteResponse { granted: *granted },
-        Message::VoteRequest { last, .. } => {
-            WireBody::VoteRequest { index: last.index.0, term: last.term.0 }
-        }
-        Message::VoteResponse { granted, .. } => WireBody::VoteResponse { granted: *granted },
-        Message::AppendRequest { prev, commit, blocks, .. } => WireBody::AppendRequest {
-            prev_index: prev.index.0,
-            prev_term: prev.term.0,
-            commit: commit.0,
-            blocks: blocks.as_slice().len() as u32,
-        },
         Message::AppendResponse { outcome, .. } => match outcome {
             AppendOutcome::Matched { match_index } => {
-                WireBody::Matched { match_index: match_index.0 }
+                WireMessage { index: match_index.0, ..plain(kind::MATCHED) }
             }
-            AppendOutcome::Conflict { prev_index, hint } => WireBody::Conflict {
-                prev_index: prev_index.0,
-                hint_index: hint.index.0,
-                hint_term: hint.term.0,
+            AppendOutcome::Conflict { prev_index, hint } => WireMessage {
+                index: prev_index.0,
+                entry_term: hint.term.0,
+                other_index: hint.index.0,
+                ..plain(kind::CONFLICT)
             },
         },
-        Message::Heartbeat { commit, .. } => WireBody::Heartbeat { commit: commit.0 },
-        Message::HeartbeatResponse { .. } => WireBody::HeartbeatResponse,
-    };
-    WireMessage { group: group.0, term: message.term().0, body }
+        Message::Heartbeat { commit, .. } => {
+            WireMessage { other_index: commit.0, ..plain(kind::HEARTBEAT) }
+        }
+        Message::HeartbeatResponse { .. } => plain(kind::HEARTBEAT_RESPONSE),
+    }
+}
+
+fn append_to_wire(group: GroupId, request: &AppendRequest<'_>) -> WireMessage {
+    WireMessage {
+        group: group.0,
+        term: request.term.0,
+        index: request.prev.index.0,
+        entry_term: request.prev.term.0,
+        other_index: request.commit.0,
+        kind: kind::APPEND_REQUEST,
+        blocks: request.blocks.len() as u32,
+    }
 }
 
 /// Collects the messages of one turn for one peer.
@@ -104,10 +139,14 @@ impl Encoder {
     pub(crate) fn push(&mut self, group: GroupId, message: &Message) {
         self.envelope.messages.push(to_wire(group, message));
         if let Message::AppendRequest { blocks, .. } = message {
-            for block in blocks.as_slice() {
-                self.blocks.push(block);
-            }
+            blocks.as_slice().iter().for_each(|block| self.blocks.push(block));
         }
+    }
+
+    /// Likewise.
+    pub(crate) fn push_append(&mut self, group: GroupId, request: &AppendRequest<'_>) {
+        self.envelope.messages.push(append_to_wire(group, request));
+        request.blocks.iter().for_each(|block| self.blocks.push(block));
     }
 
     /// Bytes of the blocks added since the last [`finish`](Self::finish).
@@ -115,7 +154,7 @@ impl Encoder {
         self.blocks.len()
     }
 
-    /// Takes the envelope and the blocks of what was added; `None` if nothing was.
+    /// Takes the envelope and the body's parts of what was added; `None` if nothing was.
     pub(crate) fn finish(&mut self) -> Option<(Bytes, Vec<Bytes>)> {
         if self.envelope.messages.is_empty() {
             return None;
@@ -155,67 +194,61 @@ pub(crate) fn decode(
     if body.is_empty() { Ok(()) } else { Err(CodecError::Trailing(body.len())) }
 }
 
-fn position(index: u64, term: u64) -> LogPosition {
-    LogPosition { index: LogIndex(index), term: Term(term) }
-}
-
 fn from_wire(
     group: GroupId,
     message: &ArchivedWireMessage,
     body: &mut Bytes,
 ) -> Result<Message, CodecError> {
-    use ArchivedWireBody as Wire;
     let term = Term(message.term.to_native());
-    let response = |outcome| Message::AppendResponse { term, outcome };
-    Ok(match &message.body {
-        Wire::PreVoteRequest { index, term: last } => {
-            Message::PreVoteRequest { term, last: position(index.to_native(), last.to_native()) }
+    let index = LogIndex(message.index.to_native());
+    let other_index = LogIndex(message.other_index.to_native());
+    let entry_term = Term(message.entry_term.to_native());
+    let at = LogPosition { index, term: entry_term };
+    Ok(match message.kind.to_native() {
+        kind::APPEND_REQUEST => {
+            let blocks = take_blocks(group, at, message.blocks.to_native(), body)?;
+            Message::AppendRequest { term, prev: at, commit: other_index, blocks }
         }
-        Wire::PreVoteResponse { granted } => Message::PreVoteResponse { term, granted: *granted },
-        Wire::VoteRequest { index, term: last } => {
-            Message::VoteRequest { term, last: position(index.to_native(), last.to_native()) }
+        kind::MATCHED => {
+            let outcome = AppendOutcome::Matched { match_index: index };
+            Message::AppendResponse { term, outcome }
         }
-        Wire::VoteResponse { granted } => Message::VoteResponse { term, granted: *granted },
-        Wire::AppendRequest { prev_index, prev_term, commit, blocks } => {
-            let prev = position(prev_index.to_native(), prev_term.to_native());
-            Message::AppendRequest {
-                term,
-                prev,
-                commit: LogIndex(commit.to_native()),
-                blocks: take_blocks(group, prev, blocks.to_native(), body)?,
-            }
+        kind::CONFLICT => {
+            let hint = LogPosition { index: other_index, term: entry_term };
+            let outcome = AppendOutcome::Conflict { prev_index: index, hint };
+            Message::AppendResponse { term, outcome }
         }
-        Wire::Matched { match_index } => {
-            response(AppendOutcome::Matched { match_index: LogIndex(match_index.to_native()) })
-        }
-        Wire::Conflict { prev_index, hint_index, hint_term } => response(AppendOutcome::Conflict {
-            prev_index: LogIndex(prev_index.to_native()),
-            hint: position(hint_index.to_native(), hint_term.to_native()),
-        }),
-        Wire::Heartbeat { commit } => {
-            Message::Heartbeat { term, commit: LogIndex(commit.to_native()) }
-        }
-        Wire::HeartbeatResponse => Message::HeartbeatResponse { term },
+        kind::HEARTBEAT => Message::Heartbeat { term, commit: other_index },
+        kind::HEARTBEAT_RESPONSE => Message::HeartbeatResponse { term },
+        kind::PRE_VOTE_REQUEST => Message::PreVoteRequest { term, last: at },
+        kind::PRE_VOTE_GRANTED => Message::PreVoteResponse { term, granted: true },
+        kind::PRE_VOTE_REFUSED => Message::PreVoteResponse { term, granted: false },
+        kind::VOTE_REQUEST => Message::VoteRequest { term, last: at },
+        kind::VOTE_GRANTED => Message::VoteResponse { term, granted: true },
+        kind::VOTE_REFUSED => Message::VoteResponse { term, granted: false },
+        _ => return Err(CodecError::Envelope),
     })
 }
 
 fn take_blocks(
     group: GroupId,
-    prev: LogPosition,
+    mut before: LogPosition,
     count: u32,
     body: &mut Bytes,
 ) -> Result<Blocks, CodecError> {
-    let mut before = prev;
-    (0..count)
-        .map(|_| {
-            let block = Block::take(body).map_err(|error| CodecError::Block { group, error })?;
-            let follows = before.index.0.checked_add(1) == Some(block.first_index().0)
-                && before.term <= block.term();
-            if block.group() != group || !follows {
-                return Err(CodecError::Order(group));
-            }
-            before = block.last_position();
-            Ok(block)
-        })
-        .collect()
+    let mut take = || {
+        let block = Block::take(body).map_err(|error| CodecError::Block { group, error })?;
+        let follows = before.index.0.checked_add(1) == Some(block.first_index().0)
+            && before.term <= block.term();
+        if block.group() != group || !follows {
+            return Err(CodecError::Order(group));
+        }
+        before = block.last_position();
+        Ok(block)
+    };
+    match count {
+        0 => Ok(Blocks::None),
+        1 => Ok(Blocks::One(take()?)),
+        _ => (0..count).map(|_| take()).collect(),
+    }
 }

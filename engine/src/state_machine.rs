@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::ops::Range;
 
-use ringleader_wal::{Block, LogIndex, Term};
+use ringleader_wal::{Block, BlockKind, LogIndex, Term};
+
+use crate::raft::CommittedBlocks;
 
 /// A group's state, changed by committed operations alone.
 ///
@@ -43,50 +45,34 @@ pub struct Entry<'a> {
     pub payload: &'a [u8],
 }
 
-/// Part of a block that is committed and not applied yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Portion {
-    pub(crate) block: Block,
-    pub(crate) first: LogIndex,
-    pub(crate) last: LogIndex,
-}
-
-impl Portion {
-    fn offsets(&self) -> Range<usize> {
-        let base = self.block.first_index().0;
-        (self.first.0 - base) as usize..(self.last.0 + 1 - base) as usize
-    }
-}
-
 /// Committed operations of one group, in log order. The payloads lie in the blocks that the
 /// network and the log share; nothing was copied.
 #[derive(Clone, Copy, Debug)]
 pub struct Entries<'a> {
-    portions: &'a [Portion],
-    len: usize,
+    blocks: CommittedBlocks<'a>,
 }
 
 impl<'a> Entries<'a> {
-    pub(crate) fn new(portions: &'a [Portion]) -> Self {
-        Self { portions, len: portions.iter().map(|portion| portion.offsets().len()).sum() }
+    /// The operations among the entries of `blocks`; none if there are only others.
+    pub(crate) fn of(blocks: CommittedBlocks<'a>) -> Option<Self> {
+        blocks.iter().any(|portion| is_for_machine(&portion)).then_some(Self { blocks })
     }
 
     /// Number of operations, at least one.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "apply is never called with nothing")]
     pub fn len(&self) -> usize {
-        self.len
+        let count = |(_, first, last): (_, LogIndex, LogIndex)| (last.0 + 1 - first.0) as usize;
+        self.blocks.iter().filter(is_for_machine).map(count).sum()
     }
 
     /// The operations in log order. `for_each` and `fold` are faster than a `for` loop here: they
     /// run one tight loop per block.
     pub fn iter(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
-        self.portions.iter().flat_map(|portion| {
-            let block = &portion.block;
+        self.blocks.iter().filter(is_for_machine).flat_map(|(block, first, last)| {
             let (payloads, ends) = block.payloads();
             let term = block.term();
             let base = block.first_index().0;
-            let offsets = portion.offsets();
             let mut start = 0;
             ends.enumerate()
                 .map(move |(offset, end)| {
@@ -94,10 +80,14 @@ impl<'a> Entries<'a> {
                     start = end as usize;
                     Entry { index: LogIndex(base + offset as u64), term, payload }
                 })
-                .skip(offsets.start)
-                .take(offsets.len())
+                .skip((first.0 - base) as usize)
+                .take((last.0 + 1 - first.0) as usize)
         })
     }
+}
+
+fn is_for_machine((block, ..): &(&Block, LogIndex, LogIndex)) -> bool {
+    block.kind() == BlockKind::Operations
 }
 
 /// Collects what `apply` answers to the callers whose operations it applies.

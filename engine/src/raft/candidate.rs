@@ -3,7 +3,7 @@
 use ringleader_wal::{LogPosition, NodeId, Term};
 
 use super::message::Message;
-use super::output::Output;
+use super::output::Outlet;
 use super::quorum::{Configuration, VoteResult};
 use super::state::TERM_LIMIT;
 use super::{Raft, Role};
@@ -35,7 +35,7 @@ impl Candidate {
 
 impl Raft {
     /// The election timer ran out.
-    pub(super) fn campaign(&mut self, out: &mut Output) {
+    pub(super) fn campaign(&mut self, out: &mut dyn Outlet) {
         self.state.restart_election_timer();
         if self.state.term().next() >= TERM_LIMIT {
             return;
@@ -51,7 +51,7 @@ impl Raft {
 
     /// Its own vote counts once it is durable, in [`Raft::on_durable`]: a single voter that elected
     /// itself sooner could do so twice.
-    fn start_election(&mut self, out: &mut Output) {
+    fn start_election(&mut self, out: &mut dyn Outlet) {
         self.state.restart_election_timer();
         let term = self.state.term().next();
         self.state.set_hard_state(term, Some(self.state.node));
@@ -59,7 +59,7 @@ impl Raft {
         self.ask_for_votes(out);
     }
 
-    fn ask_for_votes(&self, out: &mut Output) {
+    fn ask_for_votes(&self, out: &mut dyn Outlet) {
         let node = self.state.node;
         for peer in self.state.configuration.members().filter(|peer| *peer != node) {
             self.ask_for_vote(peer, out);
@@ -67,12 +67,12 @@ impl Raft {
     }
 
     /// Asks, or asks again a peer that may not have got the first request.
-    pub(super) fn ask_for_vote(&self, peer: NodeId, out: &mut Output) {
+    pub(super) fn ask_for_vote(&self, peer: NodeId, out: &mut dyn Outlet) {
         let (term, last) = (self.state.term(), self.state.log.last());
         match &self.role {
             Role::PreCandidate(candidate) if !candidate.answered(peer) => {
                 let term = term.next();
-                out.send.push((peer, Message::PreVoteRequest { term, last }));
+                out.send(peer, Message::PreVoteRequest { term, last });
             }
             Role::Candidate(candidate) if !candidate.answered(peer) => {
                 self.state.send(peer, Message::VoteRequest { term, last }, out);
@@ -81,7 +81,7 @@ impl Raft {
         }
     }
 
-    pub(super) fn count_pre_vote(&mut self, voter: NodeId, granted: bool, out: &mut Output) {
+    pub(super) fn count_pre_vote(&mut self, voter: NodeId, granted: bool, out: &mut dyn Outlet) {
         let Role::PreCandidate(candidate) = &mut self.role else { return };
         candidate.record(voter, granted);
         match candidate.result(&self.state.configuration) {
@@ -91,7 +91,7 @@ impl Raft {
         }
     }
 
-    pub(super) fn count_vote(&mut self, voter: NodeId, granted: bool, out: &mut Output) {
+    pub(super) fn count_vote(&mut self, voter: NodeId, granted: bool, out: &mut dyn Outlet) {
         let Role::Candidate(candidate) = &mut self.role else { return };
         candidate.record(voter, granted);
         match candidate.result(&self.state.configuration) {
@@ -108,14 +108,14 @@ impl Raft {
         from: NodeId,
         term: Term,
         last: LogPosition,
-        out: &mut Output,
+        out: &mut dyn Outlet,
     ) {
         let granted =
             term > self.state.term() && self.state.is_up_to_date(last) && !self.protects_leader();
         // A refusal shows the asker a term that it may have missed. Without that, one that is
         // behind could ask in vain for ever.
         let term = if granted { term } else { self.state.term() };
-        out.send.push((from, Message::PreVoteResponse { term, granted }));
+        out.send(from, Message::PreVoteResponse { term, granted });
     }
 
     /// Votes at most once in a term, for a log that is at least as complete as its own (thesis,
@@ -125,7 +125,7 @@ impl Raft {
         from: NodeId,
         term: Term,
         last: LogPosition,
-        out: &mut Output,
+        out: &mut dyn Outlet,
     ) {
         let voted_for = self.state.hard_state().voted_for;
         let granted = term == self.state.term()

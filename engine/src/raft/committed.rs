@@ -2,7 +2,6 @@
 
 use ringleader_wal::{Block, LogIndex};
 
-use super::log::Log;
 use super::{Raft, Role};
 
 /// The entries that are committed and not applied.
@@ -22,32 +21,40 @@ pub enum Committed<'a> {
     },
 }
 
-/// Committed blocks in log order, each with the first and the last entry to apply.
-#[derive(Clone, Debug)]
+/// Contiguous blocks in log order, of which the entries in `first..=last` are to be applied.
+#[derive(Clone, Copy, Debug)]
 pub struct CommittedBlocks<'a> {
-    log: &'a Log,
-    next: LogIndex,
-    commit: LogIndex,
-    /// Bytes that may still be given out; none before the first block.
-    room: Option<usize>,
-    max_bytes: usize,
+    head: &'a [Block],
+    tail: &'a [Block],
+    first: LogIndex,
+    last: LogIndex,
 }
 
-impl<'a> Iterator for CommittedBlocks<'a> {
-    type Item = (&'a Block, LogIndex, LogIndex);
+impl<'a> CommittedBlocks<'a> {
+    /// The entries in `first..=last` of the blocks of `head` and then `tail`, which hold them all.
+    pub(crate) fn new(
+        head: &'a [Block],
+        tail: &'a [Block],
+        first: LogIndex,
+        last: LogIndex,
+    ) -> Self {
+        Self { head, tail, first, last }
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.next > self.commit {
-            return None;
-        }
-        let block = self.log.blocks_from(self.next)?.next()?;
-        self.room = match self.room {
-            None => Some(self.max_bytes.saturating_sub(block.len())),
-            Some(room) => Some(room.checked_sub(block.len())?),
-        };
-        let (first, last) = (self.next, block.last_index().min(self.commit));
-        self.next = last.next();
-        Some((block, first, last))
+    /// The last entry.
+    #[must_use]
+    pub fn last(&self) -> LogIndex {
+        self.last
+    }
+
+    /// Each block with its first and its last entry to apply.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a Block, LogIndex, LogIndex)> + use<'a> {
+        let Self { head, tail, first, last } = *self;
+        // A chain of two iterators would make two loops of every loop over the entries.
+        (0..head.len() + tail.len()).map(move |at| {
+            let block = head.get(at).unwrap_or_else(|| &tail[at - head.len()]);
+            (block, block.first_index().max(first), block.last_index().min(last))
+        })
     }
 }
 
@@ -58,11 +65,11 @@ impl Raft {
         let (log, commit) = (&self.state.log, self.state.commit_index);
         let next = self.state.last_applied.next();
         if next > commit {
-            Committed::Nothing
-        } else if log.blocks_from(next).is_none() {
-            Committed::Load { from: next, through: commit }
-        } else {
-            Committed::Blocks(CommittedBlocks { log, next, commit, room: None, max_bytes })
+            return Committed::Nothing;
+        }
+        match log.stretch(next, commit, max_bytes) {
+            Some(blocks) => Committed::Blocks(blocks),
+            None => Committed::Load { from: next, through: commit },
         }
     }
 

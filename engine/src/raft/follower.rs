@@ -1,9 +1,9 @@
 //! The follower: takes entries from its leader and vouches for what is durable.
 
-use ringleader_wal::{LogIndex, LogPosition, NodeId};
+use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
 
 use super::message::{AppendOutcome, Blocks, Message};
-use super::output::Output;
+use super::output::Outlet;
 use super::state::State;
 
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ impl Follower {
         state: &mut State,
         from: NodeId,
         commit: LogIndex,
-        out: &mut Output,
+        out: &mut dyn Outlet,
     ) {
         state.heard_leader();
         commit_to(state, commit);
@@ -36,10 +36,10 @@ impl Follower {
         state: &mut State,
         prev: LogPosition,
         commit: LogIndex,
-        blocks: &Blocks,
-        out: &mut Output,
+        blocks: Blocks,
+        out: &mut dyn Outlet,
     ) {
-        let Some(last) = well_formed(state, prev, blocks) else {
+        let Some(last) = well_formed(state, prev, &blocks) else {
             state.ignored += 1;
             return;
         };
@@ -61,21 +61,21 @@ impl Follower {
     }
 
     /// One answer for all requests that became durable together.
-    pub(super) fn on_durable(&mut self, state: &State, out: &mut Output) {
+    pub(super) fn on_durable(&mut self, state: &State, out: &mut dyn Outlet) {
         if self.owes_answer && state.hard_state_is_durable() {
             self.answer(state, out);
         }
     }
 
-    fn answer(&mut self, state: &State, out: &mut Output) {
+    fn answer(&mut self, state: &State, out: &mut dyn Outlet) {
         let Some(leader) = self.leader else { return };
         let match_index = state.verified.min(state.log.durable());
         self.owes_answer = match_index < state.verified;
         let outcome = AppendOutcome::Matched { match_index };
-        out.send.push((leader, Message::AppendResponse { term: state.term(), outcome }));
+        out.send(leader, Message::AppendResponse { term: state.term(), outcome });
     }
 
-    fn refuse(&self, state: &mut State, prev: LogPosition, out: &mut Output) {
+    fn refuse(&self, state: &mut State, prev: LogPosition, out: &mut dyn Outlet) {
         if prev.index <= state.commit_index.max(state.verified) {
             // Every leader has the committed entries, and this one has what it sent before.
             state.ignored += 1;
@@ -91,21 +91,32 @@ impl Follower {
 /// Appends what the log does not hold yet. Only an entry that contradicts the leader's makes
 /// the log shorter, never a request that happens to end earlier: it may be an old one, overtaken
 /// by those that brought the rest. False if the blocks contradict what can't be wrong.
-fn store(state: &mut State, blocks: &Blocks, out: &mut Output) -> bool {
-    for block in blocks.as_slice() {
-        let known = state.log.agreed_through(block);
-        if known == block.last_index() {
-            continue;
-        }
-        let from = known.next();
-        if from <= state.log.last_index() {
-            if from <= state.commit_index.max(state.verified) {
-                return false;
-            }
-            state.truncate(from, out);
-        }
-        state.append(block.slice(from, block.last_index()), out);
+fn store(state: &mut State, blocks: Blocks, out: &mut dyn Outlet) -> bool {
+    match blocks {
+        Blocks::None => true,
+        Blocks::One(block) => store_block(state, block, out),
+        Blocks::Many(blocks) => blocks.into_iter().all(|block| store_block(state, block, out)),
     }
+}
+
+fn store_block(state: &mut State, block: Block, out: &mut dyn Outlet) -> bool {
+    // The steady path: what follows the last entry is new as a whole.
+    if block.first_index() == state.log.last_index().next() {
+        state.append(block, out);
+        return true;
+    }
+    let known = state.log.agreed_through(&block);
+    if known == block.last_index() {
+        return true;
+    }
+    let from = known.next();
+    if from <= state.log.last_index() {
+        if from <= state.commit_index.max(state.verified) {
+            return false;
+        }
+        state.truncate(from, out);
+    }
+    state.append(block.slice(from, block.last_index()), out);
     true
 }
 
@@ -113,7 +124,6 @@ fn store(state: &mut State, blocks: &Blocks, out: &mut Output) -> bool {
 /// further entries may be left from an earlier term.
 fn commit_to(state: &mut State, commit: LogIndex) {
     state.commit_to(commit.min(state.verified));
-    state.release(LogIndex(u64::MAX));
 }
 
 /// The last index of the request, if its blocks are entries of this group that follow `prev` and

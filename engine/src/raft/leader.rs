@@ -1,10 +1,13 @@
 //! The leader: replicates its log and commits what a quorum holds durably.
 
+use std::slice;
+
 use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
 
-use super::message::{AppendOutcome, Blocks, Message};
-use super::output::{Load, Output};
+use super::message::{AppendOutcome, AppendRequest, Message};
+use super::output::{Load, Outlet};
 use super::progress::{Mode, Progress};
+use super::quorum;
 use super::state::State;
 use crate::time::Time;
 
@@ -24,7 +27,7 @@ pub(super) struct Leader {
 impl Leader {
     /// Takes office: appends the empty entry that lets earlier terms' entries be committed, and
     /// asks every peer where its log agrees.
-    pub(super) fn take_office(state: &mut State, out: &mut Output) -> Self {
+    pub(super) fn take_office(state: &mut State, out: &mut dyn Outlet) -> Self {
         let at = LogPosition { index: state.log.last_index().next(), term: state.term() };
         state.append(Block::noop(state.group, at), out);
         let peers = state.configuration.members().filter(|member| *member != state.node);
@@ -42,7 +45,7 @@ impl Leader {
         self.peers.iter_mut().find(|peer| peer.id == id)
     }
 
-    pub(super) fn replicate_to_all(&mut self, state: &State, out: &mut Output) {
+    pub(super) fn replicate_to_all(&mut self, state: &State, out: &mut dyn Outlet) {
         for peer in &mut self.peers {
             replicate(peer, self.term_start, state, out);
         }
@@ -53,14 +56,19 @@ impl Leader {
         state: &mut State,
         from: NodeId,
         outcome: AppendOutcome,
-        out: &mut Output,
+        out: &mut dyn Outlet,
     ) {
-        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else { return };
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else {
+            state.ignored += 1;
+            return;
+        };
         peer.heard_at = state.now;
         match outcome {
             AppendOutcome::Matched { match_index } if match_index <= state.log.last_index() => {
                 if peer.matched(match_index) {
-                    self.advance_commit(state);
+                    // What it is sent now is to carry what this answer commits.
+                    self.advance_commit(state, match_index);
+                    self.release(state);
                     let term_start = self.term_start;
                     if let Some(peer) = self.peer(from) {
                         replicate(peer, term_start, state, out);
@@ -83,7 +91,7 @@ impl Leader {
     }
 
     /// The peer lives: whatever it was sent before and did not answer may be lost.
-    pub(super) fn heartbeat_response(&mut self, state: &State, from: NodeId, out: &mut Output) {
+    pub(super) fn heartbeat_response(&mut self, state: &State, from: NodeId, out: &mut dyn Outlet) {
         let term_start = self.term_start;
         let Some(peer) = self.peer(from) else { return };
         peer.heard_at = state.now;
@@ -92,14 +100,14 @@ impl Leader {
             Mode::Replicate if peer.next_index > peer.match_index.next() => {
                 // The refusal or the repeated answer tells what arrived.
                 let prev_index = peer.next_index.prev();
-                send_append(peer, prev_index, Blocks::None, state, out);
+                send_append(peer, prev_index, &[], state, out);
             }
             Mode::Replicate => {}
         }
         replicate(peer, term_start, state, out);
     }
 
-    pub(super) fn peer_up(&mut self, state: &State, id: NodeId, out: &mut Output) {
+    pub(super) fn peer_up(&mut self, state: &State, id: NodeId, out: &mut dyn Outlet) {
         let term_start = self.term_start;
         let Some(peer) = self.peer(id) else { return };
         restart(peer, false);
@@ -126,7 +134,7 @@ impl Leader {
         id: NodeId,
         from: LogIndex,
         blocks: Vec<Block>,
-        out: &mut Output,
+        out: &mut dyn Outlet,
     ) {
         let term_start = self.term_start;
         let Some(peer) = self.peer(id) else { return };
@@ -138,7 +146,7 @@ impl Leader {
             return;
         };
         if !peer.window_is_full(&state.config) {
-            send_append(peer, from.prev(), blocks, state, out);
+            send_append(peer, from.prev(), &blocks, state, out);
         }
         replicate(peer, term_start, state, out);
     }
@@ -150,23 +158,38 @@ impl Leader {
         }
     }
 
-    /// Commits what a quorum holds durably; this node's own disk is one vote, and not even a
-    /// necessary one (thesis, section 10.2.1).
-    pub(super) fn advance_commit(&self, state: &mut State) {
-        let reached = state.configuration.reached(|node| {
-            let peer = self.peers.iter().find(|peer| peer.id == node);
-            peer.map_or(state.log.durable(), |peer| peer.match_index)
-        });
+    pub(super) fn on_durable(&self, state: &mut State) {
+        self.advance_commit(state, state.log.durable());
+        self.release(state);
+    }
+
+    /// Commits what a quorum holds durably, now that one of its members got to `news`; this node's
+    /// own disk is one vote, and not even a necessary one (thesis, section 10.2.1).
+    fn advance_commit(&self, state: &mut State, news: LogIndex) {
+        if news <= state.commit_index {
+            return;
+        }
+        let own = state.log.durable();
+        // As a rule this node and its peers are all the voters, and nobody has to be looked for.
+        let reached = if state.configuration.plain() == Some(self.peers.len() + 1) {
+            quorum::reached_by_most(own, self.peers.iter().map(|peer| peer.match_index))
+        } else {
+            state.configuration.reached(|node| {
+                let peer = self.peers.iter().find(|peer| peer.id == node);
+                peer.map_or(own, |peer| peer.match_index)
+            })
+        };
         if let Some(index) = reached.filter(|index| *index >= self.term_start) {
             state.commit_to(index);
         }
-        self.release(state);
     }
 
     /// Frees what no peer waits for.
     pub(super) fn release(&self, state: &mut State) {
-        let acked = self.peers.iter().map(|peer| peer.match_index).min();
-        state.release(acked.unwrap_or(LogIndex(u64::MAX)));
+        if state.holds_applied_blocks() {
+            let acked = self.peers.iter().map(|peer| peer.match_index).min();
+            state.release(acked.unwrap_or(LogIndex(u64::MAX)));
+        }
     }
 
     pub(super) fn deadline(&self) -> Time {
@@ -191,7 +214,7 @@ impl Leader {
         state.now < self.quorum_until
     }
 
-    pub(super) fn send_heartbeats(&mut self, state: &State, out: &mut Output) {
+    pub(super) fn send_heartbeats(&mut self, state: &State, out: &mut dyn Outlet) {
         if state.now < self.heartbeat_at {
             return;
         }
@@ -200,7 +223,7 @@ impl Leader {
             if peer.sent_at + state.config.heartbeat_interval <= state.now {
                 peer.sent_at = state.now;
                 let commit = state.commit_index.min(peer.match_index);
-                out.send.push((peer.id, Message::Heartbeat { term: state.term(), commit }));
+                out.send(peer.id, Message::Heartbeat { term: state.term(), commit });
             }
             let due = peer.sent_at + state.config.heartbeat_interval;
             self.heartbeat_at = self.heartbeat_at.min(due);
@@ -219,7 +242,7 @@ fn restart(peer: &mut Progress, paused: bool) {
 }
 
 /// Sends what the peer may be sent now.
-fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut Output) {
+fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut dyn Outlet) {
     match peer.mode {
         Mode::Probe if peer.paused => {}
         Mode::Probe => probe(peer, term_start, state, out),
@@ -230,10 +253,10 @@ fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut
             {
                 let (from, max_bytes) = (peer.next_index, state.config.max_append_bytes);
                 if let Some(blocks) = state.log.gather(from, max_bytes) {
-                    send_append(peer, from.prev(), blocks, state, out);
+                    send_append(peer, from.prev(), &blocks, state, out);
                 } else {
                     peer.loading = Some(from);
-                    out.loads.push(Load { peer: peer.id, from, max_bytes });
+                    out.load(Load { peer: peer.id, from, max_bytes });
                 }
             }
         }
@@ -242,24 +265,24 @@ fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut
 
 /// A probe is empty, but for the first one of a term: the leader's empty entry costs 44 bytes, and
 /// a follower whose log is complete saves a round trip.
-fn probe(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut Output) {
+fn probe(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut dyn Outlet) {
     // What the log no longer holds can't be probed.
     peer.next_index = peer.next_index.max(state.log.base().index.next());
     let blocks = match state.log.blocks_from(term_start) {
-        Some(mut blocks) if peer.next_index == term_start => blocks.next().cloned(),
+        Some(mut blocks) if peer.next_index == term_start => blocks.next(),
         _ => None,
     };
     let next_index = peer.next_index;
-    send_append(peer, next_index.prev(), blocks.into_iter().collect(), state, out);
+    send_append(peer, next_index.prev(), blocks.map_or(&[], slice::from_ref), state, out);
     peer.paused = true;
 }
 
 fn send_append(
     peer: &mut Progress,
     prev_index: LogIndex,
-    blocks: Blocks,
+    blocks: &[Block],
     state: &State,
-    out: &mut Output,
+    out: &mut dyn Outlet,
 ) {
     let Some(prev) = state.log.position(prev_index) else {
         debug_assert!(false, "entry {prev_index} precedes the log");
@@ -267,18 +290,18 @@ fn send_append(
     };
     peer.sent_at = state.now;
     if peer.mode == Mode::Replicate
-        && let Some(last) = blocks.as_slice().last()
+        && let Some(last) = blocks.last()
     {
-        let bytes = blocks.as_slice().iter().map(Block::len).sum();
+        let bytes = blocks.iter().map(Block::len).sum();
         peer.sent(last.last_index(), bytes);
     }
     let (term, commit) = (state.term(), state.commit_index);
-    out.send.push((peer.id, Message::AppendRequest { term, prev, commit, blocks }));
+    out.append_request(peer.id, AppendRequest { term, prev, commit, blocks });
 }
 
 /// The loaded blocks from `from` on, unless they are not what the log holds there: it may have been
 /// truncated while they were read.
-fn clip_loaded(state: &State, from: LogIndex, mut blocks: Vec<Block>) -> Option<Blocks> {
+fn clip_loaded(state: &State, from: LogIndex, mut blocks: Vec<Block>) -> Option<Vec<Block>> {
     let mut next = from;
     blocks.retain(|block| block.last_index() >= from);
     for block in &mut blocks {
@@ -291,5 +314,5 @@ fn clip_loaded(state: &State, from: LogIndex, mut blocks: Vec<Block>) -> Option<
         }
         next = block.last_index().next();
     }
-    (!blocks.is_empty()).then(|| blocks.into_iter().collect())
+    (!blocks.is_empty()).then_some(blocks)
 }

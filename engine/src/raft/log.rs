@@ -5,20 +5,26 @@
 //! 2. `runs` holds the first position of every term after `base`, indices and terms ascending.
 //! 3. `blocks` are contiguous and end at `last`; what precedes them is durable and can be loaded.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::slice;
 
 use ringleader_wal::{Block, LogIndex, LogPosition, Term};
 
-use super::message::Blocks;
+use super::committed::CommittedBlocks;
 
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct Log {
-    base: LogPosition,
-    runs: Vec<LogPosition>,
+    /// The last of `runs`, or `base` if there is none: almost all that is asked of the terms is
+    /// asked of the newest one, and the answer shall not cost a look elsewhere in memory.
+    newest: LogPosition,
     last: LogIndex,
     durable: LogIndex,
     blocks: VecDeque<Block>,
     bytes: usize,
+    base: LogPosition,
+    runs: Vec<LogPosition>,
 }
 
 impl Log {
@@ -34,7 +40,8 @@ impl Log {
                 && runs.iter().all(|run| run.term >= base.term && run.index <= last),
             "terms ascend along the log"
         );
-        Self { base, runs, last, durable: last, blocks: VecDeque::new(), bytes: 0 }
+        let newest = runs.last().copied().unwrap_or(base);
+        Self { base, runs, newest, last, durable: last, blocks: VecDeque::new(), bytes: 0 }
     }
 
     pub(super) fn base(&self) -> LogPosition {
@@ -46,8 +53,7 @@ impl Log {
     }
 
     pub(super) fn last(&self) -> LogPosition {
-        let term = self.runs.last().map_or(self.base.term, |run| run.term);
-        LogPosition { index: self.last, term }
+        LogPosition { index: self.last, term: self.newest.term }
     }
 
     pub(super) fn durable(&self) -> LogIndex {
@@ -63,6 +69,9 @@ impl Log {
     pub(super) fn term_at(&self, index: LogIndex) -> Option<Term> {
         if index < self.base.index || index > self.last {
             return None;
+        }
+        if index >= self.newest.index {
+            return Some(self.newest.term);
         }
         let run = self.runs.iter().rev().find(|run| run.index <= index);
         Some(run.map_or(self.base.term, |run| run.term))
@@ -112,7 +121,8 @@ impl Log {
         let last = self.last();
         assert!(block.term() >= last.term, "terms ascend along the log");
         if block.term() > last.term || self.runs.is_empty() {
-            self.runs.push(LogPosition { index: block.first_index(), term: block.term() });
+            self.newest = LogPosition { index: block.first_index(), term: block.term() };
+            self.runs.push(self.newest);
         }
         self.last = block.last_index();
         self.bytes += block.len();
@@ -127,6 +137,7 @@ impl Log {
         while self.runs.last().is_some_and(|run| run.index >= from) {
             self.runs.pop();
         }
+        self.newest = self.runs.last().copied().unwrap_or(self.base);
         while self.blocks.back().is_some_and(|block| block.last_index() >= from) {
             let Some(block) = self.blocks.pop_back() else { break };
             self.bytes -= block.len();
@@ -144,26 +155,67 @@ impl Log {
         if !held || from > self.last {
             return None;
         }
-        // The steady path asks for the block that was just appended.
-        let newest = self.blocks.len() - 1;
-        let at = if self.blocks[newest].first_index() <= from {
-            newest
-        } else {
-            self.blocks.partition_point(|block| block.last_index() < from)
-        };
+        let at = self.blocks.partition_point(|block| block.last_index() < from);
         Some(self.blocks.range(at..))
+    }
+
+    /// The blocks in memory from the one that holds `from` to the one that holds `through`, or
+    /// fewer, as soon as they have `max_bytes` together; none if they are not in memory.
+    pub(super) fn stretch(
+        &self,
+        from: LogIndex,
+        through: LogIndex,
+        max_bytes: usize,
+    ) -> Option<CommittedBlocks<'_>> {
+        // The steady path: one block, the oldest in memory or, where a peer lags, the newest.
+        let held = |block: &&Block| block.first_index() <= from && through <= block.last_index();
+        let oldest = self.blocks.front().filter(held);
+        match oldest.or_else(|| self.blocks.back().filter(held)) {
+            Some(block) => Some(CommittedBlocks::new(slice::from_ref(block), &[], from, through)),
+            None => self.long_stretch(from, through, max_bytes),
+        }
+    }
+
+    fn long_stretch(
+        &self,
+        from: LogIndex,
+        through: LogIndex,
+        max_bytes: usize,
+    ) -> Option<CommittedBlocks<'_>> {
+        if self.blocks.front()?.first_index() > from || from > self.last {
+            return None;
+        }
+        let start = self.blocks.partition_point(|block| block.last_index() < from);
+        let (mut end, mut bytes, mut last) = (start, 0, from);
+        for block in self.blocks.range(start..) {
+            bytes += block.len();
+            if block.first_index() > through || (end > start && bytes > max_bytes) {
+                break;
+            }
+            last = block.last_index().min(through);
+            end += 1;
+        }
+        let (front, back) = self.blocks.as_slices();
+        let split = front.len();
+        let head = &front[start.min(split)..end.min(split)];
+        let tail = &back[start.saturating_sub(split)..end.saturating_sub(split)];
+        Some(CommittedBlocks::new(head, tail, from, last))
     }
 
     /// What one message carries of the entries from `from` on: whole blocks of at most `max_bytes`
     /// together, or one larger block; none if they are not in memory.
-    pub(super) fn gather(&self, from: LogIndex, max_bytes: usize) -> Option<Blocks> {
+    pub(super) fn gather(&self, from: LogIndex, max_bytes: usize) -> Option<Cow<'_, [Block]>> {
+        // The steady path asks for the block that was just appended.
+        if let Some(newest) = self.blocks.back().filter(|block| block.first_index() == from) {
+            return Some(Cow::Borrowed(slice::from_ref(newest)));
+        }
         let mut room = max_bytes;
         let blocks = self.blocks_from(from)?.enumerate().map_while(|(at, block)| {
             let fits = at == 0 || block.len() <= room;
             room = room.saturating_sub(block.len());
             fits.then(|| block.slice(block.first_index().max(from), block.last_index()))
         });
-        Some(blocks.collect())
+        Some(Cow::Owned(blocks.collect()))
     }
 
     /// Whether `block` is a part of this log; it tells blocks read back from the WAL from blocks
@@ -171,6 +223,12 @@ impl Log {
     pub(super) fn holds(&self, block: &Block) -> bool {
         self.term_at(block.first_index()) == Some(block.term())
             && self.term_at(block.last_index()) == Some(block.term())
+    }
+
+    /// Whether there is a block to be freed that is durable and not after `unneeded`.
+    pub(super) fn holds_any(&self, unneeded: LogIndex) -> bool {
+        let unneeded = unneeded.min(self.durable);
+        self.blocks.front().is_some_and(|block| block.last_index() <= unneeded)
     }
 
     /// Frees the blocks that are durable and not after `unneeded`, those up to `unwanted` in any
@@ -185,6 +243,9 @@ impl Log {
             self.bytes -= block.len();
             self.blocks.pop_front();
         }
+        // Nothing is left. The next block goes to the front of the queue's memory again, which then
+        // is all of it that is ever touched.
+        self.blocks.clear();
     }
 
     /// Checks the invariants above.
@@ -192,6 +253,7 @@ impl Log {
         assert!(self.base.index <= self.durable && self.durable <= self.last);
         assert!(self.runs.windows(2).all(|w| w[0].index < w[1].index && w[0].term < w[1].term));
         assert!(self.runs.iter().all(|run| self.base.index < run.index && run.index <= self.last));
+        assert_eq!(self.newest, self.runs.last().copied().unwrap_or(self.base));
         assert_eq!(self.bytes, self.blocks.iter().map(Block::len).sum::<usize>());
         let mut next = self.blocks.front().map(Block::first_index);
         for block in &self.blocks {

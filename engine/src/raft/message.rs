@@ -69,6 +69,26 @@ pub enum Message {
     },
 }
 
+/// A [`Message::AppendRequest`] whose blocks are still the leader's.
+#[derive(Clone, Copy, Debug)]
+pub struct AppendRequest<'a> {
+    /// The leader's term.
+    pub term: Term,
+    /// The entry before the first of `blocks`.
+    pub prev: LogPosition,
+    /// The leader's commit index.
+    pub commit: LogIndex,
+    /// Contiguous blocks, possibly none.
+    pub blocks: &'a [Block],
+}
+
+impl From<AppendRequest<'_>> for Message {
+    fn from(request: AppendRequest<'_>) -> Self {
+        let AppendRequest { term, prev, commit, blocks } = request;
+        Self::AppendRequest { term, prev, commit, blocks: blocks.iter().cloned().collect() }
+    }
+}
+
 /// The outcome of an append on a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendOutcome {

@@ -2,15 +2,15 @@
 //! Theory and Practice", 2014; "the thesis" below).
 //!
 //! A [`Raft`] is one member of one group. Every call is an event and may put effects into an
-//! [`Output`], whose fields say what each effect waits for:
+//! [`Outlet`], whose methods say what each effect waits for:
 //!
 //! ```text
 //! step, tick, propose, on_loaded, ...          on_staged(seq)       on_durable(seq)
 //!   |                                             ^                    ^      |
-//!   +--> Output.log ----> WAL batch `seq` --------+---- disk ----------+      |
-//!   +--> Output.send ------------------------------------> peers <------------+ acks, commits
-//!   +--> Output.send_when_durable --(once all of the group is durable)--> peers
-//!   +--> Output.loads ---> WAL reads ---> on_loaded
+//!   +--> append, log ---> WAL batch `seq` --------+---- disk ----------+      |
+//!   +--> send, append_request ---------------------------> peers <------------+ acks, commits
+//!   +--> send_when_durable --(once all of the group is durable)---------> peers
+//!   +--> load ---> WAL reads ---> on_loaded
 //! ```
 //!
 //! | file | what it holds |
@@ -22,6 +22,7 @@
 //! | `log` | terms, durability and the recent blocks |
 //! | `term` | what a message's term means |
 //! | `committed` | what the state machine takes |
+//! | `fifo` | a queue that is short as a rule |
 //! | [`quorum`] | majorities |
 //! | [`invariants`] | what holds after every call |
 //!
@@ -38,6 +39,7 @@
 mod candidate;
 mod committed;
 pub mod config;
+pub(crate) mod fifo;
 mod follower;
 pub mod invariants;
 mod leader;
@@ -61,7 +63,7 @@ pub use self::config::{RaftConfig, RaftConfigError};
 use self::follower::Follower;
 use self::leader::Leader;
 pub use self::message::Message;
-pub use self::output::{Event, Load, LogOp, Output};
+pub use self::output::{Event, Load, LogOp, Outlet, Output};
 pub use self::progress::Mode;
 use self::quorum::Configuration;
 use self::state::{State, TERM_LIMIT};
@@ -84,9 +86,11 @@ pub struct Restored {
 
 /// One member of one group.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Raft {
-    state: State,
+    // Before the state, whose own beginning is what is used most.
     role: Role,
+    state: State,
 }
 
 #[derive(Debug)]
@@ -129,8 +133,27 @@ impl Raft {
 
     /// A message arrived. Whatever it says, it can't make this panic; what no correct member sends
     /// is ignored and counted.
-    pub fn step(&mut self, now: Time, from: NodeId, message: Message, out: &mut Output) {
+    pub fn step(&mut self, now: Time, from: NodeId, message: Message, out: &mut dyn Outlet) {
         self.advance_clock(now);
+        let term = self.state.term();
+        let state = &mut self.state;
+        // The two that make up the steady state change neither term nor office: they go without
+        // the checks for that, and leave nothing to be done after them.
+        match (&mut self.role, message) {
+            (
+                Role::Follower(follower),
+                Message::AppendRequest { term: of, prev, commit, blocks },
+            ) if of == term && follower.leader == Some(from) => {
+                follower.append_request(state, prev, commit, blocks, out);
+            }
+            (Role::Leader(leader), Message::AppendResponse { term: of, outcome }) if of == term => {
+                leader.append_response(state, from, outcome, out);
+            }
+            (_, message) => self.step_any(from, message, out),
+        }
+    }
+
+    fn step_any(&mut self, from: NodeId, message: Message, out: &mut dyn Outlet) {
         let known = from != self.state.node && self.state.configuration.contains(from);
         if !known || message.term() >= TERM_LIMIT {
             self.state.ignored += 1;
@@ -143,7 +166,7 @@ impl Raft {
         self.finish(before, out);
     }
 
-    fn dispatch(&mut self, from: NodeId, message: Message, out: &mut Output) {
+    fn dispatch(&mut self, from: NodeId, message: Message, out: &mut dyn Outlet) {
         let state = &mut self.state;
         match (&mut self.role, message) {
             (_, Message::PreVoteRequest { term, last }) => {
@@ -157,7 +180,7 @@ impl Raft {
                 self.count_vote(from, granted, out);
             }
             (Role::Follower(follower), Message::AppendRequest { prev, commit, blocks, .. }) => {
-                follower.append_request(state, prev, commit, &blocks, out);
+                follower.append_request(state, prev, commit, blocks, out);
             }
             (Role::Follower(follower), Message::Heartbeat { commit, .. }) => {
                 follower.heartbeat(state, from, commit, out);
@@ -174,7 +197,7 @@ impl Raft {
     }
 
     /// Time passed: call it when [`Raft::deadline`] is reached. Calling it sooner does no harm.
-    pub fn tick(&mut self, now: Time, out: &mut Output) {
+    pub fn tick(&mut self, now: Time, out: &mut dyn Outlet) {
         self.advance_clock(now);
         let before = self.office();
         match &mut self.role {
@@ -214,7 +237,7 @@ impl Raft {
     ///
     /// # Panics
     /// When the block is not of this group or does not start at [`Raft::append_position`].
-    pub fn propose(&mut self, block: Block, out: &mut Output) {
+    pub fn propose(&mut self, block: Block, out: &mut dyn Outlet) {
         let at = LogPosition { index: block.first_index(), term: block.term() };
         assert_eq!(Some(at), self.append_position(), "the block starts at the append position");
         assert_eq!(block.group(), self.state.group, "the block is of this group");
@@ -224,30 +247,30 @@ impl Raft {
         }
     }
 
-    /// Everything that was in [`Output::log`] so far is in WAL batch `seq` or an earlier one.
+    /// Everything that was given to [`Outlet::append`] and [`Outlet::log`] so far is in WAL batch `seq` or an earlier one.
     pub fn on_staged(&mut self, seq: Seq) {
         self.state.on_staged(seq);
     }
 
     /// All WAL batches up to `seq` are durable. `seq` may be of any group, and may be late.
-    pub fn on_durable(&mut self, now: Time, seq: Seq, out: &mut Output) {
+    pub fn on_durable(&mut self, now: Time, seq: Seq, out: &mut dyn Outlet) {
         self.advance_clock(now);
         if !self.state.on_durable(seq) {
             return;
         }
-        let before = self.office();
         match &mut self.role {
             Role::Follower(follower) => {
                 follower.on_durable(&self.state, out);
                 self.state.release(LogIndex(u64::MAX));
             }
             Role::Candidate(_) if self.state.hard_state_is_durable() => {
+                let before = self.office();
                 self.count_vote(self.state.node, true, out);
+                self.finish(before, out);
             }
             Role::PreCandidate(_) | Role::Candidate(_) => {}
-            Role::Leader(leader) => leader.advance_commit(&mut self.state),
+            Role::Leader(leader) => leader.on_durable(&mut self.state),
         }
-        self.finish(before, out);
     }
 
     /// The answer to a [`Load`]: contiguous blocks, the first of which holds `from`. One that is no
@@ -258,7 +281,7 @@ impl Raft {
         peer: NodeId,
         from: LogIndex,
         blocks: Vec<Block>,
-        out: &mut Output,
+        out: &mut dyn Outlet,
     ) {
         self.advance_clock(now);
         if let Role::Leader(leader) = &mut self.role {
@@ -274,7 +297,7 @@ impl Raft {
     }
 
     /// A connection to `peer` was made, or made again: what was on its way is lost.
-    pub fn on_peer_up(&mut self, now: Time, peer: NodeId, out: &mut Output) {
+    pub fn on_peer_up(&mut self, now: Time, peer: NodeId, out: &mut dyn Outlet) {
         self.advance_clock(now);
         match &mut self.role {
             Role::Leader(leader) => leader.peer_up(&self.state, peer, out),
@@ -348,7 +371,7 @@ impl Raft {
         self.role = Role::Follower(Follower::of(leader));
     }
 
-    fn become_leader(&mut self, out: &mut Output) {
+    fn become_leader(&mut self, out: &mut dyn Outlet) {
         let leader = Leader::take_office(&mut self.state, out);
         self.role = Role::Leader(Box::new(leader));
     }
@@ -360,14 +383,15 @@ impl Raft {
     }
 
     /// What ends every call that may change the term or the role.
-    fn finish(&mut self, before: Office, out: &mut Output) {
+    fn finish(&mut self, before: Office, out: &mut dyn Outlet) {
         self.state.emit_hard_state(out);
+        out.reschedule();
         let after = self.office();
         if after == before {
             return;
         }
         let (term, leader) = (self.state.term(), after.leader);
-        out.events.push(match (before.leads, after.leads) {
+        out.event(match (before.leads, after.leads) {
             (_, true) => Event::BecameLeader { term },
             (true, false) => Event::SteppedDown { term, leader },
             (false, false) => Event::LeaderChanged { term, leader },

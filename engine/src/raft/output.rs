@@ -2,22 +2,50 @@
 
 use ringleader_wal::{Block, HardState, LogIndex, NodeId, Term};
 
-use super::message::Message;
+use super::message::{AppendRequest, Message};
 
-/// The effects of one or more calls. The caller owns it, reuses it, and drains it after every
-/// call: first `log` is staged and confirmed with [`Raft::on_staged`](super::Raft::on_staged), then
-/// the messages are sent.
+/// Where a call's effects go, as they arise: records are staged in the order of these calls, and
+/// confirmed with [`Raft::on_staged`](super::Raft::on_staged) before the next call.
+pub trait Outlet {
+    /// Stages entries that follow the last one.
+    fn append(&mut self, block: &Block);
+
+    /// Stages another record.
+    fn log(&mut self, op: LogOp);
+
+    /// A message that may leave at once.
+    fn send(&mut self, to: NodeId, message: Message);
+
+    /// Likewise; its blocks are in the log's memory.
+    fn append_request(&mut self, to: NodeId, request: AppendRequest<'_>);
+
+    /// A message that may leave only when everything that this group staged so far, until the end
+    /// of the call, is durable: votes asked and given, and whatever else shows a term that a crash
+    /// could still undo.
+    fn send_when_durable(&mut self, to: NodeId, message: Message);
+
+    /// Entries are to be read from the WAL for a peer that lags.
+    fn load(&mut self, load: Load);
+
+    /// A change of office.
+    fn event(&mut self, event: Event);
+
+    /// [`Raft::deadline`](super::Raft::deadline) may be earlier than it was. Otherwise it is where
+    /// it was or later, and a timer that was set for it may stay.
+    fn reschedule(&mut self);
+}
+
+/// Collects the effects of one or more calls. The caller owns it, reuses it, and drains it after
+/// every call: first `log` is staged and confirmed, then the messages are sent.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// Records for the WAL, to be staged in this order.
+    /// Records for the WAL.
     pub log: Vec<LogOp>,
     /// Messages that may leave at once.
     pub send: Vec<(NodeId, Message)>,
-    /// Messages that may leave only when everything that this group staged so far, `log` included,
-    /// is durable: votes asked and given, and whatever else shows a term that a crash could
-    /// still undo.
+    /// Messages that may leave when `log` and everything before it is durable.
     pub send_when_durable: Vec<(NodeId, Message)>,
-    /// Entries to be read from the WAL for peers that lag.
+    /// Entries to be read from the WAL.
     pub loads: Vec<Load>,
     /// Changes of office.
     pub events: Vec<Event>,
@@ -33,6 +61,38 @@ impl Output {
             && self.loads.is_empty()
             && self.events.is_empty()
     }
+}
+
+impl Outlet for Output {
+    fn append(&mut self, block: &Block) {
+        self.log.push(LogOp::Append(block.clone()));
+    }
+
+    fn log(&mut self, op: LogOp) {
+        self.log.push(op);
+    }
+
+    fn send(&mut self, to: NodeId, message: Message) {
+        self.send.push((to, message));
+    }
+
+    fn append_request(&mut self, to: NodeId, request: AppendRequest<'_>) {
+        self.send.push((to, request.into()));
+    }
+
+    fn send_when_durable(&mut self, to: NodeId, message: Message) {
+        self.send_when_durable.push((to, message));
+    }
+
+    fn load(&mut self, load: Load) {
+        self.loads.push(load);
+    }
+
+    fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    fn reschedule(&mut self) {}
 }
 
 /// One record for the WAL.

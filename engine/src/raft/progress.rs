@@ -1,10 +1,9 @@
 //! What a leader knows about one peer's log (etcd's design), and what is on its way there.
 
-use std::collections::VecDeque;
-
 use ringleader_wal::{LogIndex, NodeId};
 
 use super::config::RaftConfig;
+use super::fifo::Fifo;
 use crate::time::Time;
 
 /// How entries are sent to a peer.
@@ -38,7 +37,7 @@ pub(super) struct Progress {
 /// Requests on their way: the last index and the bytes of each.
 #[derive(Clone, Debug, Default)]
 struct Window {
-    requests: VecDeque<(LogIndex, usize)>,
+    requests: Fifo<(LogIndex, usize)>,
     bytes: usize,
 }
 
@@ -102,7 +101,7 @@ impl Progress {
 
     pub(super) fn sent(&mut self, last: LogIndex, bytes: usize) {
         self.next_index = last.next();
-        self.window.requests.push_back((last, bytes));
+        self.window.requests.push((last, bytes));
         self.window.bytes += bytes;
     }
 
@@ -128,9 +127,9 @@ impl Progress {
 
 impl Window {
     fn free_through(&mut self, index: LogIndex) {
-        while let Some((_, bytes)) = self.requests.front().filter(|(last, _)| *last <= index) {
+        while let Some((_, bytes)) = self.requests.first().filter(|(last, _)| *last <= index) {
             self.bytes -= bytes;
-            self.requests.pop_front();
+            self.requests.pop();
         }
     }
 }

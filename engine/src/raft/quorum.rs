@@ -46,6 +46,11 @@ impl Configuration {
         self.voters.iter().chain(leaving).copied()
     }
 
+    /// The number of voters, if they alone decide.
+    pub(super) fn plain(&self) -> Option<usize> {
+        self.outgoing.is_empty().then_some(self.voters.len())
+    }
+
     /// The highest value that a quorum reached; none if there are no voters.
     #[must_use]
     pub fn reached<T: Copy + Default + Ord>(&self, value: impl Fn(NodeId) -> T) -> Option<T> {
@@ -80,11 +85,34 @@ fn reached_by<T: Copy + Default + Ord>(
     voters: &[NodeId],
     value: impl Fn(NodeId) -> T,
 ) -> Option<T> {
-    let mut values = [T::default(); MAX_VOTERS];
-    let values = &mut values[..voters.len()];
-    values.iter_mut().zip(voters).for_each(|(slot, voter)| *slot = value(*voter));
-    values.sort_unstable();
-    // In ascending order, a majority stands at or above the element before the upper half.
-    let majority = voters.len() / 2 + 1;
-    values.len().checked_sub(majority).map(|at| values[at])
+    let (first, others) = voters.split_first()?;
+    reached_by_most(value(*first), others.iter().map(|voter| value(*voter)))
+}
+
+/// The highest value that a majority reached. The values are those of all voters, at most
+/// [`MAX_VOTERS`].
+pub(super) fn reached_by_most<T: Copy + Default + Ord>(
+    first: T,
+    mut others: impl ExactSizeIterator<Item = T>,
+) -> Option<T> {
+    if others.len() == 2
+        && let (Some(a), Some(b)) = (others.next(), others.next())
+    {
+        // The middle one of three.
+        return Some(a.min(b).max(a.max(b).min(first)));
+    }
+    let mut sorted = [first; MAX_VOTERS];
+    // Insertion keeps the few values in descending order, where a majority of the voters stands at
+    // or above the one in the middle.
+    let mut count = 1;
+    for value in others {
+        let mut at = count;
+        while at > 0 && sorted[at - 1] < value {
+            sorted[at] = sorted[at - 1];
+            at -= 1;
+        }
+        sorted[at] = value;
+        count += 1;
+    }
+    Some(sorted[count / 2])
 }

@@ -1,6 +1,5 @@
 //! What a member has in every role (thesis, figure 3.1), and what of it is durable.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,9 +7,10 @@ use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, S
 
 use super::Restored;
 use super::config::RaftConfig;
+use super::fifo::Fifo;
 use super::log::Log;
 use super::message::Message;
-use super::output::{LogOp, Output};
+use super::output::{LogOp, Outlet};
 use super::quorum::Configuration;
 use super::rng::SplitMix64;
 use crate::time::Time;
@@ -22,9 +22,9 @@ pub(super) const TERM_LIMIT: Term = Term(u64::MAX / 2);
 /// How far the present hard state has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Changed, and not yet in an [`Output`].
+    /// Changed, and not yet given out.
     Changed,
-    /// In an [`Output`], and not yet staged.
+    /// Given out, and not yet known to be staged.
     Emitted,
     /// In a WAL batch.
     Staged(Seq),
@@ -39,29 +39,32 @@ struct Pending {
     last: LogIndex,
 }
 
+/// In this order, because what every event looks at then shares a few cache lines; what only an
+/// election needs comes last.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct State {
-    pub(super) config: Rc<RaftConfig>,
-    pub(super) group: GroupId,
-    pub(super) node: NodeId,
-    pub(super) configuration: Configuration,
     hard_state: HardState,
     stage: Stage,
-    pub(super) log: Log,
+    /// The latest time that any call passed in.
+    pub(super) now: Time,
     pub(super) commit_index: LogIndex,
     pub(super) last_applied: LogIndex,
     /// The log is like that of this term's leader up to here; what follows may be left from an
     /// earlier term. It outlives a pre-vote: the leader may have nothing more to send.
     pub(super) verified: LogIndex,
-    pending: VecDeque<Pending>,
+    pub(super) log: Log,
+    pending: Fifo<Pending>,
     unstaged: bool,
-    /// The latest time that any call passed in.
-    pub(super) now: Time,
-    election_timer: Time,
-    election_timeout: Duration,
+    pub(super) group: GroupId,
     /// When a leader that this node recognised was last heard. It outlives the term: the promise
     /// not to help others for a while was given to that leader.
     heard_leader_at: Option<Time>,
+    election_timer: Time,
+    pub(super) config: Rc<RaftConfig>,
+    pub(super) node: NodeId,
+    pub(super) configuration: Configuration,
+    election_timeout: Duration,
     rng: SplitMix64,
     pub(super) ignored: u64,
 }
@@ -92,7 +95,7 @@ impl State {
             last_applied: log.base().index,
             log,
             verified: LogIndex(0),
-            pending: VecDeque::new(),
+            pending: Fifo::default(),
             unstaged: false,
             now,
             election_timer: now,
@@ -127,32 +130,32 @@ impl State {
         self.stage == Stage::Durable
     }
 
-    /// Puts a changed hard state into `out`. Every call ends with this, and every log record is
+    /// Gives a changed hard state out. Every call ends with this, and every log record is
     /// preceded by it, so that no recovered entry is ahead of the recovered term.
-    pub(super) fn emit_hard_state(&mut self, out: &mut Output) {
+    pub(super) fn emit_hard_state(&mut self, out: &mut dyn Outlet) {
         if self.stage == Stage::Changed {
             self.stage = Stage::Emitted;
             self.unstaged = true;
-            out.log.push(LogOp::HardState(self.hard_state));
+            out.log(LogOp::HardState(self.hard_state));
         }
     }
 
-    pub(super) fn append(&mut self, block: Block, out: &mut Output) {
+    pub(super) fn append(&mut self, block: Block, out: &mut dyn Outlet) {
         self.emit_hard_state(out);
-        self.log.append(block.clone());
         self.unstaged = true;
-        out.log.push(LogOp::Append(block));
+        out.append(&block);
+        self.log.append(block);
     }
 
-    pub(super) fn truncate(&mut self, from: LogIndex, out: &mut Output) {
+    pub(super) fn truncate(&mut self, from: LogIndex, out: &mut dyn Outlet) {
         assert!(from > self.commit_index, "a committed entry is never removed");
         self.emit_hard_state(out);
         self.log.truncate(from);
-        for pending in &mut self.pending {
+        for pending in self.pending.iter_mut() {
             pending.last = pending.last.min(from.prev());
         }
         self.unstaged = true;
-        out.log.push(LogOp::Truncate(from));
+        out.log(LogOp::Truncate(from));
     }
 
     pub(super) fn on_staged(&mut self, seq: Seq) {
@@ -163,14 +166,14 @@ impl State {
             self.stage = Stage::Staged(seq);
         }
         let last = self.log.last_index();
-        match self.pending.back_mut() {
+        match self.pending.last_mut() {
             Some(newest) if newest.seq == seq => newest.last = last,
             newest => {
                 assert!(
                     newest.is_none_or(|newest| newest.seq < seq),
                     "batches are numbered in order"
                 );
-                self.pending.push_back(Pending { seq, last });
+                self.pending.push(Pending { seq, last });
             }
         }
     }
@@ -178,9 +181,9 @@ impl State {
     /// Whether anything of this group became durable.
     pub(super) fn on_durable(&mut self, seq: Seq) -> bool {
         let mut durable = None;
-        while let Some(pending) = self.pending.front().filter(|pending| pending.seq <= seq) {
+        while let Some(pending) = self.pending.first().filter(|pending| pending.seq <= seq) {
             durable = Some(pending.last);
-            self.pending.pop_front();
+            self.pending.pop();
         }
         if let Stage::Staged(staged) = self.stage
             && staged <= seq
@@ -194,17 +197,22 @@ impl State {
     }
 
     /// Sends a message that shows the current term: no sooner than a crash can't undo the term.
-    pub(super) fn send(&self, to: NodeId, message: Message, out: &mut Output) {
+    pub(super) fn send(&self, to: NodeId, message: Message, out: &mut dyn Outlet) {
         if self.hard_state_is_durable() {
-            out.send.push((to, message));
+            out.send(to, message);
         } else {
-            out.send_when_durable.push((to, message));
+            out.send_when_durable(to, message);
         }
     }
 
     pub(super) fn commit_to(&mut self, index: LogIndex) {
         debug_assert!(index <= self.log.last_index());
         self.commit_index = self.commit_index.max(index);
+    }
+
+    /// Whether blocks are in memory that this node itself has no more use for.
+    pub(super) fn holds_applied_blocks(&self) -> bool {
+        self.log.holds_any(self.last_applied)
     }
 
     /// Frees the blocks that nobody needs: durable, applied, and not after `acked`.

@@ -3,7 +3,7 @@
 use ringleader_wal::{LogPosition, NodeId, Term};
 
 use super::message::{AppendOutcome, Message};
-use super::output::Output;
+use super::output::Outlet;
 use super::{Raft, Role};
 
 impl Raft {
@@ -13,7 +13,7 @@ impl Raft {
         &mut self,
         from: NodeId,
         message: &Message,
-        out: &mut Output,
+        out: &mut dyn Outlet,
     ) -> bool {
         let (term, current) = (message.term(), self.state.term());
         match message {
@@ -47,7 +47,7 @@ impl Raft {
     /// Shows a leader of an earlier term the current one. It steps down, and there can be a leader
     /// that this node may follow; otherwise a node whose term is ahead of a working group's could
     /// never come back, for its votes are not asked and its requests are refused.
-    fn refuse_deposed(&self, from: NodeId, message: &Message, out: &mut Output) {
+    fn refuse_deposed(&self, from: NodeId, message: &Message, out: &mut dyn Outlet) {
         let term = self.state.term();
         let answer = match message {
             Message::AppendRequest { prev, .. } => Message::AppendResponse {

@@ -3,8 +3,6 @@
 use ringleader_wal::{Block, LogIndex, NodeId, ReadError, ReadId};
 
 use super::{Shard, State};
-use crate::raft::Committed;
-use crate::state_machine::Portion;
 use crate::time::Time;
 
 /// Whom a read of the log is for.
@@ -22,33 +20,26 @@ impl Shard {
         if !matches!(self.state, State::Running) {
             return false;
         }
-        let mut portions = Vec::new();
-        for slot in std::mem::take(&mut self.applying) {
-            let budget = self.config.limits.apply_bytes;
+        let budget = self.config.limits.apply_bytes;
+        let mut applying = std::mem::take(&mut self.applying);
+        for slot in applying.drain(..) {
             let group = &mut self.groups[slot as usize];
             group.apply_queued = false;
-            match group.raft.next_committed(budget) {
-                Committed::Nothing => {}
-                Committed::Blocks(blocks) => {
-                    portions.extend(blocks.map(|(block, first, last)| Portion {
-                        block: block.clone(),
-                        first,
-                        last,
-                    }));
-                    group.apply(&mut portions, &mut self.replies, &mut self.effects.answers);
-                }
-                Committed::Load { from, .. } => {
-                    group.loading = true;
-                    let id = self.wal.read(group.id, from, budget);
-                    self.reads.insert(id, ReadFor::Apply { slot });
-                }
+            if let Some(from) =
+                group.apply_next(budget, &mut self.replies, &mut self.effects.answers)
+            {
+                let id = self.wal.read(group.id, from, budget);
+                self.reads.insert(id, ReadFor::Apply { slot });
             }
             self.queue_apply(slot);
         }
-        !self.applying.is_empty()
+        let more = !self.applying.is_empty();
+        applying.append(&mut self.applying);
+        self.applying = applying;
+        more
     }
 
-    fn queue_apply(&mut self, slot: u32) {
+    pub(super) fn queue_apply(&mut self, slot: u32) {
         let group = &mut self.groups[slot as usize];
         if group.wants_apply() {
             group.apply_queued = true;
@@ -69,12 +60,10 @@ impl Shard {
         }
         match (read, result) {
             (ReadFor::Peer { slot, peer, from }, Ok(blocks)) => {
-                let raft = &mut self.groups[slot as usize].raft;
-                raft.on_loaded(now, peer, from, blocks, &mut self.output);
-                self.absorb(slot);
+                self.call(slot, |raft, out| raft.on_loaded(now, peer, from, blocks, out));
             }
             (ReadFor::Apply { slot }, Ok(blocks)) => {
-                self.apply_loaded(slot, blocks);
+                self.apply_loaded(slot, &blocks);
                 self.queue_apply(slot);
             }
             // The entries were truncated or released while they were read: the protocol has moved
@@ -89,17 +78,8 @@ impl Shard {
         }
     }
 
-    fn apply_loaded(&mut self, slot: u32, blocks: Vec<Block>) {
+    fn apply_loaded(&mut self, slot: u32, blocks: &[Block]) {
         let group = &mut self.groups[slot as usize];
-        group.loading = false;
-        let commit = group.raft.commit_index();
-        let applied = group.raft.applied_index();
-        let portion = |block: Block| {
-            let first = block.first_index().max(applied.next());
-            let last = block.last_index().min(commit);
-            (first <= last).then_some(Portion { block, first, last })
-        };
-        let mut portions: Vec<Portion> = blocks.into_iter().filter_map(portion).collect();
-        group.apply(&mut portions, &mut self.replies, &mut self.effects.answers);
+        group.apply_loaded(blocks, &mut self.replies, &mut self.effects.answers);
     }
 }

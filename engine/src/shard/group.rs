@@ -1,14 +1,13 @@
 //! One group on its shard: the protocol, the state machine, and the callers between them.
 
-use std::collections::VecDeque;
+use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, Seq, Term};
 
-use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, Seq, Term};
-
-use super::links::LinkId;
+use super::links::GroupLinks;
 use super::proposal::{AnswerRun, Outcome, SubmissionRun};
 use crate::error::{ProposeError, UnknownCause};
-use crate::raft::Raft;
-use crate::state_machine::{Entries, Portion, Replies, StateMachine};
+use crate::raft::fifo::Fifo;
+use crate::raft::{Committed, CommittedBlocks, Raft};
+use crate::state_machine::{Entries, Replies, StateMachine};
 
 /// Payload bytes after which a block is closed and the turn's next operations go into another one.
 /// Large enough that a block's fixed cost vanishes, small enough that a follower can start writing
@@ -23,23 +22,25 @@ struct Waiting {
     run: SubmissionRun,
 }
 
+/// In this order, because what every event looks at then shares a few cache lines.
+#[repr(C)]
 pub(super) struct Group {
     pub(super) id: GroupId,
-    pub(super) raft: Raft,
-    pub(super) machine: Box<dyn StateMachine>,
-    /// The other voters and the links to them.
-    pub(super) links: Vec<(NodeId, LinkId)>,
     /// The newest batch of the log that holds something of this group.
     pub(super) staged: Seq,
-    /// What callers proposed in this turn.
-    pub(super) incoming: Vec<SubmissionRun>,
-    waiting: VecDeque<Waiting>,
-    /// Weight of `incoming` and `waiting`.
-    in_flight: usize,
     /// Whether the group is on the shard's list of groups with committed entries.
     pub(super) apply_queued: bool,
     /// Whether entries to be applied are being read from the log.
     pub(super) loading: bool,
+    pub(super) raft: Raft,
+    /// The links to the other voters.
+    pub(super) links: GroupLinks,
+    pub(super) machine: Box<dyn StateMachine>,
+    waiting: Fifo<Waiting>,
+    /// What callers proposed in this turn.
+    pub(super) incoming: Vec<SubmissionRun>,
+    /// Weight of `incoming` and `waiting`.
+    in_flight: usize,
     /// The term of the leadership that the state machine was told of and that still lasts.
     leading: Option<Term>,
 }
@@ -49,7 +50,7 @@ impl Group {
         id: GroupId,
         raft: Raft,
         machine: Box<dyn StateMachine>,
-        links: Vec<(NodeId, LinkId)>,
+        links: GroupLinks,
     ) -> Self {
         Self {
             id,
@@ -58,16 +59,12 @@ impl Group {
             links,
             staged: Seq(0),
             incoming: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: Fifo::default(),
             in_flight: 0,
             apply_queued: false,
             loading: false,
             leading: None,
         }
-    }
-
-    pub(super) fn link_to(&self, node: NodeId) -> Option<LinkId> {
-        self.links.iter().find(|(voter, _)| *voter == node).map(|(_, link)| *link)
     }
 
     /// Whether there are committed entries to apply and nobody is at it yet.
@@ -96,48 +93,81 @@ impl Group {
         if self.incoming.is_empty() {
             return None;
         }
-        let first_waiting = self.waiting.len();
-        let (mut bytes, mut index, mut taken) = (0, at.index, 0);
+        let (mut whole, mut part, mut room) = (0, None, BLOCK_BYTES);
         for run in &mut self.incoming {
-            let room = BLOCK_BYTES.saturating_sub(bytes);
-            let Some(fit) = run.fitting(room, index == at.index) else { break };
-            let whole = fit == run.len();
-            let head = if whole { run.clone() } else { run.split_front(fit) };
-            bytes += head.payload_bytes();
-            let first = index;
-            index = LogIndex(index.0 + fit as u64);
-            self.waiting.push_back(Waiting { first, run: head });
-            if !whole {
-                break;
+            match run.fitting(room, whole == 0) {
+                Some(fit) if fit == run.len() => {
+                    room = room.saturating_sub(run.payload_bytes());
+                    whole += 1;
+                }
+                fit => {
+                    part = fit.map(|fit| run.split_front(fit));
+                    break;
+                }
             }
-            taken += 1;
         }
-        self.incoming.drain(..taken);
-        let runs = self.waiting.range(first_waiting..).map(|waiting| waiting.run.encoded());
-        Some(Block::encode(self.id, at, BlockKind::Operations, runs))
+        let runs = self.incoming[..whole].iter().chain(&part).map(SubmissionRun::encoded);
+        let block = Block::encode(self.id, at, BlockKind::Operations, runs);
+        let mut first = at.index;
+        for run in self.incoming.drain(..whole).chain(part) {
+            let next = LogIndex(first.0 + run.len() as u64);
+            self.waiting.push(Waiting { first, run });
+            first = next;
+        }
+        Some(block)
     }
 
-    /// Applies committed entries and answers the callers who proposed them here.
-    pub(super) fn apply(
+    /// Applies the next committed entries, about `budget` bytes of them, if they are in memory;
+    /// otherwise says from where on they have to be read from the log.
+    pub(super) fn apply_next(
         &mut self,
-        portions: &mut Vec<Portion>,
+        budget: usize,
+        replies: &mut Replies,
+        answers: &mut Vec<AnswerRun>,
+    ) -> Option<LogIndex> {
+        let last = match self.raft.next_committed(budget) {
+            Committed::Nothing => return None,
+            Committed::Blocks(blocks) => {
+                replies.begin(!self.waiting.is_empty());
+                apply(&mut *self.machine, blocks, replies)
+            }
+            Committed::Load { from, .. } => {
+                self.loading = true;
+                return Some(from);
+            }
+        };
+        self.applied(last, replies, answers);
+        None
+    }
+
+    /// Applies those of the blocks' entries that are committed and not applied yet.
+    pub(super) fn apply_loaded(
+        &mut self,
+        blocks: &[Block],
         replies: &mut Replies,
         answers: &mut Vec<AnswerRun>,
     ) {
-        let Some(last) = portions.last().map(|portion| portion.last) else { return };
-        portions.retain(|portion| portion.block.kind() == BlockKind::Operations);
+        self.loading = false;
+        let first = self.raft.applied_index().next();
+        let commit = self.raft.commit_index();
+        let from = blocks.partition_point(|block| block.last_index() < first);
+        let to = blocks.partition_point(|block| block.first_index() <= commit);
+        let Some(newest) = blocks.get(from..to).and_then(<[Block]>::last) else { return };
+        let last = newest.last_index().min(commit);
         replies.begin(!self.waiting.is_empty());
-        if !portions.is_empty() {
-            self.machine.apply(&Entries::new(portions), replies);
-        }
+        let blocks = CommittedBlocks::new(&blocks[from..to], &[], first, last);
+        apply(&mut *self.machine, blocks, replies);
+        self.applied(last, replies, answers);
+    }
+
+    fn applied(&mut self, last: LogIndex, replies: &Replies, answers: &mut Vec<AnswerRun>) {
         self.answer_through(last, replies, answers);
-        portions.clear();
         self.raft.on_applied(last);
     }
 
     fn answer_through(&mut self, last: LogIndex, replies: &Replies, answers: &mut Vec<AnswerRun>) {
         let term = self.raft.term();
-        while let Some(waiting) = self.waiting.front_mut() {
+        while let Some(waiting) = self.waiting.first_mut() {
             if waiting.first > last {
                 break;
             }
@@ -147,7 +177,7 @@ impl Group {
                 waiting.first = last.next();
                 waiting.run.split_front(applied)
             } else {
-                self.waiting.pop_front().expect("the front is there").run
+                self.waiting.pop().expect("the first is there").run
             };
             self.in_flight -= run.weight();
             let end = LogIndex(first.0 + run.len() as u64 - 1);
@@ -190,9 +220,21 @@ impl Group {
             UnknownCause::StorageFailed => ProposeError::StorageFailed("see the log".into()),
         };
         let unknown = Outcome::Failed(ProposeError::Unknown(cause));
-        answers.extend(self.waiting.drain(..).map(|waiting| waiting.run.answer(unknown.clone())));
+        answers.extend(self.waiting.drain().map(|waiting| waiting.run.answer(unknown.clone())));
         let unproposed = Outcome::Failed(unproposed);
         answers.extend(self.incoming.drain(..).map(|run| run.answer(unproposed.clone())));
         self.in_flight = 0;
     }
+}
+
+/// Gives the operations among the entries to the state machine; the last entry.
+fn apply(
+    machine: &mut dyn StateMachine,
+    blocks: CommittedBlocks<'_>,
+    replies: &mut Replies,
+) -> LogIndex {
+    if let Some(entries) = Entries::of(blocks) {
+        machine.apply(&entries, replies);
+    }
+    blocks.last()
 }

@@ -7,7 +7,8 @@ use ringleader_wal::{GroupId, NodeId, Recovered, RecoveredGroup};
 
 use super::durability::Durability;
 use super::group::Group;
-use super::{Death, LinkId, LinkPeer, Notice, RecoverySummary, Shard, State};
+use super::links::GroupLinks;
+use super::{Death, LinkPeer, Notice, RecoverySummary, Shard, State};
 use crate::config::GroupConfig;
 use crate::error::UnknownCause;
 use crate::raft::{Raft, Restored};
@@ -44,19 +45,19 @@ impl Shard {
         }
         self.state = State::Running;
         for link in self.links.connected() {
-            self.each_on_link(link, |group, node, output| group.raft.on_peer_up(now, node, output));
+            self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
         }
         self.effects.notices.push(Notice::Recovered(summary));
     }
 
-    fn links_of(&self, config: &GroupConfig) -> Vec<(NodeId, LinkId)> {
+    fn links_of(&self, config: &GroupConfig) -> GroupLinks {
         let others = config.voters.iter().filter(|voter| **voter != self.config.node);
         let link = |voter: &NodeId| {
             let shard = (self.config.place)(config.group, *voter);
             let link = self.links.find(LinkPeer { node: *voter, shard });
             (*voter, link.expect("the driver lists a link for every other voter"))
         };
-        others.map(link).collect()
+        GroupLinks::new(&others.map(link).collect::<Vec<_>>())
     }
 
     /// The log failed: nothing is acknowledged and nothing is said to anyone from now on.

@@ -2,11 +2,11 @@
 //! to each, and how much room there is to say it.
 
 use bytes::Bytes;
-use ringleader_wal::{GroupId, NodeId};
+use ringleader_wal::{Block, GroupId, NodeId};
 
 use super::effects::OutFrame;
 use crate::codec::Encoder;
-use crate::raft::message::Message;
+use crate::raft::message::{AppendRequest, Message};
 
 /// Index of a link; the driver and the shard number the links alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +19,31 @@ pub struct LinkPeer {
     pub node: NodeId,
     /// Its shard.
     pub shard: u32,
+}
+
+/// The links to the other voters of a group. Those of up to five voters lie in the group itself:
+/// they are needed for each message.
+#[derive(Debug)]
+pub(super) struct GroupLinks {
+    near: [(NodeId, LinkId); NEAR],
+    count: usize,
+    far: Box<[(NodeId, LinkId)]>,
+}
+
+const NEAR: usize = 4;
+
+impl GroupLinks {
+    pub(super) fn new(links: &[(NodeId, LinkId)]) -> Self {
+        let count = links.len().min(NEAR);
+        let mut near = [(NodeId(0), LinkId(0)); NEAR];
+        near[..count].copy_from_slice(&links[..count]);
+        Self { near, count, far: links[count..].into() }
+    }
+
+    pub(super) fn to(&self, node: NodeId) -> Option<LinkId> {
+        let near = self.near[..self.count].iter();
+        near.chain(&self.far).find(|(voter, _)| *voter == node).map(|(_, link)| *link)
+    }
 }
 
 /// Bodies above this are split over several frames, so that the receiver starts on the first
@@ -89,28 +114,33 @@ impl Links {
         self.links[link.0 as usize].room = bytes;
     }
 
-    /// Adds a message to what this turn says to the peer. False if it carries entries and there is
-    /// no room for them; everything else is small and always passes. On a link that is down a
-    /// message is lost, as on any network.
-    pub(super) fn push(
+    /// Adds a message without entries to what this turn says to the peer: it is small and always
+    /// passes. On a link that is down it is lost, as on any network.
+    pub(super) fn push(&mut self, link: LinkId, group: GroupId, message: &Message) {
+        let at = &mut self.links[link.0 as usize];
+        if at.epoch.is_some() && !self.silent {
+            at.encoder.push(group, message);
+        }
+    }
+
+    /// Adds a request likewise. False if there is no room for its entries.
+    pub(super) fn push_append(
         &mut self,
         link: LinkId,
         group: GroupId,
-        message: &Message,
+        request: &AppendRequest<'_>,
         frames: &mut Vec<OutFrame>,
     ) -> bool {
         let at = &mut self.links[link.0 as usize];
         if at.epoch.is_none() || self.silent {
             return true;
         }
-        if let Message::AppendRequest { blocks, .. } = message {
-            let bytes: usize = blocks.as_slice().iter().map(|block| block.len()).sum();
-            if bytes > at.room {
-                return false;
-            }
-            at.room -= bytes;
+        let bytes: usize = request.blocks.iter().map(Block::len).sum();
+        if bytes > at.room {
+            return false;
         }
-        at.encoder.push(group, message);
+        at.room -= bytes;
+        at.encoder.push_append(group, request);
         if at.encoder.body_bytes() >= FRAME_BODY_BYTES {
             at.finish(link, frames);
         }

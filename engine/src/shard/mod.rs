@@ -13,6 +13,7 @@ mod effects;
 mod group;
 mod lifecycle;
 mod links;
+mod port;
 mod proposal;
 mod timers;
 
@@ -28,14 +29,15 @@ use ringleader_wal::{
 use crate::codec::{self, CodecError};
 use crate::config::{GroupConfig, Limits};
 use crate::error::ProposeError;
-use crate::raft::{LogOp, Message, Output, PeerStatus, Raft, RaftConfig, RoleName};
+use crate::raft::{Outlet, PeerStatus, Raft, RaftConfig, RoleName};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
 
 use apply::ReadFor;
-use durability::{Durability, Held};
+use durability::Durability;
 use group::Group;
 use links::Links;
+use port::Aside;
 use proposal::{Outcome, SubmissionRun};
 use timers::Timers;
 
@@ -118,7 +120,7 @@ pub struct Shard {
     proposing: Vec<u32>,
     /// Groups with committed entries to apply.
     applying: Vec<u32>,
-    output: Output,
+    aside: Aside,
     replies: Replies,
     effects: Effects,
 }
@@ -140,7 +142,7 @@ impl Shard {
             reads: NumberMap::default(),
             proposing: Vec::new(),
             applying: Vec::new(),
-            output: Output::default(),
+            aside: Aside::default(),
             replies: Replies::default(),
             effects: Effects::default(),
             config,
@@ -205,8 +207,7 @@ impl Shard {
         let from = self.links.node(link);
         codec::decode(envelope, body, |group, message| {
             if let Some(&slot) = self.slots.get(&group) {
-                self.groups[slot as usize].raft.step(now, from, message, &mut self.output);
-                self.absorb(slot);
+                self.call(slot, |raft, out| raft.step(now, from, message, out));
             }
         })
     }
@@ -214,26 +215,24 @@ impl Shard {
     /// A connection to a peer's shard was made; `epoch` is above that of every earlier one.
     pub fn link_up(&mut self, now: Time, link: LinkId, epoch: u64) {
         self.links.set_epoch(link, Some(epoch));
-        self.each_on_link(link, |group, node, output| group.raft.on_peer_up(now, node, output));
+        self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
     }
 
     /// The connection was lost.
     pub fn link_down(&mut self, link: LinkId) {
         self.links.set_epoch(link, None);
-        self.each_on_link(link, |group, node, _| group.raft.on_peer_down(node));
+        self.each_on_link(link, |raft, node, _| raft.on_peer_down(node));
     }
 
     fn each_on_link(
         &mut self,
         link: LinkId,
-        mut each: impl FnMut(&mut Group, NodeId, &mut Output),
+        mut each: impl FnMut(&mut Raft, NodeId, &mut dyn Outlet),
     ) {
         let node = self.links.node(link);
         for slot in 0..self.groups.len() {
-            let group = &mut self.groups[slot];
-            if group.link_to(node) == Some(link) {
-                each(group, node, &mut self.output);
-                self.absorb(slot as u32);
+            if self.groups[slot].links.to(node) == Some(link) {
+                self.call(slot as u32, |raft, out| each(raft, node, out));
             }
         }
     }
@@ -268,13 +267,11 @@ impl Shard {
     }
 
     fn on_durable(&mut self, now: Time, durable: Seq) {
-        for Held { slot, to, message } in self.durability.release(durable) {
-            let group = &mut self.groups[slot as usize];
-            send(&mut self.links, group, to, &message, &mut self.effects);
+        for held in self.durability.release(durable) {
+            self.send_held(&held);
         }
         while let Some(slot) = self.durability.next_durable(durable) {
-            self.groups[slot as usize].raft.on_durable(now, durable, &mut self.output);
-            self.absorb(slot);
+            self.call(slot, |raft, out| raft.on_durable(now, durable, out));
         }
     }
 
@@ -286,10 +283,8 @@ impl Shard {
             return;
         }
         while let Some(slot) = self.timers.pop(now) {
-            let raft = &mut self.groups[slot as usize].raft;
-            if raft.deadline() <= now {
-                raft.tick(now, &mut self.output);
-                self.absorb(slot);
+            if self.groups[slot as usize].raft.deadline() <= now {
+                self.call(slot, |raft, out| raft.tick(now, out));
             }
             self.timers.schedule(slot, self.groups[slot as usize].raft.deadline());
         }
@@ -319,55 +314,10 @@ impl Shard {
                 // answered it then, and nothing is incoming.
                 let Some(at) = group.raft.append_position() else { break };
                 let Some(block) = group.next_block(at) else { break };
-                group.raft.propose(block, &mut self.output);
-                self.absorb(slot);
+                self.call(slot, |raft, out| raft.propose(block, out));
             }
         }
         self.proposing = proposing;
-    }
-
-    /// Carries out what a group's protocol put out: stages its log operations, passes its messages
-    /// on or holds them until they may leave, and follows its role.
-    fn absorb(&mut self, slot: u32) {
-        let Self { groups, wal, links, timers, durability, output, effects, .. } = self;
-        let group = &mut groups[slot as usize];
-        if !output.log.is_empty() {
-            group.staged = stage(wal, group.id, &mut output.log);
-            group.raft.on_staged(group.staged);
-            durability.watch(group.staged, slot);
-        }
-        if !output.events.is_empty() {
-            output.events.clear();
-            group.follow_role(&mut effects.answers);
-        }
-        while let Some(load) = output.loads.pop() {
-            let id = wal.read(group.id, load.from, load.max_bytes);
-            self.reads.insert(id, ReadFor::Peer { slot, peer: load.peer, from: load.from });
-        }
-        if group.wants_apply() {
-            group.apply_queued = true;
-            self.applying.push(slot);
-        }
-        timers.schedule(slot, group.raft.deadline());
-        if !output.send.is_empty() {
-            for (to, message) in output.send.drain(..) {
-                send(links, group, to, &message, effects);
-            }
-        }
-        if !output.send_when_durable.is_empty() {
-            self.send_when_durable(slot);
-        }
-    }
-
-    fn send_when_durable(&mut self, slot: u32) {
-        let group = &mut self.groups[slot as usize];
-        for (to, message) in self.output.send_when_durable.drain(..) {
-            if group.staged > self.wal.durable() {
-                self.durability.hold(group.staged, Held { slot, to, message });
-            } else {
-                send(&mut self.links, group, to, &message, &mut self.effects);
-            }
-        }
     }
 
     /// A group's state, if it is on this shard and the shard has recovered. A shard whose log
@@ -401,23 +351,4 @@ impl Shard {
     pub fn raft(&self, group: GroupId) -> Option<&Raft> {
         self.groups.get(*self.slots.get(&group)? as usize).map(|group| &group.raft)
     }
-}
-
-fn send(links: &mut Links, group: &mut Group, to: NodeId, message: &Message, out: &mut Effects) {
-    let Some(link) = group.link_to(to) else { return };
-    if !links.push(link, group.id, message, &mut out.frames) {
-        group.raft.on_send_dropped(to);
-    }
-}
-
-fn stage(wal: &mut Wal, group: GroupId, log: &mut Vec<LogOp>) -> Seq {
-    let mut seq = Seq(0);
-    for op in log.drain(..) {
-        seq = match op {
-            LogOp::Append(block) => wal.append(&block),
-            LogOp::Truncate(from) => wal.truncate(group, from),
-            LogOp::HardState(hard_state) => wal.set_hard_state(group, hard_state),
-        };
-    }
-    seq
 }

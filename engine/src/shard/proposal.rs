@@ -71,12 +71,14 @@ pub(super) struct SubmissionRun {
 }
 
 impl SubmissionRun {
+    #[inline]
     fn bounds(&self) -> (usize, usize) {
         let ends = &self.submission.ends;
         let start = if self.range.start == 0 { 0 } else { ends[self.range.start - 1] as usize };
         (start, ends[self.range.end - 1] as usize)
     }
 
+    #[inline]
     pub(super) fn encoded(&self) -> Run<'_> {
         let (start, end) = self.bounds();
         Run {
@@ -86,15 +88,18 @@ impl SubmissionRun {
         }
     }
 
+    #[inline]
     pub(super) fn payload_bytes(&self) -> usize {
         let (start, end) = self.bounds();
         end - start
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.range.len()
     }
 
+    #[inline]
     pub(super) fn weight(&self) -> usize {
         self.payload_bytes() + self.len() * OPERATION_WEIGHT
     }

@@ -10,20 +10,21 @@ use crate::time::Time;
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Time, u32)>>,
-    /// The one entry of the heap that counts, per group; others of that group are leftovers.
-    scheduled: Vec<Option<Time>>,
+    /// The one entry of the heap that counts, per group; `NEVER` if there is none. Others of that
+    /// group are leftovers.
+    scheduled: Vec<Time>,
 }
 
 impl Timers {
     pub(super) fn with_groups(groups: usize) -> Self {
-        Self { heap: BinaryHeap::with_capacity(groups), scheduled: vec![None; groups] }
+        Self { heap: BinaryHeap::with_capacity(groups), scheduled: vec![Time::NEVER; groups] }
     }
 
     /// Makes sure that `slot` comes up at `deadline` or before.
     pub(super) fn schedule(&mut self, slot: u32, deadline: Time) {
         let scheduled = &mut self.scheduled[slot as usize];
-        if scheduled.is_none_or(|at| deadline < at) {
-            *scheduled = Some(deadline);
+        if deadline < *scheduled {
+            *scheduled = deadline;
             self.heap.push(Reverse((deadline, slot)));
         }
     }
@@ -36,8 +37,8 @@ impl Timers {
                 return None;
             }
             self.heap.pop();
-            if self.scheduled[slot as usize] == Some(at) {
-                self.scheduled[slot as usize] = None;
+            if self.scheduled[slot as usize] == at {
+                self.scheduled[slot as usize] = Time::NEVER;
                 return Some(slot);
             }
         }

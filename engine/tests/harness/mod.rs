@@ -233,7 +233,7 @@ impl World {
                 Committed::Nothing => break,
                 Committed::Blocks(blocks) => {
                     let mut next = raft.status().applied.next();
-                    for (block, first, last) in blocks {
+                    for (block, first, last) in blocks.iter() {
                         assert_eq!(first, next, "applied in order");
                         assert!(block.first_index() <= first && last <= block.last_index());
                         for index in first.0..=last.0 {
@@ -271,7 +271,7 @@ impl World {
         self.now = self.now.max(deadline);
         let now = self.now;
         self.say(|| format!("{} ms: n{id} ticks", now.0 / 1_000_000));
-        self.call(id, Raft::tick);
+        self.call(id, |raft, now, out| raft.tick(now, out));
     }
 
     /// Lets time pass; members tick when they are due, in order.

@@ -1,0 +1,150 @@
+//! Carrying out what a group's protocol puts out: its records are staged and its messages encoded
+//! where they arise. What must wait for the end of the call, and what is rare, is put aside.
+
+use ringleader_wal::{Block, GroupId, NodeId, Seq, Wal};
+
+use super::Shard;
+use super::apply::ReadFor;
+use super::durability::Held;
+use super::effects::OutFrame;
+use super::group::Group;
+use super::links::{GroupLinks, Links};
+use crate::raft::message::{AppendRequest, Message};
+use crate::raft::{Event, Load, LogOp, Outlet, Raft};
+
+/// What a call left to be done after it.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// Records were staged.
+    staged: bool,
+    /// Something of what follows is there.
+    more: bool,
+    reschedule: bool,
+    events: Vec<Event>,
+    loads: Vec<Load>,
+    held: Vec<(NodeId, Message)>,
+    /// Peers whose append requests found no room.
+    dropped: Vec<NodeId>,
+}
+
+/// One group's way out, for the time of one call.
+struct Port<'a> {
+    group: GroupId,
+    links_of: &'a GroupLinks,
+    staged: &'a mut Seq,
+    wal: &'a mut Wal,
+    links: &'a mut Links,
+    frames: &'a mut Vec<OutFrame>,
+    aside: &'a mut Aside,
+}
+
+impl Outlet for Port<'_> {
+    fn append(&mut self, block: &Block) {
+        *self.staged = self.wal.append(block);
+        self.aside.staged = true;
+    }
+
+    fn log(&mut self, op: LogOp) {
+        *self.staged = match op {
+            LogOp::Append(block) => self.wal.append(&block),
+            LogOp::Truncate(from) => self.wal.truncate(self.group, from),
+            LogOp::HardState(hard_state) => self.wal.set_hard_state(self.group, hard_state),
+        };
+        self.aside.staged = true;
+    }
+
+    fn send(&mut self, to: NodeId, message: Message) {
+        if let Some(link) = self.links_of.to(to) {
+            self.links.push(link, self.group, &message);
+        }
+    }
+
+    fn append_request(&mut self, to: NodeId, request: AppendRequest<'_>) {
+        if let Some(link) = self.links_of.to(to)
+            && !self.links.push_append(link, self.group, &request, self.frames)
+        {
+            self.aside.dropped.push(to);
+            self.aside.more = true;
+        }
+    }
+
+    fn send_when_durable(&mut self, to: NodeId, message: Message) {
+        self.aside.held.push((to, message));
+        self.aside.more = true;
+    }
+
+    fn load(&mut self, load: Load) {
+        self.aside.loads.push(load);
+        self.aside.more = true;
+    }
+
+    fn event(&mut self, event: Event) {
+        self.aside.events.push(event);
+        self.aside.more = true;
+    }
+
+    fn reschedule(&mut self) {
+        self.aside.reschedule = true;
+        self.aside.more = true;
+    }
+}
+
+impl Shard {
+    /// Calls a group's protocol, and carries out what comes of it.
+    #[inline]
+    pub(super) fn call(&mut self, slot: u32, event: impl FnOnce(&mut Raft, &mut dyn Outlet)) {
+        let Self { groups, wal, links, effects, aside, durability, applying, .. } = self;
+        let Group { raft, id, links: links_of, staged, .. } = &mut groups[slot as usize];
+        let frames = &mut effects.frames;
+        let mut port = Port { group: *id, links_of, staged, wal, links, frames, aside };
+        event(raft, &mut port);
+        if std::mem::take(&mut aside.staged) {
+            raft.on_staged(*staged);
+            durability.watch(*staged, slot);
+        }
+        let group = &mut groups[slot as usize];
+        if group.wants_apply() {
+            group.apply_queued = true;
+            applying.push(slot);
+        }
+        if self.aside.more {
+            self.settle(slot);
+        }
+    }
+
+    /// Does what was put aside.
+    fn settle(&mut self, slot: u32) {
+        let Self { groups, wal, links, effects, aside, durability, timers, reads, .. } = self;
+        let group = &mut groups[slot as usize];
+        aside.more = false;
+        if std::mem::take(&mut aside.reschedule) {
+            timers.schedule(slot, group.raft.deadline());
+        }
+        if !aside.events.is_empty() {
+            aside.events.clear();
+            group.follow_role(&mut effects.answers);
+        }
+        for to in aside.dropped.drain(..) {
+            group.raft.on_send_dropped(to);
+        }
+        for Load { peer, from, max_bytes } in aside.loads.drain(..) {
+            let id = wal.read(group.id, from, max_bytes);
+            reads.insert(id, ReadFor::Peer { slot, peer, from });
+        }
+        for (to, message) in aside.held.drain(..) {
+            if group.staged > wal.durable() {
+                durability.hold(group.staged, Held { slot, to, message });
+            } else if let Some(link) = group.links.to(to) {
+                links.push(link, group.id, &message);
+            }
+        }
+    }
+
+    /// Sends a message that was held until it might leave.
+    pub(super) fn send_held(&mut self, held: &Held) {
+        let group = &self.groups[held.slot as usize];
+        if let Some(link) = group.links.to(held.to) {
+            self.links.push(link, group.id, &held.message);
+        }
+    }
+}
