@@ -42,6 +42,8 @@ mod clients;
 mod codec;
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "sim/disk_faults.rs"]
+mod disk_faults;
 #[path = "sim/effects.rs"]
 mod effects;
 #[path = "sim/faults.rs"]
@@ -62,6 +64,8 @@ mod plan;
 mod process;
 #[path = "sim/rng.rs"]
 mod rng;
+#[path = "sim/seats.rs"]
+mod seats;
 #[path = "sim/trace.rs"]
 mod trace;
 #[path = "sim/world.rs"]
@@ -173,7 +177,7 @@ fn run_many(start: u64, count: u64, options: &Options) -> ExitCode {
         println!("failed seeds: {seeds:?}");
     }
     println!("{} passed, {} failed", passed.len(), seeds.len());
-    let good = seeds.is_empty() && repeated;
+    let good = seeds.is_empty() && (repeated || !options.repeat);
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

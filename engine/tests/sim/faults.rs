@@ -2,7 +2,6 @@
 //! of its own (swarm testing): a fault that is always there hides what happens without it.
 
 use crate::plan::MS;
-use crate::process::Input;
 use crate::rng::{Rng, SURE};
 use crate::world::{Event, World};
 
@@ -118,7 +117,9 @@ impl World {
             return;
         }
         let fault = self.plan.faults.enabled[at].0;
-        self.strike(fault);
+        if self.plan.nodes > 1 || !fault.is_between_nodes() {
+            self.strike(fault);
+        }
         self.schedule_fault(at);
     }
 
@@ -140,7 +141,7 @@ impl World {
                     }
                 }
             }
-            Fault::Stop => self.feed(node, Input::Stop),
+            Fault::Stop => self.stop(node),
             Fault::BreakConnection => {
                 let pair = self.rng.below(self.network.pairs.len() as u64) as usize;
                 self.break_connection(pair);
@@ -208,6 +209,11 @@ impl World {
 }
 
 impl Fault {
+    fn is_between_nodes(self) -> bool {
+        use Fault::{BreakConnection, Bridge, Isolate, OneWay, Split};
+        matches!(self, BreakConnection | Split | OneWay | Isolate | Bridge)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Crash => "crashes armed",

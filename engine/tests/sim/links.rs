@@ -7,7 +7,7 @@ use ringleader_net::{Frame, FrameKind};
 
 use crate::network::End;
 use crate::plan::MS;
-use crate::process::{Input, link, peer};
+use crate::process::Input;
 use crate::world::{Event, World};
 
 impl World {
@@ -22,15 +22,15 @@ impl World {
 
     pub(crate) fn dial(&mut self, pair: usize) {
         self.network.pairs[pair].dialing = false;
-        let nodes = self.network.pairs[pair].nodes;
-        let there = nodes.iter().all(|node| self.nodes[*node].process.is_some());
+        let seats = self.network.pairs[pair].seats;
+        let there = seats.iter().all(|seat| self.seats[*seat].process.is_some());
         if self.network.working(pair).is_some() || !there || self.network.is_cut(pair) {
             self.redial(pair);
             return;
         }
-        let epochs = nodes.map(|node| {
-            self.nodes[node].epoch += 1;
-            self.nodes[node].epoch
+        let epochs = seats.map(|seat| {
+            self.seats[seat].epoch += 1;
+            self.seats[seat].epoch
         });
         let connection = self.network.connect(pair, epochs);
         self.counts.add("connections made", 1);
@@ -48,8 +48,8 @@ impl World {
     }
 
     fn link_of(&self, end: End) -> (usize, u32) {
-        let node = self.network.node(end);
-        (node, link(node, self.network.node(end.other())))
+        let seat = self.network.seat(end);
+        (seat, self.plan.seats.link(seat, self.network.seat(end.other())))
     }
 
     /// An end is told that the connection is there; it gives up an earlier one for it.
@@ -58,17 +58,17 @@ impl World {
         if working.is_none_or(|connection| connection.broken) {
             return;
         }
-        let (node, link) = self.link_of(end);
-        while let Some(earlier) = self.network.current(end.pair, node) {
+        let (seat, link) = self.link_of(end);
+        while let Some(earlier) = self.network.current(end.pair, seat) {
             self.down(earlier);
         }
         let side = self.network.side(end).expect("it works");
         side.open();
         let epoch = side.epoch;
-        if let Some(process) = &mut self.nodes[node].process {
+        if let Some(process) = &mut self.seats[seat].process {
             process.epochs.insert(link, epoch);
         }
-        self.feed(node, Input::Up { link, epoch });
+        self.feed(seat, Input::Up { link, epoch });
     }
 
     /// An end is told that the connection is gone.
@@ -76,11 +76,11 @@ impl World {
         let Some(side) = self.network.side(end).filter(|side| side.up) else { return };
         side.up = false;
         side.outbox.close();
-        let (node, link) = self.link_of(end);
-        if let Some(process) = &mut self.nodes[node].process {
+        let (seat, link) = self.link_of(end);
+        if let Some(process) = &mut self.seats[seat].process {
             process.epochs.remove(&link);
         }
-        self.feed(node, Input::Down { link });
+        self.feed(seat, Input::Down { link });
         self.network.forget(end.pair);
     }
 
@@ -105,8 +105,8 @@ impl World {
     }
 
     fn lose_inbound(&mut self, end: End) {
-        let (node, link) = self.link_of(end);
-        let (life, ghosts) = (self.nodes[node].life, self.plan.net.ghost_ppm);
+        let (seat, link) = self.link_of(end);
+        let (life, ghosts) = (self.life(seat), self.plan.net.ghost_ppm);
         let side = self.network.side(end).expect("the end exists");
         let kept = self.rng.below(side.inbound() as u64 + 1) as usize;
         let (epoch, lost) = (side.epoch, side.lose(kept));
@@ -114,24 +114,24 @@ impl World {
         for frame in lost {
             if self.rng.chance(ghosts) {
                 let delay = self.rng.between(MS, 4 * self.plan.net.dead_after);
-                self.after(delay, Event::Ghost { node, life, link, epoch, frame });
+                self.after(delay, Event::Ghost { seat, life, link, epoch, frame });
             }
         }
     }
 
     /// A frame arrives on a connection that its receiver no longer has.
-    pub(crate) fn ghost(&mut self, node: usize, life: u32, link: u32, epoch: u64, frame: Frame) {
-        let Some(process) = &self.nodes[node].process else { return };
-        if self.nodes[node].life == life && process.epochs.get(&link) != Some(&epoch) {
+    pub(crate) fn ghost(&mut self, seat: usize, life: u32, link: u32, epoch: u64, frame: Frame) {
+        let Some(process) = &self.seats[seat].process else { return };
+        if self.life(seat) == life && process.epochs.get(&link) != Some(&epoch) {
             self.counts.add("frames of an earlier connection", 1);
-            self.feed(node, Input::Frame { link, epoch, frame });
+            self.feed(seat, Input::Frame { link, epoch, frame });
         }
     }
 
-    /// The node's process is gone: so are its ends of its connections.
-    pub(crate) fn drop_connections(&mut self, node: usize) {
-        for pair in self.network.pairs_of(node) {
-            let side = usize::from(self.network.pairs[pair].nodes[1] == node);
+    /// The seat's process is gone: so are its ends of its connections.
+    pub(crate) fn drop_connections(&mut self, seat: usize) {
+        for pair in self.network.pairs_of(seat) {
+            let side = usize::from(self.network.pairs[pair].seats[1] == seat);
             let ids: Vec<(u64, bool)> =
                 self.network.pairs[pair].connections.iter().map(|c| (c.id, c.broken)).collect();
             for (connection, broken) in ids {
@@ -157,11 +157,11 @@ impl World {
         }
     }
 
-    /// What each link of a node has room for.
-    pub(crate) fn rooms(&mut self, node: usize) -> Vec<(u32, usize)> {
+    /// What each link of a seat has room for.
+    pub(crate) fn rooms(&mut self, seat: usize) -> Vec<(u32, usize)> {
         let mut rooms = Vec::new();
-        for pair in self.network.pairs_of(node) {
-            let Some(end) = self.network.current(pair, node) else { continue };
+        for pair in self.network.pairs_of(seat) {
+            let Some(end) = self.network.current(pair, seat) else { continue };
             let (_, link) = self.link_of(end);
             let outbox = &self.network.side(end).expect("it is current").outbox;
             let room = self.plan.net.room.saturating_sub(outbox.held_bytes());
@@ -171,9 +171,9 @@ impl World {
     }
 
     /// Queues a frame for a peer, as the runtime does.
-    pub(crate) fn push(&mut self, node: usize, to: usize, frame: OutFrame) {
-        let pair = self.network.pair_of(node, to);
-        let Some(end) = self.network.current(pair, node) else { return };
+    pub(crate) fn push(&mut self, seat: usize, to: usize, frame: OutFrame) {
+        let pair = self.network.pair_of(seat, to);
+        let Some(end) = self.network.current(pair, seat) else { return };
         let outbox = &mut self.network.side(end).expect("it is current").outbox;
         if outbox.epoch().is_none_or(|epoch| epoch.0 != frame.epoch) {
             return;
@@ -216,8 +216,8 @@ impl World {
     }
 
     pub(crate) fn arrive(&mut self, end: End) {
-        let (from, to) = (self.network.node(end.other()), self.network.node(end));
-        let (node, link) = self.link_of(end);
+        let (from, to) = (self.network.seat(end.other()), self.network.seat(end));
+        let (seat, link) = self.link_of(end);
         let blocked = self.network.is_blocked(from, to);
         let Some(connection) = self.network.connection(end.pair, end.connection) else { return };
         let broken = connection.broken;
@@ -232,9 +232,11 @@ impl World {
         }
         let epoch = side.epoch;
         for frame in side.arrive() {
-            self.trace
-                .line(|| format!("node {} gets a frame from {}", node + 1, peer(node, link) + 1));
-            self.feed(node, Input::Frame { link, epoch, frame });
+            let seats = &self.plan.seats;
+            self.trace.line(|| {
+                format!("node {} gets a frame from {}", seats.name(seat), seats.name(from))
+            });
+            self.feed(seat, Input::Frame { link, epoch, frame });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The network: one ordered connection per pair of nodes, made of bytes.
+//! The network: one ordered connection per pair of shards that share a group, made of bytes.
 //!
 //! Frames go through the production outbox and decoder, and between them they are a stream that is
 //! cut anywhere. Nothing is lost from a stream but its end: frames vanish only with their
@@ -12,10 +12,12 @@ use ringleader_net::decoder::FrameDecoder;
 use ringleader_net::outbox::Outbox;
 use ringleader_net::{Epoch, Frame};
 
+use crate::seats::Seats;
+
 /// Largest frame. The simulated turns are far below it.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
 
-/// Which connection of a pair, and which end of it. End 0 is the node with the lower number.
+/// Which connection of a pair, and which end of it. End 0 is the seat with the lower number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct End {
     pub(crate) pair: usize,
@@ -46,11 +48,11 @@ pub(crate) struct Connection {
     pub(crate) sides: [Side; 2],
 }
 
-/// Two nodes, and the connections between them: the present one, and those that an end still
+/// Two seats, and the connections between them: the present one, and those that an end still
 /// believes in.
 #[derive(Debug)]
 pub(crate) struct Pair {
-    pub(crate) nodes: [usize; 2],
+    pub(crate) seats: [usize; 2],
     pub(crate) connections: Vec<Connection>,
     /// An attempt to connect is scheduled.
     pub(crate) dialing: bool,
@@ -59,10 +61,11 @@ pub(crate) struct Pair {
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) pairs: Vec<Pair>,
-    /// `blocked[from][to]`: nothing passes that way.
+    /// `blocked[from][to]`: nothing passes that way between two nodes.
     blocked: Vec<Vec<bool>>,
     next_connection: u64,
-    nodes: usize,
+    /// The node of each seat.
+    nodes: Vec<usize>,
 }
 
 impl Side {
@@ -127,20 +130,21 @@ impl Side {
 }
 
 impl Network {
-    pub(crate) fn new(nodes: usize) -> Self {
-        let pairs = (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| [a, b]));
-        let pair = |nodes| Pair { nodes, connections: Vec::new(), dialing: false };
+    pub(crate) fn new(nodes: usize, seats: &Seats) -> Self {
+        let later = |a: usize| seats.links(a).iter().filter(move |b| **b > a);
+        let pairs = (0..seats.count()).flat_map(|a| later(a).map(move |b| [a, *b]));
+        let pair = |seats| Pair { seats, connections: Vec::new(), dialing: false };
         Self {
             pairs: pairs.map(pair).collect(),
             blocked: vec![vec![false; nodes]; nodes],
             next_connection: 0,
-            nodes,
+            nodes: (0..seats.count()).map(|seat| seats.node(seat)).collect(),
         }
     }
 
     pub(crate) fn pair_of(&self, a: usize, b: usize) -> usize {
-        let nodes = [a.min(b), a.max(b)];
-        self.pairs.iter().position(|pair| pair.nodes == nodes).expect("two different nodes")
+        let seats = [a.min(b), a.max(b)];
+        self.pairs.iter().position(|pair| pair.seats == seats).expect("two seats with a link")
     }
 
     /// Makes a connection with an epoch for each end.
@@ -160,10 +164,10 @@ impl Network {
         Some(&mut self.connection(end.pair, end.connection)?.sides[end.side])
     }
 
-    /// The end of the connection that `node` was told of last and still believes in.
-    pub(crate) fn current(&self, pair: usize, node: usize) -> Option<End> {
+    /// The end of the connection that `seat` was told of last and still believes in.
+    pub(crate) fn current(&self, pair: usize, seat: usize) -> Option<End> {
         let at = &self.pairs[pair];
-        let side = usize::from(at.nodes[1] == node);
+        let side = usize::from(at.seats[1] == seat);
         let connection = at.connections.iter().rev().find(|c| c.sides[side].up)?;
         Some(End { pair, connection: connection.id, side })
     }
@@ -179,8 +183,8 @@ impl Network {
         self.pairs[pair].connections.retain(|c| !c.broken || c.sides.iter().any(|side| side.up));
     }
 
-    pub(crate) fn node(&self, end: End) -> usize {
-        self.pairs[end.pair].nodes[end.side]
+    pub(crate) fn seat(&self, end: End) -> usize {
+        self.pairs[end.pair].seats[end.side]
     }
 
     pub(crate) fn block(&mut self, from: usize, to: usize) {
@@ -191,19 +195,21 @@ impl Network {
         self.blocked.iter_mut().flatten().for_each(|blocked| *blocked = false);
     }
 
-    /// Whether something between the two nodes is held back, in either direction.
+    /// Whether something between the pair's nodes is held back, in either direction.
     pub(crate) fn is_cut(&self, pair: usize) -> bool {
-        let [a, b] = self.pairs[pair].nodes;
-        self.blocked[a][b] || self.blocked[b][a]
+        let [a, b] = self.pairs[pair].seats;
+        self.is_blocked(a, b) || self.is_blocked(b, a)
     }
 
+    /// Whether nothing passes from one seat to another.
     pub(crate) fn is_blocked(&self, from: usize, to: usize) -> bool {
-        self.blocked[from][to]
+        self.blocked[self.nodes[from]][self.nodes[to]]
     }
 
-    /// The pairs that a node belongs to.
-    pub(crate) fn pairs_of(&self, node: usize) -> Vec<usize> {
-        (0..self.nodes).filter(|peer| *peer != node).map(|peer| self.pair_of(node, peer)).collect()
+    /// The pairs that a seat belongs to.
+    pub(crate) fn pairs_of(&self, seat: usize) -> Vec<usize> {
+        let its = |pair: &usize| self.pairs[*pair].seats.contains(&seat);
+        (0..self.pairs.len()).filter(its).collect()
     }
 }
 

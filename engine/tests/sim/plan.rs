@@ -9,6 +9,7 @@ use ringleader::{GroupId, Limits, SyncMode, WalConfig};
 use crate::clients::Load;
 use crate::faults::FaultPlan;
 use crate::rng::Rng;
+use crate::seats::Seats;
 
 /// One millisecond of simulated time.
 pub(crate) const MS: u64 = 1_000_000;
@@ -43,6 +44,7 @@ pub(crate) struct DiskPlan {
 pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) groups: Vec<GroupId>,
+    pub(crate) seats: Seats,
     pub(crate) wal: WalConfig,
     pub(crate) raft: RaftConfig,
     pub(crate) limits: Limits,
@@ -65,8 +67,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
-        let nodes = if rng.chance(600_000) { 3 } else { 5 };
-        let groups = rng.between(1, 4);
+        let (nodes, shards, groups) = cluster(rng);
         let wal = wal(rng);
         let raft = raft(rng);
         let election = raft.election_timeout.as_nanos() as u64;
@@ -86,7 +87,8 @@ impl Plan {
         };
         Self {
             nodes,
-            groups: (0..groups).map(|at| GroupId(at * 7 + 1)).collect(),
+            seats: Seats::new(&shards, &groups),
+            groups,
             net: net(rng, election, raft.max_append_bytes + wal.max_block_bytes()),
             disk: disk(rng),
             load,
@@ -102,6 +104,24 @@ impl Plan {
             limits,
         }
     }
+}
+
+/// Nodes, the shards of each, and the groups.
+fn cluster(rng: &mut Rng) -> (usize, Vec<u32>, Vec<GroupId>) {
+    let nodes = match rng.below(20) {
+        0..=11 => 3,
+        12..=16 => 5,
+        17 => 4,
+        18 => 2,
+        _ => 1,
+    };
+    let most = rng.pick(&[1, 1, 2, 3]);
+    let alike = rng.coin();
+    let shards = |rng: &mut Rng| if alike { most } else { rng.between(1, u64::from(most)) as u32 };
+    let shards: Vec<u32> = (0..nodes).map(|_| shards(rng)).collect();
+    // Steps are few in all: many groups on many shards leave little for each.
+    let groups = if rng.chance(850_000) { rng.between(1, 4) } else { rng.between(5, 16) };
+    (nodes, shards, (0..groups).map(|at| GroupId(at * 7 + 1)).collect())
 }
 
 fn wal(rng: &mut Rng) -> WalConfig {

@@ -15,7 +15,7 @@ use crate::clients::{Clients, Fates};
 use crate::faults::Counts;
 use crate::network::{End, Network};
 use crate::plan::{MS, Plan};
-use crate::process::Node;
+use crate::process::{Node, Seat};
 use crate::rng::Rng;
 use crate::trace::{Lines, Trace};
 
@@ -31,15 +31,15 @@ pub(crate) enum Event {
         life: u32,
     },
     Tick {
-        node: usize,
+        seat: usize,
         life: u32,
     },
     Turn {
-        node: usize,
+        seat: usize,
         life: u32,
     },
     DiskDone {
-        node: usize,
+        seat: usize,
         life: u32,
         id: OpId,
     },
@@ -62,7 +62,7 @@ pub(crate) enum Event {
     Written(End),
     /// A frame of a connection that is over.
     Ghost {
-        node: usize,
+        seat: usize,
         life: u32,
         link: u32,
         epoch: u64,
@@ -109,6 +109,8 @@ pub(crate) struct World {
     pub(crate) disk_rng: Rng,
     pub(crate) trace: Trace,
     pub(crate) nodes: Vec<Node>,
+    /// Every shard of every node; see [`crate::seats`].
+    pub(crate) seats: Vec<Seat>,
     pub(crate) network: Network,
     pub(crate) clients: Clients,
     pub(crate) checker: Checker,
@@ -143,7 +145,8 @@ impl World {
         let groups = plan.groups.clone();
         Self {
             nodes: (0..plan.nodes).map(|_| Node::new(&mut rng, plan.drift_ppm)).collect(),
-            network: Network::new(plan.nodes),
+            seats: (0..plan.seats.count()).map(|_| Seat::default()).collect(),
+            network: Network::new(plan.nodes, &plan.seats),
             clients: Clients::new(plan.load, plan.nodes, groups.len(), rng.fork()),
             checker: Checker::new(&groups, plan.nodes),
             counts: Counts::default(),
@@ -198,18 +201,18 @@ impl World {
         match event {
             Event::Start { node } => self.start(node),
             Event::Restart { node, life } => self.restart(node, life),
-            Event::Tick { node, life } => self.tick(node, life),
-            Event::Turn { node, life } => self.turn(node, life),
-            Event::DiskDone { node, life, id } => self.disk_done(node, life, id),
+            Event::Tick { seat, life } => self.tick(seat, life),
+            Event::Turn { seat, life } => self.turn(seat, life),
+            Event::DiskDone { seat, life, id } => self.disk_done(seat, life, id),
             Event::Client { client } => self.client(client),
-            Event::Submit { node, client, submission } => self.submit(node, client, submission),
+            Event::Submit { node, client, submission } => self.submit(node, client, &submission),
             Event::Dial { pair } => self.dial(pair),
             Event::Up(end) => self.up(end),
             Event::Down(end) => self.down(end),
             Event::Arrive(end) => self.arrive(end),
             Event::Written(end) => self.written(end),
-            Event::Ghost { node, life, link, epoch, frame } => {
-                self.ghost(node, life, link, epoch, frame);
+            Event::Ghost { seat, life, link, epoch, frame } => {
+                self.ghost(seat, life, link, epoch, frame);
             }
             Event::GiveUp { pair, connection } => self.give_up(pair, connection),
             Event::Fault(at) => self.fault(at),
