@@ -29,10 +29,14 @@ use std::time::Instant;
 // the protocol here as they do there.
 use ringleader::raft;
 
+#[path = "sim/callers.rs"]
+mod callers;
 #[path = "sim/checker.rs"]
 mod checker;
 #[path = "sim/clients.rs"]
 mod clients;
+#[path = "sim/clock.rs"]
+mod clock;
 #[allow(
     dead_code,
     unreachable_pub,
@@ -50,20 +54,27 @@ mod effects;
 mod faults;
 #[path = "sim/history.rs"]
 mod history;
+mod linearizability;
 #[path = "sim/links.rs"]
 mod links;
 #[path = "sim/machine.rs"]
 mod machine;
+#[path = "sim/net_faults.rs"]
+mod net_faults;
 #[path = "sim/network.rs"]
 mod network;
 #[path = "sim/options.rs"]
 mod options;
+#[path = "sim/peace.rs"]
+mod peace;
 #[path = "sim/plan.rs"]
 mod plan;
 #[path = "sim/process.rs"]
 mod process;
 #[path = "sim/rng.rs"]
 mod rng;
+#[path = "sim/schedule.rs"]
+mod schedule;
 #[path = "sim/seats.rs"]
 mod seats;
 #[path = "sim/trace.rs"]
@@ -108,7 +119,8 @@ thread_local! {
 
 /// Runs a seed; the violation, if there is one.
 fn run(seed: u64, lines: Lines) -> Result<Summary, String> {
-    catch_unwind(|| World::new(seed, lines).run()).map_err(|_| VIOLATION.take())
+    catch_unwind(|| World::new(seed, lines, &schedule::Part::default()).run())
+        .map_err(|_| VIOLATION.take())
 }
 
 fn replay(seed: u64, lines: Lines) -> ExitCode {

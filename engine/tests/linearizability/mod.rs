@@ -12,6 +12,7 @@
 
 pub(crate) mod register;
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -33,6 +34,9 @@ pub(crate) struct Operation<M: Model> {
     pub(crate) called: u64,
     /// When the caller was told, and what; none if it never was.
     pub(crate) returned: Option<(u64, M::Output)>,
+    /// Where in the order it is believed to be, such as the log index that an answer named. The
+    /// search tries that first and believes nothing: a wrong hint costs time.
+    pub(crate) hint: Option<u64>,
 }
 
 /// The result of a check.
@@ -45,8 +49,12 @@ pub(crate) enum Verdict {
         explained: usize,
         stuck: Vec<usize>,
     },
-    /// The search took more steps than it was given.
-    OutOfBudget,
+    /// The search took more steps than it was given. So it found out what is said above, but did
+    /// not try every order.
+    OutOfBudget {
+        explained: usize,
+        stuck: Vec<usize>,
+    },
 }
 
 /// Which operations have taken effect.
@@ -126,23 +134,17 @@ impl<M: Model> Search<'_, M> {
                 stack.push(frame);
             }
         }
-        Verdict::OutOfBudget
+        Verdict::OutOfBudget { explained: deepest, stuck }
     }
 
     /// Lets one more operation take effect; none if it would have given something else.
     fn step(&self, from: &Frame<M>, candidate: Candidate) -> Option<(Done, M::State)> {
         let mut done = from.done.clone();
-        let place = match candidate {
-            Candidate::Returned(at) => {
-                done.add(at);
-                self.returned[at]
-            }
-            Candidate::Unknown(at) => {
-                done.unknown[at / 64] |= 1 << (at % 64);
-                self.unknown[at]
-            }
-        };
-        let operation = &self.history[place];
+        match candidate {
+            Candidate::Returned(at) => done.add(at),
+            Candidate::Unknown(at) => done.unknown[at / 64] |= 1 << (at % 64),
+        }
+        let operation = &self.history[self.place(candidate)];
         let (state, output) = M::apply(&from.state, &operation.input);
         match &operation.returned {
             Some((_, told)) if *told != output => None,
@@ -175,15 +177,21 @@ impl<M: Model> Search<'_, M> {
         // They are taken from the end.
         let mut candidates: Vec<Candidate> = unknown.rev().map(Candidate::Unknown).collect();
         candidates.extend(known.into_iter().rev().map(Candidate::Returned));
+        candidates.sort_by_key(|candidate| {
+            Reverse(self.history[self.place(*candidate)].hint.unwrap_or(u64::MAX))
+        });
         Frame { done, state, candidates }
     }
 
+    fn place(&self, candidate: Candidate) -> usize {
+        match candidate {
+            Candidate::Returned(at) => self.returned[at],
+            Candidate::Unknown(at) => self.unknown[at],
+        }
+    }
+
     fn places(&self, candidates: &[Candidate]) -> Vec<usize> {
-        let place = |candidate: &Candidate| match candidate {
-            Candidate::Returned(at) => self.returned[*at],
-            Candidate::Unknown(at) => self.unknown[*at],
-        };
-        candidates.iter().map(place).collect()
+        candidates.iter().map(|candidate| self.place(*candidate)).collect()
     }
 }
 

@@ -4,7 +4,6 @@ use std::any::Any;
 
 use ringleader::shard::{AnswerRun, Notice, OutFrame};
 
-use crate::clients::Fate;
 use crate::machine::{Machine, OpName};
 use crate::plan::MS;
 use crate::world::{Event, World};
@@ -112,25 +111,10 @@ impl World {
 
     fn answer(&mut self, seat: usize, run: &AnswerRun) {
         let silent = self.seats[seat].process.as_ref().is_some_and(|process| process.silent);
-        let client = run.client().0;
         run.for_each(|completion| {
-            let name = completion.user_data;
-            let group = self.clients.asked[name as usize].group;
-            let at = self.plan.groups.iter().position(|known| *known == group);
-            let at = at.expect("a known group");
-            let result = completion.result.as_ref().map(|done| (done.index, done.term));
-            let result = result.map_err(Clone::clone);
-            self.trace.step("answer", seat as u64, name, u64::from(result.is_ok()));
-            self.trace.line(|| {
-                format!("node {} answers operation {name}: {result:?}", self.plan.seats.name(seat))
-            });
+            let result = completion.result.as_ref();
             assert!(!silent || result.is_err(), "an answer of success from a shard that has ended");
-            self.clients.answer(client, OpName(name), at, &result);
-            let fate = self.clients.asked[name as usize].fate;
-            self.checker.answered(at, name, fate, completion.result.as_ref().ok());
-            if fate == Fate::Unknown {
-                self.counts.add("outcomes unknown", 1);
-            }
+            self.told(seat, OpName(completion.user_data), result);
         });
     }
 }

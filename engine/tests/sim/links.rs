@@ -189,7 +189,9 @@ impl World {
 
     fn flush(&mut self, end: End) {
         let most = self.rng.between(1, self.plan.net.write_bytes) as usize;
-        let latency = self.latency();
+        let clogged = self.now() < self.network.pairs[end.pair].clogged_until;
+        let (shortest, longest) = self.plan.net.clogged;
+        let latency = if clogged { self.rng.between(shortest, longest) } else { self.latency() };
         let arrival = self.now() + latency;
         let Some(connection) = self.network.connection(end.pair, end.connection) else { return };
         let broken = connection.broken;
@@ -199,7 +201,7 @@ impl World {
         }
         let mut chunks = VecDeque::new();
         side.writing = side.outbox.take(most, &mut chunks);
-        if !broken {
+        if !broken && !connection.sides[1 - end.side].deaf {
             let arrival = connection.sides[1 - end.side].send(chunks, arrival);
             self.after(arrival - self.now(), Event::Arrive(end.other()));
         }
@@ -231,12 +233,18 @@ impl World {
             return;
         }
         let epoch = side.epoch;
-        for frame in side.arrive() {
+        let (frames, fed) = side.arrive();
+        self.deliver_again_later(seat, link, epoch, &frames);
+        for frame in frames {
             let seats = &self.plan.seats;
             self.trace.line(|| {
                 format!("node {} gets a frame from {}", seats.name(seat), seats.name(from))
             });
             self.feed(seat, Input::Frame { link, epoch, frame });
+        }
+        if fed.is_err() {
+            self.counts.add("connections closed over their bytes", 1);
+            self.hang_up(end.pair, end.connection);
         }
     }
 }

@@ -12,6 +12,7 @@ use ringleader_net::decoder::FrameDecoder;
 use ringleader_net::outbox::Outbox;
 use ringleader_net::{Epoch, Frame};
 
+use crate::rng::Rng;
 use crate::seats::Seats;
 
 /// Largest frame. The simulated turns are far below it.
@@ -39,7 +40,17 @@ pub(crate) struct Side {
     inbound: VecDeque<Bytes>,
     /// When the last of them arrive.
     arrival: u64,
+    /// What is sent to this end vanishes.
+    pub(crate) deaf: bool,
+    /// The next bytes to arrive are damaged, in a way that follows from this.
+    pub(crate) damage: Option<u64>,
+    /// Bytes were damaged.
+    pub(crate) damaged: bool,
 }
+
+/// The bytes on a connection are not frames.
+#[derive(Debug)]
+pub(crate) struct Damaged;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -56,6 +67,7 @@ pub(crate) struct Pair {
     pub(crate) connections: Vec<Connection>,
     /// An attempt to connect is scheduled.
     pub(crate) dialing: bool,
+    pub(crate) clogged_until: u64,
 }
 
 #[derive(Debug)]
@@ -78,6 +90,9 @@ impl Side {
             decoder: FrameDecoder::new(MAX_FRAME, 4096),
             inbound: VecDeque::new(),
             arrival: 0,
+            deaf: false,
+            damage: None,
+            damaged: false,
         }
     }
 
@@ -95,13 +110,20 @@ impl Side {
     }
 
     /// The next bytes arrive; the frames that they complete.
-    pub(crate) fn arrive(&mut self) -> Vec<Frame> {
+    pub(crate) fn arrive(&mut self) -> (Vec<Frame>, Result<(), Damaged>) {
         let mut frames = Vec::new();
-        if let Some(bytes) = self.inbound.pop_front() {
-            let fed = self.decoder.feed(&bytes, |frame| frames.push(frame));
-            fed.expect("what was encoded can be decoded");
+        let Some(mut bytes) = self.inbound.pop_front() else { return (frames, Ok(())) };
+        let mut cut = false;
+        if let Some(seed) = self.damage.take() {
+            let whole = bytes.len();
+            bytes = damage(&bytes, &mut Rng::new(seed));
+            self.damaged = true;
+            cut = bytes.len() < whole;
         }
-        frames
+        let fed = self.decoder.feed(&bytes, |frame| frames.push(frame));
+        assert!(fed.is_ok() || self.damaged, "what was encoded can be decoded");
+        // A stream has no holes: what lacks something ends there.
+        (frames, if fed.is_ok() && !cut { Ok(()) } else { Err(Damaged) })
     }
 
     /// Loses all but the first `kept` chunks on their way to this end. Gives the frames that would
@@ -115,7 +137,7 @@ impl Side {
         for (at, bytes) in self.inbound.drain(..).enumerate() {
             let into = if at < kept { &mut complete } else { &mut lost };
             let fed = decoder.feed(&bytes, |frame| into.push(frame));
-            fed.expect("what was encoded can be decoded");
+            assert!(fed.is_ok() || self.damaged, "what was encoded can be decoded");
         }
         for Frame { kind, envelope, body } in complete {
             self.inbound.push_back(ringleader_net::frame::encode(kind, &envelope, &body));
@@ -133,7 +155,8 @@ impl Network {
     pub(crate) fn new(nodes: usize, seats: &Seats) -> Self {
         let later = |a: usize| seats.links(a).iter().filter(move |b| **b > a);
         let pairs = (0..seats.count()).flat_map(|a| later(a).map(move |b| [a, *b]));
-        let pair = |seats| Pair { seats, connections: Vec::new(), dialing: false };
+        let pair =
+            |seats| Pair { seats, connections: Vec::new(), dialing: false, clogged_until: 0 };
         Self {
             pairs: pairs.map(pair).collect(),
             blocked: vec![vec![false; nodes]; nodes],
@@ -211,6 +234,21 @@ impl Network {
         let its = |pair: &usize| self.pairs[*pair].seats.contains(&seat);
         (0..self.pairs.len()).filter(its).collect()
     }
+}
+
+/// Bits that are others, or bytes that are missing.
+fn damage(bytes: &[u8], rng: &mut Rng) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    let at = rng.below(bytes.len() as u64) as usize;
+    match rng.below(3) {
+        0 => bytes[at] ^= 1 << rng.below(8),
+        1 => bytes.truncate(at),
+        _ => {
+            let end = bytes.len().min(at + rng.between(1, 16) as usize);
+            bytes[at..end].iter_mut().for_each(|byte| *byte = rng.next() as u8);
+        }
+    }
+    bytes.into()
 }
 
 impl End {

@@ -12,10 +12,11 @@ use ringleader_net::Frame;
 use ringleader_wal::Wal;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 
+use crate::clock::Clock;
 use crate::disk::SimDisk;
 use crate::machine::Machine;
 use crate::plan::{MS, Plan};
-use crate::rng::{Rng, SURE};
+use crate::rng::Rng;
 use crate::world::{Event, World};
 
 /// Something that a process learns at its next turn.
@@ -34,7 +35,11 @@ pub(crate) struct Process {
     pub(crate) shard: Shard,
     pub(crate) effects: Effects,
     pub(crate) inbox: Vec<Input>,
-    turn_is_due: bool,
+    pub(crate) turn_is_due: bool,
+    /// The shard has more to do at once.
+    more: bool,
+    /// Its turn is over, and nothing of what it asked for is done yet.
+    pub(crate) held: bool,
     /// The connection of each link as the process will know it after its inbox.
     pub(crate) epochs: BTreeMap<u32, u64>,
     /// The connection of each link as the process knows it.
@@ -61,12 +66,12 @@ pub(crate) struct Node {
     starting: bool,
     /// It will not come back: its disk is damaged, and it said so.
     pub(crate) gone: bool,
-    booted: u64,
-    /// Speed of its clock, in parts of a million.
-    rate: u64,
+    pub(crate) clock: Clock,
     /// It crashes after so many more steps.
     pub(crate) crash_in: Option<u64>,
     pub(crate) stalled_until: u64,
+    /// Its next turn is followed by such a pause, before anything that it asked for is done.
+    pub(crate) holds_for: u64,
     pub(crate) slow_until: u64,
     pub(crate) errors_until: u64,
     pub(crate) full_until: u64,
@@ -78,8 +83,8 @@ impl Node {
             life: 0,
             starting: true,
             gone: false,
-            booted: 0,
-            rate: u64::from(SURE) + rng.below(2 * drift_ppm + 1) - drift_ppm,
+            clock: Clock::new(rng, drift_ppm),
+            holds_for: 0,
             crash_in: None,
             stalled_until: 0,
             slow_until: 0,
@@ -116,7 +121,8 @@ impl World {
         let at = &mut self.nodes[node];
         at.life += 1;
         at.starting = false;
-        at.booted = now;
+        at.clock.restart(now);
+        at.holds_for = 0;
         let life = at.life;
         self.trace.step("start", node as u64, u64::from(life), 0);
         self.trace.line(|| format!("node {} starts, life {life}", node + 1));
@@ -136,6 +142,8 @@ impl World {
             effects: Effects::default(),
             inbox: Vec::new(),
             turn_is_due: false,
+            more: false,
+            held: false,
             epochs: BTreeMap::new(),
             known: BTreeMap::new(),
             recovered: false,
@@ -173,7 +181,9 @@ impl World {
         self.counts.add("crashes during recovery", u64::from(recovering > 0));
         self.trace.step("crash", node as u64, running, 0);
         self.trace.line(|| format!("*** node {} crashes, {running} disk operations run", node + 1));
-        self.clients.crashed(node, self.nodes[node].life);
+        for name in self.clients.crashed(node, self.nodes[node].life) {
+            self.ask_again_later(name);
+        }
         self.checker.crashed(node);
         seats.for_each(|seat| self.drop_connections(seat));
         self.start_later(node);
@@ -223,7 +233,8 @@ impl World {
     pub(crate) fn tick(&mut self, seat: usize, life: u32) {
         if self.is_alive(seat, life) {
             self.feed(seat, Input::Tick);
-            self.after(self.plan.tick, Event::Tick { seat, life });
+            let pause = self.tick_pause();
+            self.after(pause, Event::Tick { seat, life });
         }
     }
 
@@ -237,7 +248,7 @@ impl World {
         self.clients.reached(submission, self.nodes[node].life);
         let seats = &self.plan.seats;
         if self.seats[seats.of(node).start].process.is_none() {
-            self.clients.refused(client, submission, &self.plan.groups);
+            self.refuse(submission);
             return;
         }
         let mut parts: BTreeMap<usize, Submission> = BTreeMap::new();
@@ -293,10 +304,20 @@ impl World {
         }
         let more = process.shard.turn(&mut process.effects);
         self.checker.observe(node, &process.shard);
+        process.more = more;
+        if !self.holds(seat, life) {
+            self.end_turn(seat);
+        }
+    }
+
+    /// What a turn asked for is done, at once or after a pause.
+    pub(crate) fn end_turn(&mut self, seat: usize) {
+        let node = self.plan.seats.node(seat);
         self.carry_out(seat);
         let Some(process) = &mut self.seats[seat].process else { return };
         // What the turn before stopping said was said before.
         process.silent |= process.stopping;
+        let more = process.more || !process.inbox.is_empty();
         if self.has_stopped(node) {
             self.crash(node);
         } else if more {
@@ -312,8 +333,7 @@ impl World {
     }
 
     fn local_time(&self, node: usize) -> Time {
-        let at = &self.nodes[node];
-        Time((u128::from(self.now() - at.booted) * u128::from(at.rate) / u128::from(SURE)) as u64)
+        Time(self.nodes[node].clock.read(self.now()))
     }
 
     fn step(&mut self, seat: usize, input: Input) {
@@ -323,7 +343,7 @@ impl World {
         let shard = &mut process.shard;
         let (seats, place) = (&self.plan.seats, seat as u64);
         let name = |link: u32| seats.name(seats.peer(seat, link));
-        let mut stale = false;
+        let (mut stale, mut refused) = (false, None);
         match input {
             Input::Tick => shard.tick(now),
             Input::Disk(id, result) => {
@@ -334,7 +354,7 @@ impl World {
                 self.trace.step("frame", place, u64::from(link), epoch);
                 stale = process.known.get(&link) != Some(&epoch);
                 let fed = shard.frame(now, LinkId(link), epoch, &frame.envelope, frame.body);
-                fed.expect("a peer's frame is well-formed");
+                refused = fed.err().map(|error| (link, epoch, error));
             }
             Input::Up { link, epoch } => {
                 self.trace.step("up", place, u64::from(link), epoch);
@@ -361,5 +381,8 @@ impl World {
         }
         let news = self.checker.observe(node, shard);
         assert!(!(stale && news), "node {}: a frame of an earlier connection counted", node + 1);
+        if let Some((link, epoch, error)) = refused {
+            self.refuse_frame(seat, link, epoch, &error.to_string());
+        }
     }
 }

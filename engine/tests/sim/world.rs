@@ -13,10 +13,12 @@ use ringleader_wal::disk::OpId;
 use crate::checker::Checker;
 use crate::clients::{Clients, Fates};
 use crate::faults::Counts;
+use crate::machine::OpName;
 use crate::network::{End, Network};
 use crate::plan::{MS, Plan};
 use crate::process::{Node, Seat};
 use crate::rng::Rng;
+use crate::schedule::{Part, Schedule};
 use crate::trace::{Lines, Trace};
 
 /// What happens next. Whatever is for one life of a node or one connection says so, and is dropped
@@ -43,8 +45,18 @@ pub(crate) enum Event {
         life: u32,
         id: OpId,
     },
-    Client {
-        client: u32,
+    /// A call of the schedule, by its place there.
+    Call(usize),
+    /// A caller's patience ends with a submission.
+    TimeOut {
+        first: OpName,
+        count: usize,
+    },
+    AskAgain(OpName),
+    /// A pause between a turn and its effects ends.
+    Resume {
+        seat: usize,
+        life: u32,
     },
     Submit {
         node: usize,
@@ -73,6 +85,17 @@ pub(crate) enum Event {
         pair: usize,
         connection: u64,
     },
+    /// A connection that passes nothing is given up.
+    HangUp {
+        pair: usize,
+        connection: u64,
+    },
+    /// A connection breaks, and the next one will, so many times.
+    Flap {
+        pair: usize,
+        left: u64,
+    },
+    /// A fault of the schedule, by its place there.
     Fault(usize),
     Reunite,
 }
@@ -115,6 +138,7 @@ pub(crate) struct World {
     pub(crate) clients: Clients,
     pub(crate) checker: Checker,
     pub(crate) counts: Counts,
+    pub(crate) schedule: Schedule,
     /// The faults are over.
     pub(crate) healed: bool,
     queue: BinaryHeap<Reverse<Scheduled>>,
@@ -137,20 +161,24 @@ pub(crate) struct Summary {
 const LOOK_EVERY: u64 = 20 * MS;
 
 impl World {
-    pub(crate) fn new(seed: u64, lines: Lines) -> Self {
+    pub(crate) fn new(seed: u64, lines: Lines, part: &Part) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng.fork());
+        let mut plan = Plan::draw(&mut rng.fork());
+        let mut schedule = Schedule::draw(&mut rng.fork(), &plan);
+        plan.keep(part);
+        schedule.keep(part);
         let mut trace = Trace::new(lines);
         trace.line(|| format!("seed {seed}: {plan:#?}"));
         let groups = plan.groups.clone();
         Self {
-            nodes: (0..plan.nodes).map(|_| Node::new(&mut rng, plan.drift_ppm)).collect(),
+            nodes: (0..plan.nodes).map(|_| Node::new(&mut rng, plan.clock.drift_ppm)).collect(),
             seats: (0..plan.seats.count()).map(|_| Seat::default()).collect(),
             network: Network::new(plan.nodes, &plan.seats),
             clients: Clients::new(plan.load, plan.nodes, groups.len(), rng.fork()),
             checker: Checker::new(&groups, plan.nodes),
             counts: Counts::default(),
             healed: false,
+            schedule,
             queue: BinaryHeap::new(),
             scheduled: 0,
             now: 0,
@@ -178,17 +206,17 @@ impl World {
             let delay = self.rng.below(20 * MS);
             self.after(delay, Event::Start { node });
         }
-        for client in 0..self.clients.count {
-            self.after(0, Event::Client { client });
-        }
-        self.start_faults();
+        self.schedule_call(0);
+        self.schedule_fault(0);
         self.run_until(self.plan.trouble);
         self.heal();
+        self.settle();
+        self.stay_calm();
         self.settle();
         self.finish()
     }
 
-    fn run_until(&mut self, end: u64) {
+    pub(crate) fn run_until(&mut self, end: u64) {
         while let Some(Reverse(next)) = self.queue.pop_if_before(end) {
             self.now = next.at.0;
             self.trace.set_time(self.now);
@@ -204,7 +232,10 @@ impl World {
             Event::Tick { seat, life } => self.tick(seat, life),
             Event::Turn { seat, life } => self.turn(seat, life),
             Event::DiskDone { seat, life, id } => self.disk_done(seat, life, id),
-            Event::Client { client } => self.client(client),
+            Event::Call(at) => self.call(at),
+            Event::TimeOut { first, count } => self.time_out(first, count),
+            Event::AskAgain(name) => self.ask_again(name),
+            Event::Resume { seat, life } => self.resume(seat, life),
             Event::Submit { node, client, submission } => self.submit(node, client, &submission),
             Event::Dial { pair } => self.dial(pair),
             Event::Up(end) => self.up(end),
@@ -215,26 +246,15 @@ impl World {
                 self.ghost(seat, life, link, epoch, frame);
             }
             Event::GiveUp { pair, connection } => self.give_up(pair, connection),
+            Event::HangUp { pair, connection } => self.hang_up(pair, connection),
+            Event::Flap { pair, left } => self.flap(pair, left),
             Event::Fault(at) => self.fault(at),
             Event::Reunite => self.reunite(),
         }
     }
 
-    fn client(&mut self, client: u32) {
-        if self.healed {
-            return;
-        }
-        if let Some((node, submission)) = self.clients.next(client, &self.plan.groups) {
-            let delay = self.rng.below(MS);
-            self.after(delay, Event::Submit { node, client, submission });
-        }
-        let (shortest, longest) = self.plan.pace;
-        let pause = self.rng.between(shortest, longest);
-        self.after(pause, Event::Client { client });
-    }
-
     /// Within a bounded time after the last fault, every group serves and all members agree.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let end = self.now + self.plan.patience;
         for at in 0..self.plan.groups.len() {
             while !self.serves(at) {
@@ -258,10 +278,10 @@ impl World {
     }
 
     /// Tries one operation on the group's leader; true when a caller was told that it is applied.
-    fn serves(&mut self, at: usize) -> bool {
+    pub(crate) fn serves(&mut self, at: usize) -> bool {
         let Some(node) = self.checker.leader(at) else { return false };
         let group = self.plan.groups[at];
-        let client = self.plan.load.clients;
+        let client = self.plan.load.callers;
         let submission = self.clients.single(group, at, node);
         let name = submission.user_data[0];
         self.after(0, Event::Submit { node, client, submission });
@@ -277,6 +297,7 @@ impl World {
 
     fn finish(mut self) -> Summary {
         self.checker.check_end(&self.clients.asked);
+        self.check_histories();
         let (committed, terms) = self.checker.totals();
         self.counts.add("entries committed", committed);
         self.counts.add("terms with a leader", terms);
