@@ -74,6 +74,8 @@ struct Done {
 struct Frame<M: Model> {
     done: Done,
     state: M::State,
+    /// The latest hint that was followed.
+    reached: u64,
     /// What may take effect next and has not been tried.
     candidates: Vec<Candidate>,
 }
@@ -111,7 +113,7 @@ impl<M: Model> Search<'_, M> {
             unknown: vec![0; self.unknown.len().div_ceil(64)],
         };
         let mut seen = HashSet::new();
-        let mut stack = vec![self.frame(first, M::State::default())];
+        let mut stack = vec![self.frame(first, M::State::default(), 0)];
         let (mut deepest, mut stuck) = (0, Vec::new());
         for _ in 0..budget {
             let Some(top) = stack.last_mut() else {
@@ -126,7 +128,9 @@ impl<M: Model> Search<'_, M> {
             };
             let Some((done, state)) = self.step(top, candidate) else { continue };
             if seen.insert((done.clone(), state.clone())) {
-                let frame = self.frame(done, state);
+                let hint = self.history[self.place(candidate)].hint;
+                let reached = top.reached.max(hint.unwrap_or_default());
+                let frame = self.frame(done, state, reached);
                 if stack.len() > deepest {
                     deepest = stack.len();
                     stuck = self.places(&frame.candidates);
@@ -156,7 +160,7 @@ impl<M: Model> Search<'_, M> {
 
     /// Whatever was called before the first return that is still to come may be next. Operations of
     /// unknown outcome are tried last: most are needed late or never.
-    fn frame(&self, done: Done, state: M::State) -> Frame<M> {
+    fn frame(&self, done: Done, state: M::State, reached: u64) -> Frame<M> {
         let mut end = u64::MAX;
         let mut known = Vec::new();
         for at in done.front..self.returned.len() {
@@ -178,9 +182,11 @@ impl<M: Model> Search<'_, M> {
         let mut candidates: Vec<Candidate> = unknown.rev().map(Candidate::Unknown).collect();
         candidates.extend(known.into_iter().rev().map(Candidate::Returned));
         candidates.sort_by_key(|candidate| {
-            Reverse(self.history[self.place(*candidate)].hint.unwrap_or(u64::MAX))
+            // What changed nothing where it was believed to be is no longer hinted at.
+            let hint = self.history[self.place(*candidate)].hint.filter(|hint| *hint > reached);
+            Reverse(hint.unwrap_or(u64::MAX))
         });
-        Frame { done, state, candidates }
+        Frame { done, state, reached, candidates }
     }
 
     fn place(&self, candidate: Candidate) -> usize {

@@ -11,6 +11,7 @@ use crate::linearizability::register::Register;
 use crate::linearizability::{Operation, Verdict, check};
 use crate::machine::{OpName, told};
 use crate::plan::MS;
+use crate::schedule::Call;
 use crate::world::{Event, World};
 
 /// Steps that the search for an order may take for one register. Most need as many as they have
@@ -33,7 +34,17 @@ impl World {
         self.schedule_call(at + 1);
         let call = self.schedule.calls[at];
         match self.clients.next(call.caller, call.seed, &self.plan.groups) {
-            Some((node, submission)) => self.ask(node, call.caller, submission),
+            Some((node, submission)) => {
+                self.trace.line(|| {
+                    let Call { number, caller, .. } = call;
+                    let names = &submission.user_data;
+                    format!(
+                        "*** call {number}: caller {caller} asks node {} for {names:?}",
+                        node + 1
+                    )
+                });
+                self.ask(node, call.caller, submission);
+            }
             None => self.counts.add("calls left out by busy callers", 1),
         }
     }

@@ -144,6 +144,8 @@ pub(crate) struct World {
     queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
     now: u64,
+    served: u64,
+    agreed: u64,
 }
 
 /// What a run that held every invariant amounted to.
@@ -153,8 +155,18 @@ pub(crate) struct Summary {
     pub(crate) events: u64,
     /// Simulated nanoseconds.
     pub(crate) time: u64,
+    /// Percent of the time allowed until every group served, and until all members agreed.
+    pub(crate) served: u64,
+    pub(crate) agreed: u64,
     pub(crate) fates: Fates,
     pub(crate) counts: Counts,
+}
+
+/// What a seed decides beforehand.
+pub(crate) fn drawn(rng: &mut Rng) -> (Plan, Schedule) {
+    let plan = Plan::draw(&mut rng.fork());
+    let schedule = Schedule::draw(&mut rng.fork(), &plan);
+    (plan, schedule)
 }
 
 /// How often the end of a run looks whether it has come.
@@ -163,8 +175,7 @@ const LOOK_EVERY: u64 = 20 * MS;
 impl World {
     pub(crate) fn new(seed: u64, lines: Lines, part: &Part) -> Self {
         let mut rng = Rng::new(seed);
-        let mut plan = Plan::draw(&mut rng.fork());
-        let mut schedule = Schedule::draw(&mut rng.fork(), &plan);
+        let (mut plan, mut schedule) = drawn(&mut rng);
         plan.keep(part);
         schedule.keep(part);
         let mut trace = Trace::new(lines);
@@ -182,6 +193,8 @@ impl World {
             queue: BinaryHeap::new(),
             scheduled: 0,
             now: 0,
+            served: 0,
+            agreed: 0,
             disk_rng: rng.fork(),
             rng,
             plan,
@@ -263,12 +276,15 @@ impl World {
                 self.run_until(self.now + LOOK_EVERY);
             }
         }
+        let began = end - self.plan.patience;
+        self.served = self.served.max((self.now - began) * 100 / self.plan.patience);
         // Whoever was away has to be told everything, through windows of any size.
         let end = end + 2 * MS * self.checker.totals().0;
         loop {
             let groups = 0..self.plan.groups.len();
             let unsettled = groups.filter_map(|at| self.checker.unsettled(at)).next();
             if unsettled.is_none() && self.clients.nothing_waits() {
+                self.agreed = self.agreed.max((self.now - began) * 100 / (end - began));
                 return;
             }
             let unsettled = unsettled.unwrap_or_else(|| "a caller waits".into());
@@ -305,6 +321,8 @@ impl World {
             hash: self.trace.hash(),
             events: self.trace.events(),
             time: self.now,
+            served: self.served,
+            agreed: self.agreed,
             fates: self.clients.fates(),
             counts: self.counts,
         }
