@@ -53,7 +53,7 @@ impl World {
     fn ask(&mut self, node: usize, client: u32, submission: Submission) {
         let first = OpName(submission.user_data[0]);
         let count = submission.len();
-        let delay = self.rng.below(MS);
+        let delay = self.clients.rng.below(MS);
         self.after(delay, Event::Submit { node, client, submission });
         self.after(self.plan.load.timeout, Event::TimeOut { first, count });
     }
@@ -79,7 +79,7 @@ impl World {
     }
 
     pub(crate) fn ask_again_later(&mut self, name: OpName) {
-        let backoff = self.rng.between(MS / 10, self.plan.load.backoff);
+        let backoff = self.clients.rng.between(MS / 10, self.plan.load.backoff);
         self.after(backoff, Event::AskAgain(name));
     }
 

@@ -49,7 +49,7 @@ pub(crate) struct Asked {
 #[derive(Debug)]
 pub(crate) struct Clients {
     load: Load,
-    rng: Rng,
+    pub(crate) rng: Rng,
     pub(crate) asked: Vec<Asked>,
     waiting: BTreeSet<OpName>,
     /// Per caller: operations that it waits for.

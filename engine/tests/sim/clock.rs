@@ -82,8 +82,9 @@ impl World {
         self.plan.clock.late_ppm = 0;
         if !self.plan.clock.is_promised() {
             for node in 0..self.plan.nodes {
-                let rate = rate(&mut self.rng, PROMISED_PPM);
-                self.nodes[node].clock.set_rate(now, rate);
+                let at = &mut self.nodes[node];
+                let rate = rate(&mut at.rng, PROMISED_PPM);
+                at.clock.set_rate(now, rate);
             }
         }
         for seat in 0..self.plan.seats.count() {
@@ -93,11 +94,12 @@ impl World {
     }
 
     /// True time until a shard's next tick.
-    pub(crate) fn tick_pause(&mut self) -> u64 {
+    pub(crate) fn tick_pause(&mut self, node: usize) -> u64 {
         let clock = self.plan.clock;
-        let pause = self.rng.between(self.plan.tick / 2, self.plan.tick);
-        let late = clock.late_ppm > 0 && self.rng.chance(clock.late_ppm);
-        pause + if late { self.rng.below(clock.late) } else { 0 }
+        let rng = &mut self.nodes[node].rng;
+        let pause = rng.between(self.plan.tick / 2, self.plan.tick);
+        let late = clock.late_ppm > 0 && rng.chance(clock.late_ppm);
+        pause + if late { rng.below(clock.late) } else { 0 }
     }
 
     /// Whether the process stands still now that the shard's turn is over. All of it does.

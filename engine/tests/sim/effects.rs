@@ -76,7 +76,7 @@ impl World {
                 self.counts.add("shards given up after disk errors", 1);
                 // Its owner restarts it, as its documentation says.
                 let life = self.nodes[node].life;
-                let delay = self.rng.between(MS, self.plan.faults.away + MS);
+                let delay = self.nodes[node].rng.between(MS, self.plan.faults.away + MS);
                 self.after(delay, Event::Restart { node, life });
             }
             Notice::SpaceExhausted => self.counts.add("full logs", 1),

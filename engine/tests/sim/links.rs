@@ -15,7 +15,7 @@ impl World {
     pub(crate) fn redial(&mut self, pair: usize) {
         if self.network.working(pair).is_none() && !self.network.pairs[pair].dialing {
             self.network.pairs[pair].dialing = true;
-            let backoff = self.rng.between(MS, 50 * MS);
+            let backoff = self.network.pairs[pair].rng.between(MS, 50 * MS);
             self.after(backoff, Event::Dial { pair });
         }
     }
@@ -35,16 +35,17 @@ impl World {
         let connection = self.network.connect(pair, epochs);
         self.counts.add("connections made", 1);
         for side in 0..2 {
-            let latency = self.latency();
+            let latency = self.latency(pair);
             self.after(latency, Event::Up(End { pair, connection, side }));
         }
     }
 
-    fn latency(&mut self) -> u64 {
+    fn latency(&mut self, pair: usize) -> u64 {
         let net = self.plan.net;
-        let slow = self.rng.chance(net.slow_ppm);
+        let rng = &mut self.network.pairs[pair].rng;
+        let slow = rng.chance(net.slow_ppm);
         let (shortest, longest) = if slow { net.slow } else { net.latency };
-        self.rng.between(shortest, longest)
+        rng.between(shortest, longest)
     }
 
     fn link_of(&self, end: End) -> (usize, u32) {
@@ -93,27 +94,31 @@ impl World {
         for side in 0..2 {
             let end = End { pair, connection, side };
             self.lose_inbound(end);
-            let patience = self.patience();
+            let patience = self.patience(pair);
             self.after(patience, Event::Down(end));
         }
         self.redial(pair);
     }
 
-    fn patience(&mut self) -> u64 {
-        let longest = if self.rng.coin() { 2 * MS } else { self.plan.net.dead_after };
-        self.rng.between(0, longest)
+    fn patience(&mut self, pair: usize) -> u64 {
+        let rng = &mut self.network.pairs[pair].rng;
+        let longest = if rng.coin() { 2 * MS } else { self.plan.net.dead_after };
+        rng.between(0, longest)
     }
 
     fn lose_inbound(&mut self, end: End) {
         let (seat, link) = self.link_of(end);
         let (life, ghosts) = (self.life(seat), self.plan.net.ghost_ppm);
         let side = self.network.side(end).expect("the end exists");
-        let kept = self.rng.below(side.inbound() as u64 + 1) as usize;
+        let inbound = side.inbound() as u64;
+        let kept = self.network.pairs[end.pair].rng.below(inbound + 1) as usize;
+        let side = self.network.side(end).expect("the end exists");
         let (epoch, lost) = (side.epoch, side.lose(kept));
         self.counts.add("frames lost", lost.len() as u64);
         for frame in lost {
-            if self.rng.chance(ghosts) {
-                let delay = self.rng.between(MS, 4 * self.plan.net.dead_after);
+            let rng = &mut self.network.pairs[end.pair].rng;
+            if rng.chance(ghosts) {
+                let delay = rng.between(MS, 4 * self.plan.net.dead_after);
                 self.after(delay, Event::Ghost { seat, life, link, epoch, frame });
             }
         }
@@ -142,7 +147,7 @@ impl World {
                 if !broken {
                     self.network.connection(pair, connection).expect("it exists").broken = true;
                     self.lose_inbound(end.other());
-                    let patience = self.patience();
+                    let patience = self.patience(pair);
                     self.after(patience, Event::Down(end.other()));
                 }
             }
@@ -188,10 +193,14 @@ impl World {
     }
 
     fn flush(&mut self, end: End) {
-        let most = self.rng.between(1, self.plan.net.write_bytes) as usize;
+        let most = self.network.pairs[end.pair].rng.between(1, self.plan.net.write_bytes) as usize;
         let clogged = self.now() < self.network.pairs[end.pair].clogged_until;
         let (shortest, longest) = self.plan.net.clogged;
-        let latency = if clogged { self.rng.between(shortest, longest) } else { self.latency() };
+        let latency = if clogged {
+            self.network.pairs[end.pair].rng.between(shortest, longest)
+        } else {
+            self.latency(end.pair)
+        };
         let arrival = self.now() + latency;
         let Some(connection) = self.network.connection(end.pair, end.connection) else { return };
         let broken = connection.broken;
@@ -205,7 +214,7 @@ impl World {
             let arrival = connection.sides[1 - end.side].send(chunks, arrival);
             self.after(arrival - self.now(), Event::Arrive(end.other()));
         }
-        let accepted = self.rng.between(0, MS / 20);
+        let accepted = self.network.pairs[end.pair].rng.between(0, MS / 20);
         self.after(accepted, Event::Written(end));
     }
 

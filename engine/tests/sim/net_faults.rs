@@ -95,7 +95,7 @@ impl World {
         }
         self.break_connection(pair);
         if left > 0 {
-            let pause = self.rng.between(MS, 60 * MS);
+            let pause = self.network.pairs[pair].rng.between(MS, 60 * MS);
             self.after(pause, Event::Flap { pair, left: left - 1 });
         }
     }
@@ -121,10 +121,11 @@ impl World {
         epoch: u64,
         frames: &[Frame],
     ) {
-        let net = self.plan.net;
+        let (net, node) = (self.plan.net, self.plan.seats.node(seat));
         for frame in frames {
-            if net.duplicate_ppm > 0 && self.rng.chance(net.duplicate_ppm) {
-                let delay = self.rng.between(MS, 8 * net.dead_after);
+            let rng = &mut self.nodes[node].rng;
+            if net.duplicate_ppm > 0 && rng.chance(net.duplicate_ppm) {
+                let delay = rng.between(MS, 8 * net.dead_after);
                 let (life, frame) = (self.life(seat), frame.clone());
                 self.after(delay, Event::Ghost { seat, life, link, epoch, frame });
             }

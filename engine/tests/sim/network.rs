@@ -63,6 +63,8 @@ pub(crate) struct Connection {
 /// believes in.
 #[derive(Debug)]
 pub(crate) struct Pair {
+    /// Decides what happens between these two alone.
+    pub(crate) rng: Rng,
     pub(crate) seats: [usize; 2],
     pub(crate) connections: Vec<Connection>,
     /// An attempt to connect is scheduled.
@@ -152,11 +154,16 @@ impl Side {
 }
 
 impl Network {
-    pub(crate) fn new(nodes: usize, seats: &Seats) -> Self {
+    pub(crate) fn new(nodes: usize, seats: &Seats, rng: &mut Rng) -> Self {
         let later = |a: usize| seats.links(a).iter().filter(move |b| **b > a);
         let pairs = (0..seats.count()).flat_map(|a| later(a).map(move |b| [a, *b]));
-        let pair =
-            |seats| Pair { seats, connections: Vec::new(), dialing: false, clogged_until: 0 };
+        let pair = |seats| Pair {
+            rng: rng.fork(),
+            seats,
+            connections: Vec::new(),
+            dialing: false,
+            clogged_until: 0,
+        };
         Self {
             pairs: pairs.map(pair).collect(),
             blocked: vec![vec![false; nodes]; nodes],

@@ -61,6 +61,8 @@ pub(crate) struct Seat {
 }
 
 pub(crate) struct Node {
+    /// Decides what happens on this node alone, so that nothing else changes it.
+    pub(crate) rng: Rng,
     pub(crate) life: u32,
     /// A start is scheduled.
     starting: bool,
@@ -80,6 +82,7 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(rng: &mut Rng, drift_ppm: u64) -> Self {
         Self {
+            rng: rng.fork(),
             life: 0,
             starting: true,
             gone: false,
@@ -126,8 +129,9 @@ impl World {
         let life = at.life;
         self.trace.step("start", node as u64, u64::from(life), 0);
         self.trace.line(|| format!("node {} starts, life {life}", node + 1));
-        if life > 1 && !self.healed && self.rng.chance(self.plan.faults.crash_again_ppm) {
-            let steps = self.rng.below(60);
+        if life > 1 && !self.healed && self.nodes[node].rng.chance(self.plan.faults.crash_again_ppm)
+        {
+            let steps = self.nodes[node].rng.below(60);
             self.nodes[node].crash_in = Some(steps);
         }
         for seat in self.plan.seats.of(node) {
@@ -136,7 +140,8 @@ impl World {
     }
 
     fn start_seat(&mut self, seat: usize, life: u32) {
-        let seed = self.rng.next();
+        let node = self.plan.seats.node(seat);
+        let seed = self.nodes[node].rng.next();
         let process = Process {
             shard: shard(&self.plan, seat, seed),
             effects: Effects::default(),
@@ -198,7 +203,7 @@ impl World {
 
     fn start_later(&mut self, node: usize) {
         if !self.nodes[node].gone && !std::mem::replace(&mut self.nodes[node].starting, true) {
-            let away = self.rng.between(MS / 10, self.plan.faults.away);
+            let away = self.nodes[node].rng.between(MS / 10, self.plan.faults.away);
             self.after(away, Event::Start { node });
         }
     }
@@ -225,7 +230,8 @@ impl World {
         let life = self.life(seat);
         let Some(process) = &mut self.seats[seat].process else { return };
         if !std::mem::replace(&mut process.turn_is_due, true) {
-            let delay = self.rng.between(shortest, longest);
+            let node = self.plan.seats.node(seat);
+            let delay = self.nodes[node].rng.between(shortest, longest);
             self.after(delay, Event::Turn { seat, life });
         }
     }
@@ -233,7 +239,7 @@ impl World {
     pub(crate) fn tick(&mut self, seat: usize, life: u32) {
         if self.is_alive(seat, life) {
             self.feed(seat, Input::Tick);
-            let pause = self.tick_pause();
+            let pause = self.tick_pause(self.plan.seats.node(seat));
             self.after(pause, Event::Tick { seat, life });
         }
     }

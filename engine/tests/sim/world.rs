@@ -184,7 +184,7 @@ impl World {
         Self {
             nodes: (0..plan.nodes).map(|_| Node::new(&mut rng, plan.clock.drift_ppm)).collect(),
             seats: (0..plan.seats.count()).map(|_| Seat::default()).collect(),
-            network: Network::new(plan.nodes, &plan.seats),
+            network: Network::new(plan.nodes, &plan.seats, &mut rng),
             clients: Clients::new(plan.load, plan.nodes, groups.len(), rng.fork()),
             checker: Checker::new(&groups, plan.nodes),
             counts: Counts::default(),
