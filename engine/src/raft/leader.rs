@@ -8,7 +8,7 @@ use super::progress::{Mode, Progress};
 use super::state::State;
 use crate::time::Time;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leader {
     /// All other members.
     pub(super) peers: Box<[Progress]>,

@@ -51,7 +51,7 @@ mod state;
 pub mod status;
 mod term;
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
 
@@ -83,13 +83,13 @@ pub struct Restored {
 }
 
 /// One member of one group.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Raft {
     state: State,
     role: Role,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Role {
     Follower(Follower),
     PreCandidate(Candidate),
@@ -114,7 +114,7 @@ impl Raft {
     /// When `restored` contradicts itself, or there are more than [`quorum::MAX_VOTERS`] voters.
     #[must_use]
     pub fn new(
-        config: Rc<RaftConfig>,
+        config: Arc<RaftConfig>,
         group: GroupId,
         node: NodeId,
         voters: &[NodeId],

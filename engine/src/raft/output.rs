@@ -7,7 +7,7 @@ use super::message::Message;
 /// The effects of one or more calls. The caller owns it, reuses it, and drains it after every
 /// call: first `log` is staged and confirmed with [`Raft::on_staged`](super::Raft::on_staged), then
 /// the messages are sent.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Output {
     /// Records for the WAL, to be staged in this order.
     pub log: Vec<LogOp>,

@@ -1,7 +1,7 @@
 //! What a member has in every role (thesis, figure 3.1), and what of it is durable.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
@@ -39,9 +39,9 @@ struct Pending {
     last: LogIndex,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct State {
-    pub(super) config: Rc<RaftConfig>,
+    pub(super) config: Arc<RaftConfig>,
     pub(super) group: GroupId,
     pub(super) node: NodeId,
     pub(super) configuration: Configuration,
@@ -68,7 +68,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(
-        config: Rc<RaftConfig>,
+        config: Arc<RaftConfig>,
         group: GroupId,
         node: NodeId,
         configuration: Configuration,

@@ -3,7 +3,7 @@
 //! run, its effects are carried out.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ringleader::shard::{ClientId, Effects, LinkId, LinkPeer, Shard, ShardConfig, Submission};
 use ringleader::time::Time;
@@ -109,7 +109,7 @@ fn shard(plan: &Plan, seat: usize, seed: u64) -> Shard {
         groups: here.map(|group| GroupConfig { group: *group, voters: voters.clone() }).collect(),
         links: links.map(link).collect(),
         place: Box::new(move |group, node| place(group, shards[node.0 as usize - 1])),
-        raft: Rc::new(plan.raft),
+        raft: Arc::new(plan.raft),
         limits: plan.limits,
         factory: Box::new(|_| Box::new(Machine::default())),
         seed,
