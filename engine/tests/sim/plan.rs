@@ -95,7 +95,7 @@ impl Plan {
             clock: ClockPlan::draw(rng, election),
             faults: FaultPlan::draw(rng, election, trouble),
             trouble,
-            patience: 120 * election,
+            patience: 60 * election,
             wal,
             raft,
             limits,
