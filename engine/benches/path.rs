@@ -67,7 +67,7 @@ impl Node {
             groups: (1..=groups as u64).map(group).collect(),
             links: others.map(|&node| LinkPeer { node, shard: 0 }).collect(),
             place: Box::new(|_, _| 0),
-            raft: Rc::new(RaftConfig::default()),
+            raft: std::sync::Arc::new(RaftConfig::default()),
             limits: Limits::default(),
             factory: Box::new(|_| Box::new(Hash(0))),
             seed: number,

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use harness::disk::Disk;
@@ -34,7 +34,7 @@ impl Member {
     fn new(config: RaftConfig, disk: &Disk) -> Self {
         let voters = [NodeId(1), NodeId(2), NodeId(3)];
         let raft =
-            Raft::new(Rc::new(config), GROUP, NodeId(1), &voters, disk.restored(), 1, Time(0));
+            Raft::new(Arc::new(config), GROUP, NodeId(1), &voters, disk.restored(), 1, Time(0));
         Self { raft, out: Output::default(), seq: Seq(0), now: Time(0) }
     }
 
@@ -140,7 +140,7 @@ fn s3_4_timeouts_are_spread_over_one_election_timeout() {
     let spread: Vec<_> = (0..1000)
         .map(|seed| {
             let restored = Disk::default().restored();
-            let config = Rc::new(RaftConfig::default());
+            let config = Arc::new(RaftConfig::default());
             let raft = Raft::new(config, GROUP, NodeId(1), &[NodeId(1)], restored, seed, Time(0));
             raft.deadline().since(Time(0))
         })

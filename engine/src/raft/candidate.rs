@@ -9,7 +9,7 @@ use super::state::TERM_LIMIT;
 use super::{Raft, Role};
 
 /// The answers so far; the first of each voter counts, unless a grant follows a refusal.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Candidate {
     votes: Vec<(NodeId, bool)>,
 }

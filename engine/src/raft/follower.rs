@@ -6,7 +6,7 @@ use super::message::{AppendOutcome, Blocks, Message};
 use super::output::Outlet;
 use super::state::State;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Follower {
     /// The leader of the current term, once it was heard.
     pub(super) leader: Option<NodeId>,

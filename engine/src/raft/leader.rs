@@ -11,7 +11,7 @@ use super::quorum;
 use super::state::State;
 use crate::time::Time;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leader {
     /// All other members.
     pub(super) peers: Box<[Progress]>,

@@ -53,7 +53,7 @@ mod state;
 pub mod status;
 mod term;
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
 
@@ -85,7 +85,7 @@ pub struct Restored {
 }
 
 /// One member of one group.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[repr(C)]
 pub struct Raft {
     // Before the state, whose own beginning is what is used most.
@@ -93,7 +93,7 @@ pub struct Raft {
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Role {
     Follower(Follower),
     PreCandidate(Candidate),
@@ -118,7 +118,7 @@ impl Raft {
     /// When `restored` contradicts itself, or there are more than [`quorum::MAX_VOTERS`] voters.
     #[must_use]
     pub fn new(
-        config: Rc<RaftConfig>,
+        config: Arc<RaftConfig>,
         group: GroupId,
         node: NodeId,
         voters: &[NodeId],

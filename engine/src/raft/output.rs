@@ -37,7 +37,7 @@ pub trait Outlet {
 
 /// Collects the effects of one or more calls. The caller owns it, reuses it, and drains it after
 /// every call: first `log` is staged and confirmed, then the messages are sent.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Output {
     /// Records for the WAL.
     pub log: Vec<LogOp>,

@@ -1,6 +1,6 @@
 //! What a member has in every role (thesis, figure 3.1), and what of it is durable.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
@@ -41,7 +41,7 @@ struct Pending {
 
 /// In this order, because what every event looks at then shares a few cache lines; what only an
 /// election needs comes last.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[repr(C)]
 pub(super) struct State {
     hard_state: HardState,
@@ -61,7 +61,7 @@ pub(super) struct State {
     /// not to help others for a while was given to that leader.
     heard_leader_at: Option<Time>,
     election_timer: Time,
-    pub(super) config: Rc<RaftConfig>,
+    pub(super) config: Arc<RaftConfig>,
     pub(super) node: NodeId,
     pub(super) configuration: Configuration,
     election_timeout: Duration,
@@ -71,7 +71,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(
-        config: Rc<RaftConfig>,
+        config: Arc<RaftConfig>,
         group: GroupId,
         node: NodeId,
         configuration: Configuration,

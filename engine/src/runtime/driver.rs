@@ -308,7 +308,7 @@ fn shard_config(
         groups: config.groups.iter().filter(on_shard).cloned().collect(),
         links,
         place: Box::new(place),
-        raft: Rc::new(config.raft),
+        raft: Arc::new(config.raft),
         limits: config.limits,
         factory,
         seed: seed ^ config.node.0.rotate_left(48) ^ u64::from(number).rotate_left(32),

@@ -1,7 +1,7 @@
 //! How a shard begins, once its log is read, and how it ends.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ringleader_wal::{GroupId, NodeId, Recovered, RecoveredGroup};
 
@@ -28,7 +28,7 @@ impl Shard {
             let links = self.links_of(config);
             let seed = self.config.seed ^ config.group.0.rotate_left(32);
             let node = self.config.node;
-            let settings = Rc::clone(&self.config.raft);
+            let settings = Arc::clone(&self.config.raft);
             let raft = Raft::new(settings, config.group, node, &config.voters, restored, seed, now);
             let machine = (self.config.factory)(config.group);
             self.timers.schedule(self.groups.len() as u32, raft.deadline());

@@ -17,7 +17,6 @@ mod port;
 mod proposal;
 mod timers;
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -60,7 +59,7 @@ pub struct ShardConfig {
     /// The shard of each voter of a group: `(group, node) -> shard`, for every other voter.
     pub place: Box<dyn Fn(GroupId, NodeId) -> u32>,
     /// The protocol's settings.
-    pub raft: Rc<RaftConfig>,
+    pub raft: Arc<RaftConfig>,
     /// Limits on callers.
     pub limits: Limits,
     /// Makes the state machines.

@@ -8,7 +8,7 @@ pub mod disk;
 pub mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringleader::raft::invariants::{self, Summary};
@@ -22,24 +22,26 @@ use disk::Disk;
 pub const GROUP: GroupId = GroupId(7);
 
 /// One member and its machine.
+#[derive(Clone)]
 pub struct Node {
     pub raft: Option<Raft>,
     /// What survives a crash.
     pub disk: Disk,
     /// The same with everything that is staged.
     pub staged: Disk,
-    batches: VecDeque<(Seq, Vec<LogOp>)>,
+    pub batches: VecDeque<(Seq, Vec<LogOp>)>,
     /// The newest batch still takes records.
     pub batch_is_open: bool,
-    gated: VecDeque<(Seq, NodeId, Message)>,
+    pub gated: VecDeque<(Seq, NodeId, Message)>,
     pub loads: VecDeque<Load>,
     last_seq: Seq,
     summary: Option<Summary>,
     lives: u64,
 }
 
+#[derive(Clone)]
 pub struct World {
-    pub config: Rc<RaftConfig>,
+    pub config: Arc<RaftConfig>,
     pub now: Time,
     pub nodes: BTreeMap<u64, Node>,
     pub links: BTreeMap<(u64, u64), VecDeque<Message>>,
@@ -94,7 +96,7 @@ impl World {
         config.validate().expect("a valid configuration");
         let nodes = (1..).zip(disks.into_iter().map(Node::new)).collect();
         let mut world = Self {
-            config: Rc::new(config),
+            config: Arc::new(config),
             now: Time(0),
             nodes,
             links: BTreeMap::new(),

@@ -303,13 +303,19 @@ impl Checker {
             (Fate::Applied, Some(Applied { index, term, reply })) => {
                 let found = found.expect("acknowledged: the operation was applied");
                 assert_eq!((found.index, found.term), (index.0, term.0), "acknowledged: its place");
-                assert_eq!(*reply, found.state.to_le_bytes(), "the reply is the operation's own");
+                let own = crate::machine::reply(found.state, found.output);
+                assert_eq!(*reply, own, "the reply is the operation's own");
             }
             (Fate::Failed, _) => {
                 assert_eq!(found, None, "operation {op} was refused and applied");
             }
             _ => {}
         }
+    }
+
+    /// Where the operation took effect, if it did.
+    pub(crate) fn place(&self, group: GroupId, op: u64) -> Option<u64> {
+        Some(self.histories[self.at(group)].find(op)?.index)
     }
 
     fn at(&self, group: GroupId) -> usize {
@@ -344,6 +350,12 @@ impl Checker {
         let members = &self.members[at];
         let leader = members.iter().position(leads)?;
         (members.iter().filter(|member| leads(member)).count() == 1).then_some(leader)
+    }
+
+    /// The group's leader and the highest term that anybody is in.
+    pub(crate) fn reign(&self, at: usize) -> (Option<usize>, Option<Term>) {
+        let views = self.members[at].iter().filter_map(|member| member.view.as_ref());
+        (self.leader(at), views.map(|view| view.status.term).max())
     }
 
     /// At the end: every operation that a caller was told of is in the history that all share.

@@ -1,12 +1,18 @@
 //! Callers: what they asked for, whom they believe to lead, and what they were told.
+//!
+//! A caller gives an operation up after a while: its outcome stays unknown to it, and it asks
+//! again, elsewhere, with an operation that is another one. Reads that don't go through the log
+//! belong here too: an [`Asked`] with an output and no index is all that the check of the history
+//! needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ringleader::shard::Submission;
-use ringleader::{GroupId, LogIndex, ProposeError, Term};
+use ringleader::{GroupId, LogIndex, ProposeError};
 
-use crate::machine::OpName;
-use crate::rng::Rng;
+use crate::linearizability::register::{Input, Output, Value};
+use crate::machine::{Command, OpName, encode};
+use crate::rng::{Rng, SURE};
 
 /// How an operation stands with its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,23 +35,33 @@ pub(crate) struct Asked {
     pub(crate) after: u64,
     /// Its caller's operation for the group that was submitted just before it, with the same call.
     pub(crate) follows: Option<OpName>,
+    pub(crate) caller: u32,
+    pub(crate) command: Command,
+    /// Moments in the order of all calls and answers.
+    pub(crate) called: u64,
+    pub(crate) returned: Option<(u64, Output)>,
+    /// Its caller does not wait for it any longer.
+    given_up: bool,
+    pub(crate) retries: u32,
 }
 
 /// What every caller together knows and remembers.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    pub(crate) count: u32,
-    rng: Rng,
+    load: Load,
+    pub(crate) rng: Rng,
     pub(crate) asked: Vec<Asked>,
-    waiting: BTreeMap<OpName, ()>,
+    waiting: BTreeSet<OpName>,
+    /// Per caller: operations that it waits for.
+    outstanding: Vec<usize>,
     /// Per caller and group: the node that is asked next.
     believed: Vec<Vec<usize>>,
     /// Per group: the highest index that an answer named.
     pub(crate) answered: Vec<u64>,
+    /// What a register was last known to hold.
+    seen: BTreeMap<(GroupId, u8), Value>,
     nodes: usize,
-    max_payload: u64,
-    max_batch: u64,
-    max_waiting: usize,
+    moments: u64,
 }
 
 /// What callers were told, in numbers.
@@ -59,67 +75,142 @@ pub(crate) struct Fates {
 /// How much callers ask for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
-    pub(crate) clients: u32,
-    pub(crate) max_payload: u64,
+    pub(crate) callers: u32,
+    /// Registers of a group.
+    pub(crate) keys: u64,
+    /// Most bytes of an operation beyond what it needs.
+    pub(crate) ballast: u64,
     pub(crate) max_batch: u64,
-    pub(crate) max_waiting: usize,
+    /// Operations that a caller waits for at once: one, or a pipeline.
+    pub(crate) outstanding: usize,
+    /// Longest pause between two calls.
+    pub(crate) pause: u64,
+    /// How long a caller waits for an answer.
+    pub(crate) timeout: u64,
+    /// How often it asks again.
+    pub(crate) retries: u32,
+    /// How long it waits before, at most.
+    pub(crate) backoff: u64,
+    /// Parts of a million of the operations that only read.
+    pub(crate) gets_ppm: u32,
 }
 
 impl Clients {
     pub(crate) fn new(load: Load, nodes: usize, groups: usize, mut rng: Rng) -> Self {
         let mut believe = || (0..groups).map(|_| rng.below(nodes as u64) as usize).collect();
-        let believed = (0..load.clients).map(|_| believe()).collect();
+        let believed = (0..load.callers).map(|_| believe()).collect();
         Self {
-            count: load.clients,
+            load,
             rng,
             asked: Vec::new(),
-            waiting: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            outstanding: vec![0; load.callers as usize],
             believed,
             answered: vec![0; groups],
+            seen: BTreeMap::new(),
             nodes,
-            max_payload: load.max_payload,
-            max_batch: load.max_batch,
-            max_waiting: load.max_waiting,
+            moments: 0,
         }
     }
 
-    /// A caller's next submission, and the node that it goes to; none while too much waits.
-    pub(crate) fn next(&mut self, client: u32, groups: &[GroupId]) -> Option<(usize, Submission)> {
-        if self.waiting.len() >= self.max_waiting {
+    fn moment(&mut self) -> u64 {
+        self.moments += 1;
+        self.moments
+    }
+
+    /// A caller's next submission, and the node that it goes to; none while it waits for as much
+    /// as it may.
+    pub(crate) fn next(
+        &mut self,
+        caller: u32,
+        seed: u64,
+        groups: &[GroupId],
+    ) -> Option<(usize, Submission)> {
+        if self.outstanding[caller as usize] >= self.load.outstanding {
             return None;
         }
-        let first = self.rng.below(groups.len() as u64) as usize;
-        let node = self.believed[client as usize][first];
+        let mut rng = Rng::new(seed);
+        let first = rng.below(groups.len() as u64) as usize;
+        let node = self.believed[caller as usize][first];
         let mut submission = Submission::default();
-        for _ in 0..self.rng.between(1, self.max_batch) {
+        for _ in 0..rng.between(1, self.load.max_batch) {
             // A submission may be for several groups, whoever leads them.
-            let stray = self.rng.chance(50_000);
-            let at = if stray { self.rng.below(groups.len() as u64) as usize } else { first };
-            self.push(&mut submission, groups[at], at, node);
+            let stray = rng.chance(SURE / 20);
+            let at = if stray { rng.below(groups.len() as u64) as usize } else { first };
+            let command = self.command(groups[at], &mut rng);
+            let retries = self.load.retries;
+            self.push(&mut submission, caller, (groups[at], at), node, command, retries);
+            let ballast = rng.below(self.load.ballast + 1);
+            pad(&mut submission, ballast, &mut rng);
         }
         Some((node, submission))
     }
 
-    /// One operation for one group, for a node that is known to lead.
+    /// One operation for one group, for a node that is known to lead; nobody waits for it.
     pub(crate) fn single(&mut self, group: GroupId, at: usize, node: usize) -> Submission {
         let mut submission = Submission::default();
-        self.push(&mut submission, group, at, node);
+        let mut rng = self.rng.fork();
+        let command = self.command(group, &mut rng);
+        let nobody = self.load.callers;
+        self.push(&mut submission, nobody, (group, at), node, command, 0);
         submission
     }
 
-    fn push(&mut self, submission: &mut Submission, group: GroupId, at: usize, node: usize) {
+    /// The same intent once more, where its caller now believes the leader to be.
+    pub(crate) fn again(&mut self, name: OpName, groups: &[GroupId]) -> (usize, Submission) {
+        let Asked { group, caller, command, retries, .. } = self.asked[name.0 as usize];
+        let at = groups.iter().position(|known| *known == group).expect("a known group");
+        let node = self.believed[caller as usize][at];
+        let mut submission = Submission::default();
+        self.push(&mut submission, caller, (group, at), node, command, retries - 1);
+        (node, submission)
+    }
+
+    fn command(&self, group: GroupId, rng: &mut Rng) -> Command {
+        let key = rng.below(self.load.keys) as u8;
+        // Every write of a value is told from all others.
+        let value = self.asked.len() as u64 + 1;
+        let from = self.seen.get(&(group, key)).copied().unwrap_or_default();
+        let input = match rng.below(4) {
+            _ if rng.chance(self.load.gets_ppm) => Input::Get,
+            0 | 1 => Input::Append(value),
+            2 => Input::Put(value),
+            _ => Input::Swap { from, to: value },
+        };
+        Command { key, input }
+    }
+
+    fn push(
+        &mut self,
+        submission: &mut Submission,
+        caller: u32,
+        (group, at): (GroupId, usize),
+        node: usize,
+        command: Command,
+        retries: u32,
+    ) {
         let name = OpName(self.asked.len() as u64);
-        let mut payload = name.0.to_le_bytes().to_vec();
-        for _ in 0..self.rng.below(self.max_payload) {
-            payload.push(self.rng.next() as u8);
-        }
         let before = submission.user_data.last().map(|name| OpName(*name));
-        let follows = before.filter(|before| self.asked[before.0 as usize].group == group);
-        let after = self.answered[at];
-        let fate = Fate::Waiting;
-        self.asked.push(Asked { group, node, life: 0, fate, after, follows });
-        self.waiting.insert(name, ());
-        submission.push(group, name.0, &payload);
+        self.asked.push(Asked {
+            group,
+            node,
+            life: 0,
+            fate: Fate::Waiting,
+            after: self.answered[at],
+            follows: before.filter(|before| self.asked[before.0 as usize].group == group),
+            caller,
+            command,
+            called: 0,
+            returned: None,
+            given_up: false,
+            retries,
+        });
+        self.asked[name.0 as usize].called = self.moment();
+        self.waiting.insert(name);
+        if let Some(outstanding) = self.outstanding.get_mut(caller as usize) {
+            *outstanding += 1;
+        }
+        submission.push(group, name.0, &encode(name, &command));
     }
 
     /// A submission reached a node's life.
@@ -129,70 +220,97 @@ impl Clients {
         }
     }
 
-    fn close(&mut self, name: OpName, fate: Fate) {
+    /// Its caller waits no longer; false if it had stopped waiting before.
+    fn leave(&mut self, name: OpName) -> bool {
+        let asked = &mut self.asked[name.0 as usize];
+        let waited = !std::mem::replace(&mut asked.given_up, true);
+        if let Some(outstanding) =
+            self.outstanding.get_mut(asked.caller as usize).filter(|_| waited)
+        {
+            *outstanding -= 1;
+        }
+        waited
+    }
+
+    fn close(&mut self, name: OpName, fate: Fate) -> bool {
         let asked = &mut self.asked[name.0 as usize];
         assert_eq!(asked.fate, Fate::Waiting, "operation {} is answered once", name.0);
         asked.fate = fate;
         self.waiting.remove(&name);
+        let missed = self.leave(name) && fate != Fate::Applied;
+        missed && self.asked[name.0 as usize].retries > 0
     }
 
-    /// An answer came.
+    /// An answer came. True if its caller will ask again.
     pub(crate) fn answer(
         &mut self,
-        client: u32,
         name: OpName,
         at: usize,
-        result: &Result<(LogIndex, Term), ProposeError>,
-    ) {
+        result: Result<(LogIndex, Output), &ProposeError>,
+    ) -> bool {
         match result {
-            Ok((index, _)) => {
+            Ok((index, output)) => {
                 self.close(name, Fate::Applied);
                 self.answered[at] = self.answered[at].max(index.0);
+                let moment = self.moment();
+                let asked = &mut self.asked[name.0 as usize];
+                asked.returned = Some((moment, output));
+                let Command { key, input } = asked.command;
+                let holds = match (input, output) {
+                    (Input::Put(value), _) => Some(value),
+                    (Input::Swap { to, .. }, Output::Swapped(true)) => Some(to),
+                    (_, Output::Value(value)) => Some(value),
+                    _ => None,
+                };
+                self.seen.extend(holds.map(|value| ((asked.group, key), value)));
+                false
             }
             Err(ProposeError::Unknown(_)) => {
-                self.close(name, Fate::Unknown);
-                self.look_elsewhere(client, at, None);
+                self.look_elsewhere(name, at, None);
+                self.close(name, Fate::Unknown)
             }
             Err(ProposeError::NotLeader { leader }) => {
-                self.close(name, Fate::Failed);
-                self.look_elsewhere(client, at, leader.map(|leader| leader.0 as usize - 1));
+                self.look_elsewhere(name, at, leader.map(|leader| leader.0 as usize - 1));
+                self.close(name, Fate::Failed)
             }
             Err(_) => {
-                self.close(name, Fate::Failed);
-                self.look_elsewhere(client, at, None);
+                self.look_elsewhere(name, at, None);
+                self.close(name, Fate::Failed)
             }
         }
     }
 
-    fn look_elsewhere(&mut self, client: u32, at: usize, leader: Option<usize>) {
+    /// Its caller has waited for too long. True if it will ask again.
+    pub(crate) fn time_out(&mut self, name: OpName, at: usize) -> bool {
+        if self.asked[name.0 as usize].given_up {
+            return false;
+        }
+        self.look_elsewhere(name, at, None);
+        self.leave(name);
+        self.asked[name.0 as usize].retries > 0
+    }
+
+    fn look_elsewhere(&mut self, name: OpName, at: usize, leader: Option<usize>) {
         // The probes that look for the end of a run have no caller.
-        let Some(believed) = self.believed.get_mut(client as usize) else { return };
+        let caller = self.asked[name.0 as usize].caller as usize;
+        let Some(believed) = self.believed.get_mut(caller) else { return };
         let random = self.rng.below(self.nodes as u64) as usize;
         believed[at] = leader.unwrap_or(random);
     }
 
-    /// The node's process is gone, and nobody hears of what was asked of it.
-    pub(crate) fn crashed(&mut self, node: usize, life: u32) {
+    /// The node's process is gone, and nobody hears of what was asked of it. The operations that
+    /// their callers will ask for again.
+    pub(crate) fn crashed(&mut self, node: usize, life: u32) -> Vec<OpName> {
         let lost = |name: &OpName| {
             let asked = &self.asked[name.0 as usize];
             asked.node == node && asked.life == life
         };
-        let lost: Vec<OpName> = self.waiting.keys().copied().filter(lost).collect();
-        for name in lost {
-            self.close(name, Fate::Unknown);
-        }
+        let mut lost: Vec<OpName> = self.waiting.iter().copied().filter(lost).collect();
         for believed in self.believed.iter_mut().flatten().filter(|believed| **believed == node) {
             *believed = self.rng.below(self.nodes as u64) as usize;
         }
-    }
-
-    /// The node was not there: nothing of it was proposed.
-    pub(crate) fn refused(&mut self, client: u32, submission: &Submission, groups: &[GroupId]) {
-        for name in &submission.user_data {
-            let group = self.asked[*name as usize].group;
-            let at = groups.iter().position(|known| *known == group).expect("a known group");
-            self.answer(client, OpName(*name), at, &Err(ProposeError::Stopped));
-        }
+        lost.retain(|name| self.close(*name, Fate::Unknown));
+        lost
     }
 
     pub(crate) fn was_applied(&self, name: u64) -> bool {
@@ -214,4 +332,14 @@ impl Clients {
         }
         fates
     }
+}
+
+/// Lengthens the last operation.
+fn pad(submission: &mut Submission, bytes: u64, rng: &mut Rng) {
+    let end = submission.payload.len() + bytes as usize;
+    while submission.payload.len() < end {
+        submission.payload.extend_from_slice(&rng.next().to_le_bytes());
+    }
+    submission.payload.truncate(end);
+    *submission.ends.last_mut().expect("an operation was pushed") = end as u32;
 }

@@ -2,8 +2,8 @@
 //! of its own (swarm testing): a fault that is always there hides what happens without it.
 
 use crate::plan::MS;
-use crate::process::Input;
 use crate::rng::{Rng, SURE};
+use crate::schedule::Strike;
 use crate::world::{Event, World};
 
 /// The kinds of faults that come by themselves.
@@ -24,6 +24,22 @@ pub(crate) enum Fault {
     Isolate,
     /// Two parts that only one node can talk to.
     Bridge,
+    /// Everybody hears a majority, and no two the same.
+    Ring,
+    /// Everybody hears its neighbours only.
+    Chain,
+    /// A connection that passes nothing, one way or both, and looks well to its ends.
+    HalfOpen,
+    /// A connection that breaks again and again.
+    Flap,
+    /// A connection that passes everything late.
+    Clog,
+    /// Bytes that arrive as others, or not at all.
+    Damage,
+    /// A clock that goes faster or slower from now on.
+    ClockRate,
+    /// A process that stands still between its decisions and their effects.
+    Hold,
     /// A process that stands still.
     Stall,
     /// A disk that takes its time.
@@ -34,7 +50,7 @@ pub(crate) enum Fault {
     DiskFull,
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 20] = [
     Fault::Crash,
     Fault::CrashMany,
     Fault::Stop,
@@ -43,6 +59,14 @@ const FAULTS: [Fault; 12] = [
     Fault::OneWay,
     Fault::Isolate,
     Fault::Bridge,
+    Fault::Ring,
+    Fault::Chain,
+    Fault::HalfOpen,
+    Fault::Flap,
+    Fault::Clog,
+    Fault::Damage,
+    Fault::ClockRate,
+    Fault::Hold,
     Fault::Stall,
     Fault::SlowDisk,
     Fault::DiskErrors,
@@ -81,11 +105,11 @@ impl Counts {
 
 impl FaultPlan {
     pub(crate) fn draw(rng: &mut Rng, election: u64, trouble: u64) -> Self {
-        let likely = rng.pick(&[SURE / 5, SURE / 2, SURE * 4 / 5]);
+        let likely = rng.pick(&[SURE / 12, SURE / 5, SURE / 2]);
         let mut enabled = Vec::new();
         for fault in FAULTS {
             if rng.chance(likely) {
-                let longest = rng.magnitude(election / 4, trouble / 2);
+                let longest = rng.magnitude(election / 2, 2 * trouble);
                 enabled.push((fault, longest));
             }
         }
@@ -99,56 +123,68 @@ impl FaultPlan {
 }
 
 impl World {
-    /// Every fault of the plan comes for the first time.
-    pub(crate) fn start_faults(&mut self) {
-        for at in 0..self.plan.faults.enabled.len() {
-            self.schedule_fault(at);
+    pub(crate) fn schedule_fault(&mut self, at: usize) {
+        if let Some(strike) = self.schedule.strikes.get(at) {
+            let pause = strike.at - self.now();
+            self.after(pause, Event::Fault(at));
         }
     }
 
-    fn schedule_fault(&mut self, at: usize) {
-        let longest = self.plan.faults.enabled[at].1;
-        let pause = self.rng.between(longest / 8, longest);
-        self.after(pause, Event::Fault(at));
-    }
-
-    /// A fault of the plan comes, and is scheduled again.
+    /// A fault of the schedule comes, and the next one is awaited.
     pub(crate) fn fault(&mut self, at: usize) {
         if self.healed {
             return;
         }
-        let fault = self.plan.faults.enabled[at].0;
-        self.strike(fault);
-        self.schedule_fault(at);
+        self.schedule_fault(at + 1);
+        let Strike { fault, seed, number, .. } = self.schedule.strikes[at];
+        if self.plan.nodes > 1 || !fault.is_between_nodes() {
+            self.strike(fault, number, &mut Rng::new(seed));
+        }
     }
 
-    fn strike(&mut self, fault: Fault) {
-        let node = self.rng.below(self.plan.nodes as u64) as usize;
-        self.trace.line(|| format!("*** {fault:?}, node {}", node + 1));
-        self.trace.step("fault", node as u64, fault as u64, 0);
-        let lasting = self.rng.between(MS, self.plan.faults.lasting.max(2 * MS));
+    /// Whom a fault is for: anybody, or the leader of some group.
+    fn victim(&self, rng: &mut Rng) -> usize {
+        let anybody = rng.below(self.plan.nodes as u64) as usize;
+        let group = rng.below(self.plan.groups.len() as u64) as usize;
+        let leader = if rng.coin() { self.checker.leader(group) } else { None };
+        leader.unwrap_or(anybody)
+    }
+
+    fn strike(&mut self, fault: Fault, number: usize, rng: &mut Rng) {
+        let node = self.victim(rng);
+        self.trace.line(|| format!("*** fault {number}: {fault:?}, node {}", node + 1));
+        self.trace.step("fault", node as u64, number as u64, 0);
+        let lasting = rng.between(MS, self.plan.faults.lasting.max(2 * MS));
         let until = self.now() + lasting;
         match fault {
             Fault::Crash => {
-                let steps = self.rng.below(40);
+                let steps = rng.below(40);
                 self.nodes[node].crash_in.get_or_insert(steps);
             }
             Fault::CrashMany => {
                 for node in 0..self.plan.nodes {
-                    if self.rng.chance(SURE * 2 / 3) {
+                    if rng.chance(SURE * 2 / 3) {
                         self.crash(node);
                     }
                 }
             }
-            Fault::Stop => self.feed(node, Input::Stop),
-            Fault::BreakConnection => {
-                let pair = self.rng.below(self.network.pairs.len() as u64) as usize;
-                self.break_connection(pair);
-            }
-            Fault::Split | Fault::OneWay | Fault::Isolate | Fault::Bridge => {
-                self.partition(fault, node);
+            Fault::Stop => self.stop(node),
+            Fault::BreakConnection
+            | Fault::HalfOpen
+            | Fault::Flap
+            | Fault::Clog
+            | Fault::Damage => self.harm_connection(fault, lasting, rng),
+            Fault::Split
+            | Fault::OneWay
+            | Fault::Isolate
+            | Fault::Bridge
+            | Fault::Ring
+            | Fault::Chain => {
+                self.partition(fault, node, rng);
                 self.after(lasting, Event::Reunite);
             }
+            Fault::ClockRate => self.change_clock(node, rng),
+            Fault::Hold => self.nodes[node].holds_for = lasting,
             Fault::Stall => self.nodes[node].stalled_until = until,
             Fault::SlowDisk => self.nodes[node].slow_until = until,
             Fault::DiskErrors => self.nodes[node].errors_until = until,
@@ -157,48 +193,13 @@ impl World {
         self.counts.add(fault.name(), 1);
     }
 
-    /// Blocks what the fault blocks; connections across it are given up after a while.
-    fn partition(&mut self, fault: Fault, node: usize) {
-        let mut order: Vec<usize> = (0..self.plan.nodes).collect();
-        self.rng.shuffle(&mut order);
-        let cut = self.rng.between(1, self.plan.nodes as u64 - 1) as usize;
-        let (inwards, outwards) = self.rng.pick(&[(true, true), (true, false), (false, true)]);
-        let side = |at: usize| order.iter().position(|node| *node == at) < Some(cut);
-        for from in 0..self.plan.nodes {
-            for to in (0..self.plan.nodes).filter(|to| *to != from) {
-                let blocked = match fault {
-                    Fault::Split => side(from) != side(to),
-                    Fault::OneWay => side(from) && !side(to),
-                    Fault::Bridge => from != node && to != node && side(from) != side(to),
-                    _ => (inwards && to == node) || (outwards && from == node),
-                };
-                if blocked {
-                    self.network.block(from, to);
-                }
-            }
-        }
-        for pair in 0..self.network.pairs.len() {
-            if let Some(connection) = self.network.working(pair)
-                && self.network.is_cut(pair)
-            {
-                let patience = self.rng.between(MS, self.plan.net.dead_after);
-                self.after(patience, Event::GiveUp { pair, connection });
-            }
-        }
-    }
-
-    /// Nothing is blocked any more.
-    pub(crate) fn reunite(&mut self) {
-        self.trace.line(|| "*** the network is whole");
-        self.trace.step("reunite", 0, 0, 0);
-        self.network.unblock_all();
-    }
-
     /// All faults end, and every node that is down comes back.
     pub(crate) fn heal(&mut self) {
         self.trace.line(|| "*** the faults are over");
         self.healed = true;
         self.reunite();
+        self.mend_connections();
+        self.mend_clocks();
         for node in 0..self.plan.nodes {
             let at = &mut self.nodes[node];
             at.crash_in = None;
@@ -208,6 +209,13 @@ impl World {
 }
 
 impl Fault {
+    fn is_between_nodes(self) -> bool {
+        use Fault::{BreakConnection, Bridge, Chain, Clog, Damage, Flap, HalfOpen};
+        use Fault::{Isolate, OneWay, Ring, Split};
+        matches!(self, BreakConnection | HalfOpen | Flap | Clog | Damage)
+            || matches!(self, Split | OneWay | Isolate | Bridge | Ring | Chain)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Crash => "crashes armed",
@@ -218,6 +226,14 @@ impl Fault {
             Self::OneWay => "one-way partitions",
             Self::Isolate => "nodes isolated",
             Self::Bridge => "bridges",
+            Self::Ring => "rings of majorities",
+            Self::Chain => "chains",
+            Self::HalfOpen => "connections half open",
+            Self::Flap => "connections that flap",
+            Self::Clog => "connections clogged",
+            Self::Damage => "streams damaged",
+            Self::ClockRate => "clocks changed",
+            Self::Hold => "stalls before effects",
             Self::Stall => "stalls",
             Self::SlowDisk => "slow disks",
             Self::DiskErrors => "disk error spells",

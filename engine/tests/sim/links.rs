@@ -7,7 +7,7 @@ use ringleader_net::{Frame, FrameKind};
 
 use crate::network::End;
 use crate::plan::MS;
-use crate::process::{Input, link, peer};
+use crate::process::Input;
 use crate::world::{Event, World};
 
 impl World {
@@ -15,41 +15,42 @@ impl World {
     pub(crate) fn redial(&mut self, pair: usize) {
         if self.network.working(pair).is_none() && !self.network.pairs[pair].dialing {
             self.network.pairs[pair].dialing = true;
-            let backoff = self.rng.between(MS, 50 * MS);
+            let backoff = self.network.pairs[pair].rng.between(MS, 50 * MS);
             self.after(backoff, Event::Dial { pair });
         }
     }
 
     pub(crate) fn dial(&mut self, pair: usize) {
         self.network.pairs[pair].dialing = false;
-        let nodes = self.network.pairs[pair].nodes;
-        let there = nodes.iter().all(|node| self.nodes[*node].process.is_some());
+        let seats = self.network.pairs[pair].seats;
+        let there = seats.iter().all(|seat| self.seats[*seat].process.is_some());
         if self.network.working(pair).is_some() || !there || self.network.is_cut(pair) {
             self.redial(pair);
             return;
         }
-        let epochs = nodes.map(|node| {
-            self.nodes[node].epoch += 1;
-            self.nodes[node].epoch
+        let epochs = seats.map(|seat| {
+            self.seats[seat].epoch += 1;
+            self.seats[seat].epoch
         });
         let connection = self.network.connect(pair, epochs);
         self.counts.add("connections made", 1);
         for side in 0..2 {
-            let latency = self.latency();
+            let latency = self.latency(pair);
             self.after(latency, Event::Up(End { pair, connection, side }));
         }
     }
 
-    fn latency(&mut self) -> u64 {
+    fn latency(&mut self, pair: usize) -> u64 {
         let net = self.plan.net;
-        let slow = self.rng.chance(net.slow_ppm);
+        let rng = &mut self.network.pairs[pair].rng;
+        let slow = rng.chance(net.slow_ppm);
         let (shortest, longest) = if slow { net.slow } else { net.latency };
-        self.rng.between(shortest, longest)
+        rng.between(shortest, longest)
     }
 
     fn link_of(&self, end: End) -> (usize, u32) {
-        let node = self.network.node(end);
-        (node, link(node, self.network.node(end.other())))
+        let seat = self.network.seat(end);
+        (seat, self.plan.seats.link(seat, self.network.seat(end.other())))
     }
 
     /// An end is told that the connection is there; it gives up an earlier one for it.
@@ -58,17 +59,17 @@ impl World {
         if working.is_none_or(|connection| connection.broken) {
             return;
         }
-        let (node, link) = self.link_of(end);
-        while let Some(earlier) = self.network.current(end.pair, node) {
+        let (seat, link) = self.link_of(end);
+        while let Some(earlier) = self.network.current(end.pair, seat) {
             self.down(earlier);
         }
         let side = self.network.side(end).expect("it works");
         side.open();
         let epoch = side.epoch;
-        if let Some(process) = &mut self.nodes[node].process {
+        if let Some(process) = &mut self.seats[seat].process {
             process.epochs.insert(link, epoch);
         }
-        self.feed(node, Input::Up { link, epoch });
+        self.feed(seat, Input::Up { link, epoch });
     }
 
     /// An end is told that the connection is gone.
@@ -76,11 +77,11 @@ impl World {
         let Some(side) = self.network.side(end).filter(|side| side.up) else { return };
         side.up = false;
         side.outbox.close();
-        let (node, link) = self.link_of(end);
-        if let Some(process) = &mut self.nodes[node].process {
+        let (seat, link) = self.link_of(end);
+        if let Some(process) = &mut self.seats[seat].process {
             process.epochs.remove(&link);
         }
-        self.feed(node, Input::Down { link });
+        self.feed(seat, Input::Down { link });
         self.network.forget(end.pair);
     }
 
@@ -93,45 +94,49 @@ impl World {
         for side in 0..2 {
             let end = End { pair, connection, side };
             self.lose_inbound(end);
-            let patience = self.patience();
+            let patience = self.patience(pair);
             self.after(patience, Event::Down(end));
         }
         self.redial(pair);
     }
 
-    fn patience(&mut self) -> u64 {
-        let longest = if self.rng.coin() { 2 * MS } else { self.plan.net.dead_after };
-        self.rng.between(0, longest)
+    fn patience(&mut self, pair: usize) -> u64 {
+        let rng = &mut self.network.pairs[pair].rng;
+        let longest = if rng.coin() { 2 * MS } else { self.plan.net.dead_after };
+        rng.between(0, longest)
     }
 
     fn lose_inbound(&mut self, end: End) {
-        let (node, link) = self.link_of(end);
-        let (life, ghosts) = (self.nodes[node].life, self.plan.net.ghost_ppm);
+        let (seat, link) = self.link_of(end);
+        let (life, ghosts) = (self.life(seat), self.plan.net.ghost_ppm);
         let side = self.network.side(end).expect("the end exists");
-        let kept = self.rng.below(side.inbound() as u64 + 1) as usize;
+        let inbound = side.inbound() as u64;
+        let kept = self.network.pairs[end.pair].rng.below(inbound + 1) as usize;
+        let side = self.network.side(end).expect("the end exists");
         let (epoch, lost) = (side.epoch, side.lose(kept));
         self.counts.add("frames lost", lost.len() as u64);
         for frame in lost {
-            if self.rng.chance(ghosts) {
-                let delay = self.rng.between(MS, 4 * self.plan.net.dead_after);
-                self.after(delay, Event::Ghost { node, life, link, epoch, frame });
+            let rng = &mut self.network.pairs[end.pair].rng;
+            if rng.chance(ghosts) {
+                let delay = rng.between(MS, 4 * self.plan.net.dead_after);
+                self.after(delay, Event::Ghost { seat, life, link, epoch, frame });
             }
         }
     }
 
     /// A frame arrives on a connection that its receiver no longer has.
-    pub(crate) fn ghost(&mut self, node: usize, life: u32, link: u32, epoch: u64, frame: Frame) {
-        let Some(process) = &self.nodes[node].process else { return };
-        if self.nodes[node].life == life && process.epochs.get(&link) != Some(&epoch) {
+    pub(crate) fn ghost(&mut self, seat: usize, life: u32, link: u32, epoch: u64, frame: Frame) {
+        let Some(process) = &self.seats[seat].process else { return };
+        if self.life(seat) == life && process.epochs.get(&link) != Some(&epoch) {
             self.counts.add("frames of an earlier connection", 1);
-            self.feed(node, Input::Frame { link, epoch, frame });
+            self.feed(seat, Input::Frame { link, epoch, frame });
         }
     }
 
-    /// The node's process is gone: so are its ends of its connections.
-    pub(crate) fn drop_connections(&mut self, node: usize) {
-        for pair in self.network.pairs_of(node) {
-            let side = usize::from(self.network.pairs[pair].nodes[1] == node);
+    /// The seat's process is gone: so are its ends of its connections.
+    pub(crate) fn drop_connections(&mut self, seat: usize) {
+        for pair in self.network.pairs_of(seat) {
+            let side = usize::from(self.network.pairs[pair].seats[1] == seat);
             let ids: Vec<(u64, bool)> =
                 self.network.pairs[pair].connections.iter().map(|c| (c.id, c.broken)).collect();
             for (connection, broken) in ids {
@@ -142,7 +147,7 @@ impl World {
                 if !broken {
                     self.network.connection(pair, connection).expect("it exists").broken = true;
                     self.lose_inbound(end.other());
-                    let patience = self.patience();
+                    let patience = self.patience(pair);
                     self.after(patience, Event::Down(end.other()));
                 }
             }
@@ -157,11 +162,11 @@ impl World {
         }
     }
 
-    /// What each link of a node has room for.
-    pub(crate) fn rooms(&mut self, node: usize) -> Vec<(u32, usize)> {
+    /// What each link of a seat has room for.
+    pub(crate) fn rooms(&mut self, seat: usize) -> Vec<(u32, usize)> {
         let mut rooms = Vec::new();
-        for pair in self.network.pairs_of(node) {
-            let Some(end) = self.network.current(pair, node) else { continue };
+        for pair in self.network.pairs_of(seat) {
+            let Some(end) = self.network.current(pair, seat) else { continue };
             let (_, link) = self.link_of(end);
             let outbox = &self.network.side(end).expect("it is current").outbox;
             let room = self.plan.net.room.saturating_sub(outbox.held_bytes());
@@ -171,9 +176,9 @@ impl World {
     }
 
     /// Queues a frame for a peer, as the runtime does.
-    pub(crate) fn push(&mut self, node: usize, to: usize, frame: OutFrame) {
-        let pair = self.network.pair_of(node, to);
-        let Some(end) = self.network.current(pair, node) else { return };
+    pub(crate) fn push(&mut self, seat: usize, to: usize, frame: OutFrame) {
+        let pair = self.network.pair_of(seat, to);
+        let Some(end) = self.network.current(pair, seat) else { return };
         let outbox = &mut self.network.side(end).expect("it is current").outbox;
         if outbox.epoch().is_none_or(|epoch| epoch.0 != frame.epoch) {
             return;
@@ -188,8 +193,14 @@ impl World {
     }
 
     fn flush(&mut self, end: End) {
-        let most = self.rng.between(1, self.plan.net.write_bytes) as usize;
-        let latency = self.latency();
+        let most = self.network.pairs[end.pair].rng.between(1, self.plan.net.write_bytes) as usize;
+        let clogged = self.now() < self.network.pairs[end.pair].clogged_until;
+        let (shortest, longest) = self.plan.net.clogged;
+        let latency = if clogged {
+            self.network.pairs[end.pair].rng.between(shortest, longest)
+        } else {
+            self.latency(end.pair)
+        };
         let arrival = self.now() + latency;
         let Some(connection) = self.network.connection(end.pair, end.connection) else { return };
         let broken = connection.broken;
@@ -199,11 +210,11 @@ impl World {
         }
         let mut chunks = VecDeque::new();
         side.writing = side.outbox.take(most, &mut chunks);
-        if !broken {
+        if !broken && !connection.sides[1 - end.side].deaf {
             let arrival = connection.sides[1 - end.side].send(chunks, arrival);
             self.after(arrival - self.now(), Event::Arrive(end.other()));
         }
-        let accepted = self.rng.between(0, MS / 20);
+        let accepted = self.network.pairs[end.pair].rng.between(0, MS / 20);
         self.after(accepted, Event::Written(end));
     }
 
@@ -216,8 +227,8 @@ impl World {
     }
 
     pub(crate) fn arrive(&mut self, end: End) {
-        let (from, to) = (self.network.node(end.other()), self.network.node(end));
-        let (node, link) = self.link_of(end);
+        let (from, to) = (self.network.seat(end.other()), self.network.seat(end));
+        let (seat, link) = self.link_of(end);
         let blocked = self.network.is_blocked(from, to);
         let Some(connection) = self.network.connection(end.pair, end.connection) else { return };
         let broken = connection.broken;
@@ -231,10 +242,18 @@ impl World {
             return;
         }
         let epoch = side.epoch;
-        for frame in side.arrive() {
-            self.trace
-                .line(|| format!("node {} gets a frame from {}", node + 1, peer(node, link) + 1));
-            self.feed(node, Input::Frame { link, epoch, frame });
+        let (frames, fed) = side.arrive();
+        self.deliver_again_later(seat, link, epoch, &frames);
+        for frame in frames {
+            let seats = &self.plan.seats;
+            self.trace.line(|| {
+                format!("node {} gets a frame from {}", seats.name(seat), seats.name(from))
+            });
+            self.feed(seat, Input::Frame { link, epoch, frame });
+        }
+        if fed.is_err() {
+            self.counts.add("connections closed over their bytes", 1);
+            self.hang_up(end.pair, end.connection);
         }
     }
 }

@@ -1,9 +1,24 @@
-//! The state machine that the simulated groups replicate: a hash chained over everything that it
-//! was given. Equal hashes at an index are equal histories up to there.
+//! The state machine that the simulated groups replicate: registers, few enough that callers meet
+//! at them, and a hash chained over everything that it was given. Equal hashes at an index are
+//! equal histories up to there.
+
+use std::collections::BTreeMap;
 
 use ringleader::{Entries, Replies, StateMachine};
 
+use crate::linearizability::Model as _;
+use crate::linearizability::register::{Input, Output, Register, Value};
 use crate::rng::{chain, chain_bytes};
+
+/// What an operation does, and to which register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Command {
+    pub(crate) key: u8,
+    pub(crate) input: Input,
+}
+
+/// Bytes of an operation: its name, its kind, its key, two values. What follows is ballast.
+pub(crate) const OPERATION_BYTES: usize = 8 + 1 + 1 + 8 + 8;
 
 /// One operation that was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +31,8 @@ pub(crate) struct AppliedOp {
     pub(crate) payload: u64,
     /// The state after it.
     pub(crate) state: u64,
+    /// What its caller is told.
+    pub(crate) output: Output,
 }
 
 /// The number of an operation, unique in a run; its payload starts with it.
@@ -26,6 +43,7 @@ pub(crate) struct OpName(pub(crate) u64);
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
     state: u64,
+    registers: BTreeMap<u8, Value>,
     /// What was applied since the simulator looked last.
     pub(crate) applied: Vec<AppliedOp>,
     /// The term of the leadership that was announced and not ended.
@@ -38,10 +56,12 @@ impl StateMachine for Machine {
             let (index, term) = (entry.index.0, entry.term.0);
             let payload = chain_bytes(0, entry.payload);
             self.state = chain(chain(chain(self.state, index), term), payload);
-            let name = entry.payload.first_chunk().expect("every payload starts with its name");
-            let op = OpName(u64::from_le_bytes(*name));
-            self.applied.push(AppliedOp { index, term, op, payload, state: self.state });
-            replies.push(entry.index, &self.state.to_le_bytes());
+            let (op, command) = decode(entry.payload);
+            let register = self.registers.entry(command.key).or_default();
+            let (after, output) = Register::apply(register, &command.input);
+            *register = after;
+            self.applied.push(AppliedOp { index, term, op, payload, state: self.state, output });
+            replies.push(entry.index, &reply(self.state, output));
         }
     }
 
@@ -52,5 +72,61 @@ impl StateMachine for Machine {
 
     fn leader_stop(&mut self, term: ringleader::Term) {
         assert_eq!(self.leading.take(), Some(term.0), "the leadership that started is ended");
+    }
+}
+
+/// The operation as its payload starts.
+pub(crate) fn encode(name: OpName, command: &Command) -> Vec<u8> {
+    let (kind, a, b) = match command.input {
+        Input::Get => (0, 0, 0),
+        Input::Put(value) => (1, value, 0),
+        Input::Swap { from, to } => (2, from, to),
+        Input::Append(value) => (3, value, 0),
+    };
+    let mut bytes = Vec::with_capacity(OPERATION_BYTES);
+    bytes.extend_from_slice(&name.0.to_le_bytes());
+    bytes.extend_from_slice(&[kind, command.key]);
+    bytes.extend_from_slice(&a.to_le_bytes());
+    bytes.extend_from_slice(&b.to_le_bytes());
+    bytes
+}
+
+fn decode(payload: &[u8]) -> (OpName, Command) {
+    let (name, kind, key) = (number(payload, 0), payload[8], payload[9]);
+    let (a, b) = (number(payload, 10), number(payload, 18));
+    let input = match kind {
+        0 => Input::Get,
+        1 => Input::Put(a),
+        2 => Input::Swap { from: a, to: b },
+        3 => Input::Append(a),
+        other => panic!("an operation of kind {other} was never asked for"),
+    };
+    (OpName(name), Command { key, input })
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    let number = bytes[at..].first_chunk().expect("a payload holds a whole operation");
+    u64::from_le_bytes(*number)
+}
+
+/// The answer: the state, then what the operation gave.
+pub(crate) fn reply(state: u64, output: Output) -> Vec<u8> {
+    let (kind, value) = match output {
+        Output::Value(value) => (0, value),
+        Output::Done => (1, 0),
+        Output::Swapped(done) => (2, u64::from(done)),
+    };
+    let mut bytes = state.to_le_bytes().to_vec();
+    bytes.push(kind);
+    bytes.extend_from_slice(&value.to_le_bytes());
+    bytes
+}
+
+/// What a caller reads in an answer.
+pub(crate) fn told(reply: &[u8]) -> Output {
+    match (reply[8], number(reply, 9)) {
+        (0, value) => Output::Value(value),
+        (1, _) => Output::Done,
+        (_, done) => Output::Swapped(done == 1),
     }
 }

@@ -1,4 +1,4 @@
-//! The network: one ordered connection per pair of nodes, made of bytes.
+//! The network: one ordered connection per pair of shards that share a group, made of bytes.
 //!
 //! Frames go through the production outbox and decoder, and between them they are a stream that is
 //! cut anywhere. Nothing is lost from a stream but its end: frames vanish only with their
@@ -12,10 +12,13 @@ use ringleader_net::decoder::FrameDecoder;
 use ringleader_net::outbox::Outbox;
 use ringleader_net::{Epoch, Frame};
 
+use crate::rng::Rng;
+use crate::seats::Seats;
+
 /// Largest frame. The simulated turns are far below it.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
 
-/// Which connection of a pair, and which end of it. End 0 is the node with the lower number.
+/// Which connection of a pair, and which end of it. End 0 is the seat with the lower number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct End {
     pub(crate) pair: usize,
@@ -37,7 +40,17 @@ pub(crate) struct Side {
     inbound: VecDeque<Bytes>,
     /// When the last of them arrive.
     arrival: u64,
+    /// What is sent to this end vanishes.
+    pub(crate) deaf: bool,
+    /// The next bytes to arrive are damaged, in a way that follows from this.
+    pub(crate) damage: Option<u64>,
+    /// Bytes were damaged.
+    pub(crate) damaged: bool,
 }
+
+/// The bytes on a connection are not frames.
+#[derive(Debug)]
+pub(crate) struct Damaged;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -46,23 +59,27 @@ pub(crate) struct Connection {
     pub(crate) sides: [Side; 2],
 }
 
-/// Two nodes, and the connections between them: the present one, and those that an end still
+/// Two seats, and the connections between them: the present one, and those that an end still
 /// believes in.
 #[derive(Debug)]
 pub(crate) struct Pair {
-    pub(crate) nodes: [usize; 2],
+    /// Decides what happens between these two alone.
+    pub(crate) rng: Rng,
+    pub(crate) seats: [usize; 2],
     pub(crate) connections: Vec<Connection>,
     /// An attempt to connect is scheduled.
     pub(crate) dialing: bool,
+    pub(crate) clogged_until: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) pairs: Vec<Pair>,
-    /// `blocked[from][to]`: nothing passes that way.
+    /// `blocked[from][to]`: nothing passes that way between two nodes.
     blocked: Vec<Vec<bool>>,
     next_connection: u64,
-    nodes: usize,
+    /// The node of each seat.
+    nodes: Vec<usize>,
 }
 
 impl Side {
@@ -75,6 +92,9 @@ impl Side {
             decoder: FrameDecoder::new(MAX_FRAME, 4096),
             inbound: VecDeque::new(),
             arrival: 0,
+            deaf: false,
+            damage: None,
+            damaged: false,
         }
     }
 
@@ -92,13 +112,20 @@ impl Side {
     }
 
     /// The next bytes arrive; the frames that they complete.
-    pub(crate) fn arrive(&mut self) -> Vec<Frame> {
+    pub(crate) fn arrive(&mut self) -> (Vec<Frame>, Result<(), Damaged>) {
         let mut frames = Vec::new();
-        if let Some(bytes) = self.inbound.pop_front() {
-            let fed = self.decoder.feed(&bytes, |frame| frames.push(frame));
-            fed.expect("what was encoded can be decoded");
+        let Some(mut bytes) = self.inbound.pop_front() else { return (frames, Ok(())) };
+        let mut cut = false;
+        if let Some(seed) = self.damage.take() {
+            let whole = bytes.len();
+            bytes = damage(&bytes, &mut Rng::new(seed));
+            self.damaged = true;
+            cut = bytes.len() < whole;
         }
-        frames
+        let fed = self.decoder.feed(&bytes, |frame| frames.push(frame));
+        assert!(fed.is_ok() || self.damaged, "what was encoded can be decoded");
+        // A stream has no holes: what lacks something ends there.
+        (frames, if fed.is_ok() && !cut { Ok(()) } else { Err(Damaged) })
     }
 
     /// Loses all but the first `kept` chunks on their way to this end. Gives the frames that would
@@ -112,7 +139,7 @@ impl Side {
         for (at, bytes) in self.inbound.drain(..).enumerate() {
             let into = if at < kept { &mut complete } else { &mut lost };
             let fed = decoder.feed(&bytes, |frame| into.push(frame));
-            fed.expect("what was encoded can be decoded");
+            assert!(fed.is_ok() || self.damaged, "what was encoded can be decoded");
         }
         for Frame { kind, envelope, body } in complete {
             self.inbound.push_back(ringleader_net::frame::encode(kind, &envelope, &body));
@@ -127,20 +154,27 @@ impl Side {
 }
 
 impl Network {
-    pub(crate) fn new(nodes: usize) -> Self {
-        let pairs = (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| [a, b]));
-        let pair = |nodes| Pair { nodes, connections: Vec::new(), dialing: false };
+    pub(crate) fn new(nodes: usize, seats: &Seats, rng: &mut Rng) -> Self {
+        let later = |a: usize| seats.links(a).iter().filter(move |b| **b > a);
+        let pairs = (0..seats.count()).flat_map(|a| later(a).map(move |b| [a, *b]));
+        let pair = |seats| Pair {
+            rng: rng.fork(),
+            seats,
+            connections: Vec::new(),
+            dialing: false,
+            clogged_until: 0,
+        };
         Self {
             pairs: pairs.map(pair).collect(),
             blocked: vec![vec![false; nodes]; nodes],
             next_connection: 0,
-            nodes,
+            nodes: (0..seats.count()).map(|seat| seats.node(seat)).collect(),
         }
     }
 
     pub(crate) fn pair_of(&self, a: usize, b: usize) -> usize {
-        let nodes = [a.min(b), a.max(b)];
-        self.pairs.iter().position(|pair| pair.nodes == nodes).expect("two different nodes")
+        let seats = [a.min(b), a.max(b)];
+        self.pairs.iter().position(|pair| pair.seats == seats).expect("two seats with a link")
     }
 
     /// Makes a connection with an epoch for each end.
@@ -160,10 +194,10 @@ impl Network {
         Some(&mut self.connection(end.pair, end.connection)?.sides[end.side])
     }
 
-    /// The end of the connection that `node` was told of last and still believes in.
-    pub(crate) fn current(&self, pair: usize, node: usize) -> Option<End> {
+    /// The end of the connection that `seat` was told of last and still believes in.
+    pub(crate) fn current(&self, pair: usize, seat: usize) -> Option<End> {
         let at = &self.pairs[pair];
-        let side = usize::from(at.nodes[1] == node);
+        let side = usize::from(at.seats[1] == seat);
         let connection = at.connections.iter().rev().find(|c| c.sides[side].up)?;
         Some(End { pair, connection: connection.id, side })
     }
@@ -179,8 +213,8 @@ impl Network {
         self.pairs[pair].connections.retain(|c| !c.broken || c.sides.iter().any(|side| side.up));
     }
 
-    pub(crate) fn node(&self, end: End) -> usize {
-        self.pairs[end.pair].nodes[end.side]
+    pub(crate) fn seat(&self, end: End) -> usize {
+        self.pairs[end.pair].seats[end.side]
     }
 
     pub(crate) fn block(&mut self, from: usize, to: usize) {
@@ -191,20 +225,37 @@ impl Network {
         self.blocked.iter_mut().flatten().for_each(|blocked| *blocked = false);
     }
 
-    /// Whether something between the two nodes is held back, in either direction.
+    /// Whether something between the pair's nodes is held back, in either direction.
     pub(crate) fn is_cut(&self, pair: usize) -> bool {
-        let [a, b] = self.pairs[pair].nodes;
-        self.blocked[a][b] || self.blocked[b][a]
+        let [a, b] = self.pairs[pair].seats;
+        self.is_blocked(a, b) || self.is_blocked(b, a)
     }
 
+    /// Whether nothing passes from one seat to another.
     pub(crate) fn is_blocked(&self, from: usize, to: usize) -> bool {
-        self.blocked[from][to]
+        self.blocked[self.nodes[from]][self.nodes[to]]
     }
 
-    /// The pairs that a node belongs to.
-    pub(crate) fn pairs_of(&self, node: usize) -> Vec<usize> {
-        (0..self.nodes).filter(|peer| *peer != node).map(|peer| self.pair_of(node, peer)).collect()
+    /// The pairs that a seat belongs to.
+    pub(crate) fn pairs_of(&self, seat: usize) -> Vec<usize> {
+        let its = |pair: &usize| self.pairs[*pair].seats.contains(&seat);
+        (0..self.pairs.len()).filter(its).collect()
     }
+}
+
+/// Bits that are others, or bytes that are missing.
+fn damage(bytes: &[u8], rng: &mut Rng) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    let at = rng.below(bytes.len() as u64) as usize;
+    match rng.below(3) {
+        0 => bytes[at] ^= 1 << rng.below(8),
+        1 => bytes.truncate(at),
+        _ => {
+            let end = bytes.len().min(at + rng.between(1, 16) as usize);
+            bytes[at..end].iter_mut().for_each(|byte| *byte = rng.next() as u8);
+        }
+    }
+    bytes.into()
 }
 
 impl End {

@@ -1,19 +1,25 @@
 //! The command line, and what `cargo test` passes to every test without meaning this one.
 
+use std::time::Duration;
+
+use crate::schedule::Part;
 use crate::trace::Lines;
 
 /// Seeds of a plain `cargo test`: about 45 s of one core in the debug profile.
 const DEFAULT_SEEDS: u64 = 50;
 
 /// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Job {
     /// Name the tests.
     List,
     One {
         seed: u64,
         lines: Lines,
+        part: Part,
     },
+    /// Print the hashes of the known traces.
+    Hashes,
     Many {
         start: u64,
         count: u64,
@@ -22,25 +28,33 @@ pub(crate) enum Job {
     Nothing,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) job: Job,
     pub(crate) threads: usize,
     /// Failures that are told in full.
     pub(crate) explain: usize,
+    /// How long the way to a failure may be searched for.
+    pub(crate) shrink: Duration,
     /// Whether to check that seeds repeat exactly.
-    pub(crate) repeat: bool,
+    pub(crate) check_traces: bool,
 }
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let (mut seed, mut start, mut count) = (None, 0, None);
-        let (mut trace, mut list, mut chosen) = (false, false, None);
+        let (mut trace, mut list, mut hashes, mut chosen) = (false, false, false, None);
+        let (mut part, mut shrink) = (Part::default(), 20);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (mut threads, mut explain) = (cores, 3);
         while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+            if arg == "--part" {
+                part = Part::parse(&value()?)?;
+                continue;
+            }
             let mut number = || {
-                let value = args.next().ok_or_else(|| format!("{arg} needs a number"))?;
+                let value = value()?;
                 value.parse::<u64>().map_err(|_| format!("{arg}: {value} is not a number"))
             };
             match arg.as_str() {
@@ -49,6 +63,8 @@ impl Options {
                 "--seeds" => count = Some(number()?),
                 "--threads" => threads = number()?.max(1) as usize,
                 "--explain" => explain = number()? as usize,
+                "--shrink" => shrink = number()?,
+                "--hashes" => hashes = true,
                 "--trace" => trace = true,
                 "--list" => list = true,
                 // libtest's, for the tests beside this one.
@@ -68,9 +84,16 @@ impl Options {
         let job = match (list, seed) {
             _ if chosen == Some(false) => Job::Nothing,
             (true, _) => Job::List,
-            (false, Some(seed)) => Job::One { seed, lines },
+            (false, Some(seed)) => Job::One { seed, lines, part },
+            (false, None) if hashes => Job::Hashes,
             (false, None) => Job::Many { start, count: count.unwrap_or(DEFAULT_SEEDS) },
         };
-        Ok(Self { job, threads, explain, repeat: count.is_none() })
+        Ok(Self {
+            job,
+            threads,
+            explain,
+            shrink: Duration::from_secs(shrink),
+            check_traces: count.is_none(),
+        })
     }
 }

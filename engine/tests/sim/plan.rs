@@ -7,8 +7,11 @@ use ringleader::raft::RaftConfig;
 use ringleader::{GroupId, Limits, SyncMode, WalConfig};
 
 use crate::clients::Load;
+use crate::clock::ClockPlan;
 use crate::faults::FaultPlan;
+use crate::machine::OPERATION_BYTES;
 use crate::rng::Rng;
+use crate::seats::Seats;
 
 /// One millisecond of simulated time.
 pub(crate) const MS: u64 = 1_000_000;
@@ -28,6 +31,10 @@ pub(crate) struct NetPlan {
     pub(crate) dead_after: u64,
     /// Parts of a million of the frames lost with a connection that come after all, too late.
     pub(crate) ghost_ppm: u32,
+    /// Parts of a million of the frames that came which come again, with a later connection.
+    pub(crate) duplicate_ppm: u32,
+    /// How long bytes are under way on a clogged connection.
+    pub(crate) clogged: (u64, u64),
 }
 
 /// Delays of the disks.
@@ -43,19 +50,17 @@ pub(crate) struct DiskPlan {
 pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) groups: Vec<GroupId>,
+    pub(crate) seats: Seats,
     pub(crate) wal: WalConfig,
     pub(crate) raft: RaftConfig,
     pub(crate) limits: Limits,
     pub(crate) net: NetPlan,
     pub(crate) disk: DiskPlan,
     pub(crate) load: Load,
-    /// Pause between two submissions of a caller.
-    pub(crate) pace: (u64, u64),
     pub(crate) tick: u64,
     /// How long a node collects events before its turn.
     pub(crate) turn: (u64, u64),
-    /// Clocks run at up to this many parts of a million faster or slower.
-    pub(crate) drift_ppm: u64,
+    pub(crate) clock: ClockPlan,
     pub(crate) faults: FaultPlan,
     /// When the faults end.
     pub(crate) trouble: u64,
@@ -65,8 +70,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
-        let nodes = if rng.chance(600_000) { 3 } else { 5 };
-        let groups = rng.between(1, 4);
+        let (nodes, shards, groups) = cluster(rng);
         let wal = wal(rng);
         let raft = raft(rng);
         let election = raft.election_timeout.as_nanos() as u64;
@@ -78,29 +82,59 @@ impl Plan {
             ..Limits::default()
         };
         let payload = if rng.coin() { 32 } else { limits.group_bytes as u64 / 8 };
-        let load = Load {
-            clients: rng.between(1, 6) as u32,
-            max_payload: payload,
-            max_batch: rng.between(1, 6),
-            max_waiting: rng.magnitude(8, 256) as usize,
-        };
+        let load = load(rng, payload, election, trouble);
         Self {
             nodes,
-            groups: (0..groups).map(|at| GroupId(at * 7 + 1)).collect(),
+            seats: Seats::new(&shards, &groups),
+            groups,
             net: net(rng, election, raft.max_append_bytes + wal.max_block_bytes()),
             disk: disk(rng),
             load,
-            pace: (MS / 10, rng.magnitude(MS, 40 * MS)),
             tick: rng.magnitude(2 * MS, 10 * MS),
             turn: (0, rng.magnitude(1_000, 500_000)),
-            drift_ppm: if rng.coin() { 0 } else { rng.between(1_000, 100_000) },
+            clock: ClockPlan::draw(rng, election),
             faults: FaultPlan::draw(rng, election, trouble),
             trouble,
-            patience: 120 * election,
+            patience: 60 * election,
             wal,
             raft,
             limits,
         }
+    }
+}
+
+/// Nodes, the shards of each, and the groups.
+fn cluster(rng: &mut Rng) -> (usize, Vec<u32>, Vec<GroupId>) {
+    let nodes = match rng.below(20) {
+        0..=11 => 3,
+        12..=16 => 5,
+        17 => 4,
+        18 => 2,
+        _ => 1,
+    };
+    let most = rng.pick(&[1, 1, 2, 3]);
+    let alike = rng.coin();
+    let shards = |rng: &mut Rng| if alike { most } else { rng.between(1, u64::from(most)) as u32 };
+    let shards: Vec<u32> = (0..nodes).map(|_| shards(rng)).collect();
+    // Steps are few in all: many groups on many shards leave little for each.
+    let groups = if rng.chance(850_000) { rng.between(1, 4) } else { rng.between(5, 16) };
+    (nodes, shards, (0..groups).map(|at| GroupId(at * 7 + 1)).collect())
+}
+
+fn load(rng: &mut Rng, payload: u64, election: u64, trouble: u64) -> Load {
+    // Few operations for each register, so that their history can be searched.
+    let calls = rng.magnitude(50, 1500);
+    Load {
+        callers: rng.between(1, 6) as u32,
+        keys: rng.between(1, 5),
+        ballast: payload.saturating_sub(OPERATION_BYTES as u64),
+        max_batch: rng.between(1, 6),
+        outstanding: if rng.coin() { 1 } else { rng.magnitude(2, 64) as usize },
+        pause: (3 * trouble / calls).max(MS),
+        timeout: rng.magnitude(election / 4, 8 * election),
+        retries: rng.below(6) as u32,
+        backoff: rng.magnitude(MS, election / 2),
+        gets_ppm: rng.between(100_000, 700_000) as u32,
     }
 }
 
@@ -150,6 +184,8 @@ fn net(rng: &mut Rng, election: u64, largest: usize) -> NetPlan {
         room: largest + rng.magnitude(16, 256 << 10) as usize,
         dead_after: rng.between(election / 4, election * 4),
         ghost_ppm: if rng.coin() { 0 } else { rng.between(10_000, 900_000) as u32 },
+        duplicate_ppm: if rng.coin() { 0 } else { rng.magnitude(100, 50_000) as u32 },
+        clogged: (election / 8, election * rng.between(1, 3)),
     }
 }
 

@@ -1,21 +1,22 @@
-//! A node: its disk, which stays, and its process, which comes and goes. The process is the
-//! production shard, driven as the runtime drives it: what is ready is fed, a turn is run, its
-//! effects are carried out.
+//! A node: its disks, which stay, and its process, which comes and goes with all its shards. A
+//! shard is the production one, driven as the runtime drives it: what is ready is fed, a turn is
+//! run, its effects are carried out.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use ringleader::shard::{ClientId, Effects, LinkId, LinkPeer, Shard, ShardConfig, Submission};
 use ringleader::time::Time;
-use ringleader::{GroupConfig, NodeId};
+use ringleader::{GroupConfig, NodeId, place};
 use ringleader_net::Frame;
+use ringleader_wal::Wal;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
-use ringleader_wal::{Identity, Wal};
 
-use crate::disk::{Fault, SimDisk};
+use crate::clock::Clock;
+use crate::disk::SimDisk;
 use crate::machine::Machine;
 use crate::plan::{MS, Plan};
-use crate::rng::{Rng, SURE};
+use crate::rng::Rng;
 use crate::world::{Event, World};
 
 /// Something that a process learns at its next turn.
@@ -34,8 +35,11 @@ pub(crate) struct Process {
     pub(crate) shard: Shard,
     pub(crate) effects: Effects,
     pub(crate) inbox: Vec<Input>,
-    turn_is_due: bool,
-    booted: u64,
+    pub(crate) turn_is_due: bool,
+    /// The shard has more to do at once.
+    more: bool,
+    /// Its turn is over, and nothing of what it asked for is done yet.
+    pub(crate) held: bool,
     /// The connection of each link as the process will know it after its inbox.
     pub(crate) epochs: BTreeMap<u32, u64>,
     /// The connection of each link as the process knows it.
@@ -44,209 +48,232 @@ pub(crate) struct Process {
     /// Its log failed, or it was stopped: it must say nothing more, and answer no success.
     pub(crate) silent: bool,
     stopping: bool,
+    /// The disk failed an operation in this life.
+    pub(crate) excused: bool,
+}
+
+/// One shard of a node: its log's disk, which stays, and its part of the node's process.
+#[derive(Default)]
+pub(crate) struct Seat {
+    pub(crate) disk: SimDisk,
+    pub(crate) process: Option<Process>,
+    pub(crate) epoch: u64,
 }
 
 pub(crate) struct Node {
-    pub(crate) disk: SimDisk,
+    /// Decides what happens on this node alone, so that nothing else changes it.
+    pub(crate) rng: Rng,
     pub(crate) life: u32,
-    pub(crate) process: Option<Process>,
     /// A start is scheduled.
     starting: bool,
-    /// Speed of its clock, in parts of a million.
-    rate: u64,
-    pub(crate) epoch: u64,
+    /// It will not come back: its disk is damaged, and it said so.
+    pub(crate) gone: bool,
+    pub(crate) clock: Clock,
     /// It crashes after so many more steps.
     pub(crate) crash_in: Option<u64>,
     pub(crate) stalled_until: u64,
+    /// Its next turn is followed by such a pause, before anything that it asked for is done.
+    pub(crate) holds_for: u64,
     pub(crate) slow_until: u64,
     pub(crate) errors_until: u64,
     pub(crate) full_until: u64,
-    /// The disk failed an operation in this life.
-    pub(crate) excused: bool,
 }
 
 impl Node {
     pub(crate) fn new(rng: &mut Rng, drift_ppm: u64) -> Self {
         Self {
-            disk: SimDisk::default(),
+            rng: rng.fork(),
             life: 0,
-            process: None,
             starting: true,
-            rate: u64::from(SURE) + rng.below(2 * drift_ppm + 1) - drift_ppm,
-            epoch: 0,
+            gone: false,
+            clock: Clock::new(rng, drift_ppm),
+            holds_for: 0,
             crash_in: None,
             stalled_until: 0,
             slow_until: 0,
             errors_until: 0,
             full_until: 0,
-            excused: false,
         }
     }
 }
 
-/// The link of `node` to `peer`: all others in the order of their numbers.
-pub(crate) fn link(node: usize, peer: usize) -> u32 {
-    (if peer < node { peer } else { peer - 1 }) as u32
-}
-
-/// The other way round.
-pub(crate) fn peer(node: usize, link: u32) -> usize {
-    let link = link as usize;
-    if link < node { link } else { link + 1 }
-}
-
-fn shard(plan: &Plan, node: usize, seed: u64) -> Shard {
+fn shard(plan: &Plan, seat: usize, seed: u64) -> Shard {
     let voters: Vec<NodeId> = (1..=plan.nodes as u64).map(NodeId).collect();
-    let me = NodeId(node as u64 + 1);
-    let links = voters.iter().filter(|voter| **voter != me);
+    let (seats, node) = (&plan.seats, plan.seats.node(seat));
+    let here = plan.groups.iter().filter(|group| seats.of_group(**group, node) == seat);
+    let links = seats.links(seat).iter();
+    let link = |peer: &usize| LinkPeer { node: seats.node_id(*peer), shard: seats.shard(*peer) };
+    let shards: Vec<u32> = (0..plan.nodes).map(|node| seats.shards(node)).collect();
     let config = ShardConfig {
-        node: me,
-        groups: plan
-            .groups
-            .iter()
-            .map(|group| GroupConfig { group: *group, voters: voters.clone() })
-            .collect(),
-        links: links.map(|voter| LinkPeer { node: *voter, shard: 0 }).collect(),
-        place: Box::new(|_, _| 0),
-        raft: Rc::new(plan.raft),
+        node: seats.node_id(seat),
+        groups: here.map(|group| GroupConfig { group: *group, voters: voters.clone() }).collect(),
+        links: links.map(link).collect(),
+        place: Box::new(move |group, node| place(group, shards[node.0 as usize - 1])),
+        raft: Arc::new(plan.raft),
         limits: plan.limits,
         factory: Box::new(|_| Box::new(Machine::default())),
         seed,
     };
-    Shard::new(config, Wal::open(plan.wal.clone(), Identity { cluster: 1, node: me, shard: 0 }))
+    Shard::new(config, Wal::open(plan.wal.clone(), seats.identity(seat)))
 }
 
 impl World {
-    /// A node's process starts on what its disk holds.
+    /// A node's process starts on what its disks hold.
     pub(crate) fn start(&mut self, node: usize) {
-        let (seed, booted) = (self.rng.next(), self.now());
+        let now = self.now();
         let at = &mut self.nodes[node];
-        assert!(at.process.is_none(), "a node runs once");
         at.life += 1;
         at.starting = false;
-        at.excused = false;
+        at.clock.restart(now);
+        at.holds_for = 0;
         let life = at.life;
-        at.process = Some(Process {
-            shard: shard(&self.plan, node, seed),
+        self.trace.step("start", node as u64, u64::from(life), 0);
+        self.trace.line(|| format!("node {} starts, life {life}", node + 1));
+        if life > 1 && !self.healed && self.nodes[node].rng.chance(self.plan.faults.crash_again_ppm)
+        {
+            let steps = self.nodes[node].rng.below(60);
+            self.nodes[node].crash_in = Some(steps);
+        }
+        for seat in self.plan.seats.of(node) {
+            self.start_seat(seat, life);
+        }
+    }
+
+    fn start_seat(&mut self, seat: usize, life: u32) {
+        let node = self.plan.seats.node(seat);
+        let seed = self.nodes[node].rng.next();
+        let process = Process {
+            shard: shard(&self.plan, seat, seed),
             effects: Effects::default(),
             inbox: Vec::new(),
             turn_is_due: false,
-            booted,
+            more: false,
+            held: false,
             epochs: BTreeMap::new(),
             known: BTreeMap::new(),
             recovered: false,
             silent: false,
             stopping: false,
-        });
-        self.trace.step("start", node as u64, u64::from(life), 0);
-        self.trace.line(|| format!("node {} starts, life {life}", node + 1));
-        if life > 1 && !self.healed && self.rng.chance(self.plan.faults.crash_again_ppm) {
-            let steps = self.rng.below(60);
-            self.nodes[node].crash_in = Some(steps);
-        }
-        self.schedule_turn(node);
-        self.after(0, Event::Tick { node, life });
-        for pair in self.network.pairs_of(node) {
+            excused: false,
+        };
+        let earlier = self.seats[seat].process.replace(process);
+        assert!(earlier.is_none(), "a node runs once");
+        self.schedule_turn(seat);
+        self.after(0, Event::Tick { seat, life });
+        for pair in self.network.pairs_of(seat) {
             self.redial(pair);
         }
     }
 
-    /// A node's process ends, and its disk forgets what it may.
+    /// A node's process ends, and its disks forget what they may.
     pub(crate) fn crash(&mut self, node: usize) {
-        let Some(process) = self.nodes[node].process.take() else { return };
-        let at = &mut self.nodes[node];
-        at.crash_in = None;
-        let running = at.disk.running() as u64;
-        at.disk.crash(&mut self.disk_rng);
+        let seats = self.plan.seats.of(node);
+        if self.seats[seats.start].process.is_none() {
+            return;
+        }
+        self.nodes[node].crash_in = None;
+        let mut running = 0;
+        let mut recovering = 0;
+        for seat in seats.clone() {
+            let at = &mut self.seats[seat];
+            running += at.disk.running() as u64;
+            at.disk.crash(&mut self.disk_rng);
+            let process = at.process.take().expect("all shards of a node run");
+            recovering += u64::from(!process.recovered);
+        }
         self.counts.add("crashes", 1);
         self.counts.add("disk operations cut off", running);
-        if !process.recovered {
-            self.counts.add("crashes during recovery", 1);
-        }
+        self.counts.add("crashes during recovery", u64::from(recovering > 0));
         self.trace.step("crash", node as u64, running, 0);
         self.trace.line(|| format!("*** node {} crashes, {running} disk operations run", node + 1));
-        self.clients.crashed(node, self.nodes[node].life);
+        for name in self.clients.crashed(node, self.nodes[node].life) {
+            self.ask_again_later(name);
+        }
         self.checker.crashed(node);
-        self.drop_connections(node);
+        seats.for_each(|seat| self.drop_connections(seat));
         self.start_later(node);
     }
 
     /// Somebody ends a process that has given up.
     pub(crate) fn restart(&mut self, node: usize, life: u32) {
-        if self.is_alive(node, life) {
+        if self.nodes[node].life == life {
             self.crash(node);
         }
     }
 
     fn start_later(&mut self, node: usize) {
-        if !std::mem::replace(&mut self.nodes[node].starting, true) {
-            let away = self.rng.between(MS / 10, self.plan.faults.away);
+        if !self.nodes[node].gone && !std::mem::replace(&mut self.nodes[node].starting, true) {
+            let away = self.nodes[node].rng.between(MS / 10, self.plan.faults.away);
             self.after(away, Event::Start { node });
         }
     }
 
-    fn is_alive(&self, node: usize, life: u32) -> bool {
-        self.nodes[node].life == life && self.nodes[node].process.is_some()
+    /// The present life of a seat's node.
+    pub(crate) fn life(&self, seat: usize) -> u32 {
+        self.nodes[self.plan.seats.node(seat)].life
     }
 
-    /// Something is ready for a node's process.
-    pub(crate) fn feed(&mut self, node: usize, input: Input) {
-        if let Some(process) = &mut self.nodes[node].process {
+    pub(crate) fn is_alive(&self, seat: usize, life: u32) -> bool {
+        self.life(seat) == life && self.seats[seat].process.is_some()
+    }
+
+    /// Something is ready for a shard.
+    pub(crate) fn feed(&mut self, seat: usize, input: Input) {
+        if let Some(process) = &mut self.seats[seat].process {
             process.inbox.push(input);
-            self.schedule_turn(node);
+            self.schedule_turn(seat);
         }
     }
 
-    fn schedule_turn(&mut self, node: usize) {
+    fn schedule_turn(&mut self, seat: usize) {
         let (shortest, longest) = self.plan.turn;
-        let at = &mut self.nodes[node];
-        let life = at.life;
-        let Some(process) = &mut at.process else { return };
+        let life = self.life(seat);
+        let Some(process) = &mut self.seats[seat].process else { return };
         if !std::mem::replace(&mut process.turn_is_due, true) {
-            let delay = self.rng.between(shortest, longest);
-            self.after(delay, Event::Turn { node, life });
+            let node = self.plan.seats.node(seat);
+            let delay = self.nodes[node].rng.between(shortest, longest);
+            self.after(delay, Event::Turn { seat, life });
         }
     }
 
-    pub(crate) fn tick(&mut self, node: usize, life: u32) {
-        if self.is_alive(node, life) {
-            self.feed(node, Input::Tick);
-            self.after(self.plan.tick, Event::Tick { node, life });
+    pub(crate) fn tick(&mut self, seat: usize, life: u32) {
+        if self.is_alive(seat, life) {
+            self.feed(seat, Input::Tick);
+            let pause = self.tick_pause(self.plan.seats.node(seat));
+            self.after(pause, Event::Tick { seat, life });
         }
     }
 
-    pub(crate) fn submit(&mut self, node: usize, client: u32, submission: Submission) {
-        let life = self.nodes[node].life;
-        self.clients.reached(&submission, life);
-        if self.nodes[node].process.is_some() {
-            self.feed(node, Input::Submit(client, submission));
-        } else {
-            self.clients.refused(client, &submission, &self.plan.groups);
-        }
+    /// A node is told to stop, all its shards.
+    pub(crate) fn stop(&mut self, node: usize) {
+        self.plan.seats.of(node).for_each(|seat| self.feed(seat, Input::Stop));
     }
 
-    pub(crate) fn disk_done(&mut self, node: usize, life: u32, id: OpId) {
-        if !self.is_alive(node, life) {
+    /// A caller's operations reach a node, each the shard that keeps its group.
+    pub(crate) fn submit(&mut self, node: usize, client: u32, submission: &Submission) {
+        self.clients.reached(submission, self.nodes[node].life);
+        let seats = &self.plan.seats;
+        if self.seats[seats.of(node).start].process.is_none() {
+            self.refuse(submission);
             return;
         }
-        let now = self.now();
-        let at = &mut self.nodes[node];
-        let fault = if now < at.errors_until && self.disk_rng.chance(SURE / 50) {
-            at.excused = true;
-            self.counts.add("disk errors", 1);
-            Some(Fault::Io)
-        } else {
-            (now < at.full_until).then_some(Fault::NoSpace)
-        };
-        let result = at.disk.complete(id, fault, &mut self.disk_rng);
-        if matches!(result, Err(DiskError::NoSpace(_))) {
-            self.counts.add("refusals for want of space", 1);
+        let mut parts: BTreeMap<usize, Submission> = BTreeMap::new();
+        let (mut start, mut ops) = (0, submission.user_data.iter().zip(&submission.ends));
+        for &(group, count) in &submission.groups {
+            let part = parts.entry(seats.of_group(group, node)).or_default();
+            for (name, end) in ops.by_ref().take(count as usize) {
+                part.push(group, *name, &submission.payload[start..*end as usize]);
+                start = *end as usize;
+            }
         }
-        self.feed(node, Input::Disk(id, result));
+        for (seat, part) in parts {
+            self.feed(seat, Input::Submit(client, part));
+        }
     }
 
-    /// One step of a process: false if it was the one that it does not survive.
-    pub(crate) fn survives_step(&mut self, node: usize) -> bool {
+    /// One step of a seat's process: false if it was the one that its node does not survive.
+    pub(crate) fn survives_step(&mut self, seat: usize) -> bool {
+        let node = self.plan.seats.node(seat);
         match &mut self.nodes[node].crash_in {
             Some(0) => {
                 self.crash(node);
@@ -258,53 +285,71 @@ impl World {
         true
     }
 
-    pub(crate) fn turn(&mut self, node: usize, life: u32) {
-        if !self.is_alive(node, life) {
+    pub(crate) fn turn(&mut self, seat: usize, life: u32) {
+        if !self.is_alive(seat, life) {
             return;
         }
+        let node = self.plan.seats.node(seat);
         if self.now() < self.nodes[node].stalled_until {
             let rest = self.nodes[node].stalled_until - self.now();
-            self.after(rest, Event::Turn { node, life });
+            self.after(rest, Event::Turn { seat, life });
             return;
         }
-        let process = self.nodes[node].process.as_mut().expect("it is alive");
+        let process = self.seats[seat].process.as_mut().expect("it is alive");
         process.turn_is_due = false;
         for input in std::mem::take(&mut process.inbox) {
-            if !self.survives_step(node) {
+            if !self.survives_step(seat) {
                 return;
             }
-            self.step(node, input);
+            self.step(seat, input);
         }
-        let rooms = self.rooms(node);
-        let process = self.nodes[node].process.as_mut().expect("it is alive");
+        let rooms = self.rooms(seat);
+        let process = self.seats[seat].process.as_mut().expect("it is alive");
         for (link, room) in rooms {
             process.shard.set_room(LinkId(link), room);
         }
         let more = process.shard.turn(&mut process.effects);
         self.checker.observe(node, &process.shard);
-        self.carry_out(node);
-        let Some(process) = &mut self.nodes[node].process else { return };
-        // What the turn before stopping said was said before.
-        process.silent |= process.stopping;
-        if process.stopping && process.shard.is_stopped() {
-            self.crash(node);
-        } else if more {
-            self.schedule_turn(node);
+        process.more = more;
+        if !self.holds(seat, life) {
+            self.end_turn(seat);
         }
     }
 
-    fn local_time(&self, node: usize) -> Time {
-        let at = &self.nodes[node];
-        let booted = at.process.as_ref().map_or(0, |process| process.booted);
-        Time((u128::from(self.now() - booted) * u128::from(at.rate) / u128::from(SURE)) as u64)
+    /// What a turn asked for is done, at once or after a pause.
+    pub(crate) fn end_turn(&mut self, seat: usize) {
+        let node = self.plan.seats.node(seat);
+        self.carry_out(seat);
+        let Some(process) = &mut self.seats[seat].process else { return };
+        // What the turn before stopping said was said before.
+        process.silent |= process.stopping;
+        let more = process.more || !process.inbox.is_empty();
+        if self.has_stopped(node) {
+            self.crash(node);
+        } else if more {
+            self.schedule_turn(seat);
+        }
     }
 
-    fn step(&mut self, node: usize, input: Input) {
+    fn has_stopped(&self, node: usize) -> bool {
+        let stopped = |process: &Process| process.stopping && process.shard.is_stopped();
+        self.seats[self.plan.seats.of(node)]
+            .iter()
+            .all(|seat| seat.process.as_ref().is_some_and(stopped))
+    }
+
+    fn local_time(&self, node: usize) -> Time {
+        Time(self.nodes[node].clock.read(self.now()))
+    }
+
+    fn step(&mut self, seat: usize, input: Input) {
+        let node = self.plan.seats.node(seat);
         let now = self.local_time(node);
-        let process = self.nodes[node].process.as_mut().expect("a step is of a running process");
+        let process = self.seats[seat].process.as_mut().expect("a step is of a running process");
         let shard = &mut process.shard;
-        let place = node as u64;
-        let mut stale = false;
+        let (seats, place) = (&self.plan.seats, seat as u64);
+        let name = |link: u32| seats.name(seats.peer(seat, link));
+        let (mut stale, mut refused) = (false, None);
         match input {
             Input::Tick => shard.tick(now),
             Input::Disk(id, result) => {
@@ -315,17 +360,17 @@ impl World {
                 self.trace.step("frame", place, u64::from(link), epoch);
                 stale = process.known.get(&link) != Some(&epoch);
                 let fed = shard.frame(now, LinkId(link), epoch, &frame.envelope, frame.body);
-                fed.expect("a peer's frame is well-formed");
+                refused = fed.err().map(|error| (link, epoch, error));
             }
             Input::Up { link, epoch } => {
                 self.trace.step("up", place, u64::from(link), epoch);
-                self.trace.line(|| format!("node {} link {} up", node + 1, peer(node, link) + 1));
+                self.trace.line(|| format!("node {} link {} up", seats.name(seat), name(link)));
                 process.known.insert(link, epoch);
                 shard.link_up(now, LinkId(link), epoch);
             }
             Input::Down { link } => {
                 self.trace.step("down", place, u64::from(link), 0);
-                self.trace.line(|| format!("node {} link {} down", node + 1, peer(node, link) + 1));
+                self.trace.line(|| format!("node {} link {} down", seats.name(seat), name(link)));
                 process.known.remove(&link);
                 shard.link_down(LinkId(link));
             }
@@ -335,12 +380,15 @@ impl World {
             }
             Input::Stop => {
                 self.trace.step("stop", place, 0, 0);
-                self.trace.line(|| format!("node {} is told to stop", node + 1));
+                self.trace.line(|| format!("node {} is told to stop", seats.name(seat)));
                 shard.stop();
                 process.stopping = true;
             }
         }
         let news = self.checker.observe(node, shard);
         assert!(!(stale && news), "node {}: a frame of an earlier connection counted", node + 1);
+        if let Some((link, epoch, error)) = refused {
+            self.refuse_frame(seat, link, epoch, &error.to_string());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What happened, as a hash always and as readable lines on demand.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt::Display;
 
@@ -8,6 +8,9 @@ use crate::rng::{chain, chain_bytes};
 
 /// Lines that a failing seed shows.
 const KEPT: usize = 80;
+
+/// Lines about what the schedule does start with this.
+pub(crate) const NOTABLE: &str = "***";
 
 /// What is done with readable lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub(crate) enum Lines {
 thread_local! {
     /// Outlives the world, which a violated invariant unwinds.
     static KEPT_LINES: RefCell<VecDeque<String>> = const { RefCell::new(VecDeque::new()) };
+    static NOTABLE_LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    static TIME: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The record of one run.
@@ -37,11 +42,14 @@ pub(crate) struct Trace {
 impl Trace {
     pub(crate) fn new(lines: Lines) -> Self {
         KEPT_LINES.with_borrow_mut(VecDeque::clear);
+        NOTABLE_LINES.with_borrow_mut(Vec::clear);
+        TIME.set(0);
         Self { lines, hash: 0, events: 0, now: 0 }
     }
 
     pub(crate) fn set_time(&mut self, now: u64) {
         self.now = now;
+        TIME.set(now);
     }
 
     /// Takes a step into the hash: what it was, where, and two numbers that tell it apart.
@@ -61,7 +69,12 @@ impl Trace {
         if self.lines == Lines::Off {
             return;
         }
-        let line = format!("{:>12.6} {}", self.now as f64 / 1e9, line());
+        let text = line().to_string();
+        let (s, us) = (self.now / 1_000_000_000, self.now / 1_000 % 1_000_000);
+        let line = format!("{s:>5}.{us:06} {text}");
+        if text.starts_with(NOTABLE) {
+            NOTABLE_LINES.with_borrow_mut(|notable| notable.push(line.clone()));
+        }
         if self.lines == Lines::Print {
             println!("{line}");
         }
@@ -85,4 +98,14 @@ impl Trace {
 /// The last lines of the run that this thread made last.
 pub(crate) fn last_lines() -> Vec<String> {
     KEPT_LINES.with_borrow(|kept| kept.iter().cloned().collect())
+}
+
+/// Everything that the schedule did in the run that this thread made last.
+pub(crate) fn notable_lines() -> Vec<String> {
+    NOTABLE_LINES.with_borrow(Vec::clone)
+}
+
+/// How far that run came.
+pub(crate) fn last_time() -> u64 {
+    TIME.get()
 }

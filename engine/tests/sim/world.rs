@@ -13,10 +13,12 @@ use ringleader_wal::disk::OpId;
 use crate::checker::Checker;
 use crate::clients::{Clients, Fates};
 use crate::faults::Counts;
+use crate::machine::OpName;
 use crate::network::{End, Network};
 use crate::plan::{MS, Plan};
-use crate::process::Node;
+use crate::process::{Node, Seat};
 use crate::rng::Rng;
+use crate::schedule::{Part, Schedule};
 use crate::trace::{Lines, Trace};
 
 /// What happens next. Whatever is for one life of a node or one connection says so, and is dropped
@@ -31,20 +33,30 @@ pub(crate) enum Event {
         life: u32,
     },
     Tick {
-        node: usize,
+        seat: usize,
         life: u32,
     },
     Turn {
-        node: usize,
+        seat: usize,
         life: u32,
     },
     DiskDone {
-        node: usize,
+        seat: usize,
         life: u32,
         id: OpId,
     },
-    Client {
-        client: u32,
+    /// A call of the schedule, by its place there.
+    Call(usize),
+    /// A caller's patience ends with a submission.
+    TimeOut {
+        first: OpName,
+        count: usize,
+    },
+    AskAgain(OpName),
+    /// A pause between a turn and its effects ends.
+    Resume {
+        seat: usize,
+        life: u32,
     },
     Submit {
         node: usize,
@@ -62,7 +74,7 @@ pub(crate) enum Event {
     Written(End),
     /// A frame of a connection that is over.
     Ghost {
-        node: usize,
+        seat: usize,
         life: u32,
         link: u32,
         epoch: u64,
@@ -73,6 +85,17 @@ pub(crate) enum Event {
         pair: usize,
         connection: u64,
     },
+    /// A connection that passes nothing is given up.
+    HangUp {
+        pair: usize,
+        connection: u64,
+    },
+    /// A connection breaks, and the next one will, so many times.
+    Flap {
+        pair: usize,
+        left: u64,
+    },
+    /// A fault of the schedule, by its place there.
     Fault(usize),
     Reunite,
 }
@@ -109,15 +132,20 @@ pub(crate) struct World {
     pub(crate) disk_rng: Rng,
     pub(crate) trace: Trace,
     pub(crate) nodes: Vec<Node>,
+    /// Every shard of every node; see [`crate::seats`].
+    pub(crate) seats: Vec<Seat>,
     pub(crate) network: Network,
     pub(crate) clients: Clients,
     pub(crate) checker: Checker,
     pub(crate) counts: Counts,
+    pub(crate) schedule: Schedule,
     /// The faults are over.
     pub(crate) healed: bool,
     queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
     now: u64,
+    served: u64,
+    agreed: u64,
 }
 
 /// What a run that held every invariant amounted to.
@@ -127,30 +155,46 @@ pub(crate) struct Summary {
     pub(crate) events: u64,
     /// Simulated nanoseconds.
     pub(crate) time: u64,
+    /// Percent of the time allowed until every group served, and until all members agreed.
+    pub(crate) served: u64,
+    pub(crate) agreed: u64,
     pub(crate) fates: Fates,
     pub(crate) counts: Counts,
+}
+
+/// What a seed decides beforehand.
+pub(crate) fn drawn(rng: &mut Rng) -> (Plan, Schedule) {
+    let plan = Plan::draw(&mut rng.fork());
+    let schedule = Schedule::draw(&mut rng.fork(), &plan);
+    (plan, schedule)
 }
 
 /// How often the end of a run looks whether it has come.
 const LOOK_EVERY: u64 = 20 * MS;
 
 impl World {
-    pub(crate) fn new(seed: u64, lines: Lines) -> Self {
+    pub(crate) fn new(seed: u64, lines: Lines, part: &Part) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng.fork());
+        let (mut plan, mut schedule) = drawn(&mut rng);
+        plan.keep(part);
+        schedule.keep(part);
         let mut trace = Trace::new(lines);
         trace.line(|| format!("seed {seed}: {plan:#?}"));
         let groups = plan.groups.clone();
         Self {
-            nodes: (0..plan.nodes).map(|_| Node::new(&mut rng, plan.drift_ppm)).collect(),
-            network: Network::new(plan.nodes),
+            nodes: (0..plan.nodes).map(|_| Node::new(&mut rng, plan.clock.drift_ppm)).collect(),
+            seats: (0..plan.seats.count()).map(|_| Seat::default()).collect(),
+            network: Network::new(plan.nodes, &plan.seats, &mut rng),
             clients: Clients::new(plan.load, plan.nodes, groups.len(), rng.fork()),
             checker: Checker::new(&groups, plan.nodes),
             counts: Counts::default(),
             healed: false,
+            schedule,
             queue: BinaryHeap::new(),
             scheduled: 0,
             now: 0,
+            served: 0,
+            agreed: 0,
             disk_rng: rng.fork(),
             rng,
             plan,
@@ -175,17 +219,17 @@ impl World {
             let delay = self.rng.below(20 * MS);
             self.after(delay, Event::Start { node });
         }
-        for client in 0..self.clients.count {
-            self.after(0, Event::Client { client });
-        }
-        self.start_faults();
+        self.schedule_call(0);
+        self.schedule_fault(0);
         self.run_until(self.plan.trouble);
         self.heal();
+        self.settle();
+        self.stay_calm();
         self.settle();
         self.finish()
     }
 
-    fn run_until(&mut self, end: u64) {
+    pub(crate) fn run_until(&mut self, end: u64) {
         while let Some(Reverse(next)) = self.queue.pop_if_before(end) {
             self.now = next.at.0;
             self.trace.set_time(self.now);
@@ -198,40 +242,32 @@ impl World {
         match event {
             Event::Start { node } => self.start(node),
             Event::Restart { node, life } => self.restart(node, life),
-            Event::Tick { node, life } => self.tick(node, life),
-            Event::Turn { node, life } => self.turn(node, life),
-            Event::DiskDone { node, life, id } => self.disk_done(node, life, id),
-            Event::Client { client } => self.client(client),
-            Event::Submit { node, client, submission } => self.submit(node, client, submission),
+            Event::Tick { seat, life } => self.tick(seat, life),
+            Event::Turn { seat, life } => self.turn(seat, life),
+            Event::DiskDone { seat, life, id } => self.disk_done(seat, life, id),
+            Event::Call(at) => self.call(at),
+            Event::TimeOut { first, count } => self.time_out(first, count),
+            Event::AskAgain(name) => self.ask_again(name),
+            Event::Resume { seat, life } => self.resume(seat, life),
+            Event::Submit { node, client, submission } => self.submit(node, client, &submission),
             Event::Dial { pair } => self.dial(pair),
             Event::Up(end) => self.up(end),
             Event::Down(end) => self.down(end),
             Event::Arrive(end) => self.arrive(end),
             Event::Written(end) => self.written(end),
-            Event::Ghost { node, life, link, epoch, frame } => {
-                self.ghost(node, life, link, epoch, frame);
+            Event::Ghost { seat, life, link, epoch, frame } => {
+                self.ghost(seat, life, link, epoch, frame);
             }
             Event::GiveUp { pair, connection } => self.give_up(pair, connection),
+            Event::HangUp { pair, connection } => self.hang_up(pair, connection),
+            Event::Flap { pair, left } => self.flap(pair, left),
             Event::Fault(at) => self.fault(at),
             Event::Reunite => self.reunite(),
         }
     }
 
-    fn client(&mut self, client: u32) {
-        if self.healed {
-            return;
-        }
-        if let Some((node, submission)) = self.clients.next(client, &self.plan.groups) {
-            let delay = self.rng.below(MS);
-            self.after(delay, Event::Submit { node, client, submission });
-        }
-        let (shortest, longest) = self.plan.pace;
-        let pause = self.rng.between(shortest, longest);
-        self.after(pause, Event::Client { client });
-    }
-
     /// Within a bounded time after the last fault, every group serves and all members agree.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let end = self.now + self.plan.patience;
         for at in 0..self.plan.groups.len() {
             while !self.serves(at) {
@@ -240,12 +276,15 @@ impl World {
                 self.run_until(self.now + LOOK_EVERY);
             }
         }
+        let began = end - self.plan.patience;
+        self.served = self.served.max((self.now - began) * 100 / self.plan.patience);
         // Whoever was away has to be told everything, through windows of any size.
         let end = end + 2 * MS * self.checker.totals().0;
         loop {
             let groups = 0..self.plan.groups.len();
             let unsettled = groups.filter_map(|at| self.checker.unsettled(at)).next();
             if unsettled.is_none() && self.clients.nothing_waits() {
+                self.agreed = self.agreed.max((self.now - began) * 100 / (end - began));
                 return;
             }
             let unsettled = unsettled.unwrap_or_else(|| "a caller waits".into());
@@ -255,10 +294,10 @@ impl World {
     }
 
     /// Tries one operation on the group's leader; true when a caller was told that it is applied.
-    fn serves(&mut self, at: usize) -> bool {
+    pub(crate) fn serves(&mut self, at: usize) -> bool {
         let Some(node) = self.checker.leader(at) else { return false };
         let group = self.plan.groups[at];
-        let client = self.plan.load.clients;
+        let client = self.plan.load.callers;
         let submission = self.clients.single(group, at, node);
         let name = submission.user_data[0];
         self.after(0, Event::Submit { node, client, submission });
@@ -274,6 +313,7 @@ impl World {
 
     fn finish(mut self) -> Summary {
         self.checker.check_end(&self.clients.asked);
+        self.check_histories();
         let (committed, terms) = self.checker.totals();
         self.counts.add("entries committed", committed);
         self.counts.add("terms with a leader", terms);
@@ -281,6 +321,8 @@ impl World {
             hash: self.trace.hash(),
             events: self.trace.events(),
             time: self.now,
+            served: self.served,
+            agreed: self.agreed,
             fates: self.clients.fates(),
             counts: self.counts,
         }

@@ -1,0 +1,157 @@
+//! The way of a call: submitted, answered or given up, asked again elsewhere; and at the end of
+//! the run, whether all that callers were told has an order.
+
+use std::collections::BTreeMap;
+
+use ringleader::shard::{Applied, Submission};
+use ringleader::{GroupId, ProposeError};
+
+use crate::clients::{Asked, Fate};
+use crate::linearizability::register::Register;
+use crate::linearizability::{Operation, Verdict, check};
+use crate::machine::{OpName, told};
+use crate::plan::MS;
+use crate::schedule::Call;
+use crate::world::{Event, World};
+
+/// Steps that the search for an order may take for one register. Most need as many as they have
+/// operations.
+const BUDGET: u64 = 3_000_000;
+
+impl World {
+    pub(crate) fn schedule_call(&mut self, at: usize) {
+        if let Some(call) = self.schedule.calls.get(at) {
+            let pause = call.at - self.now();
+            self.after(pause, Event::Call(at));
+        }
+    }
+
+    /// A call of the schedule.
+    pub(crate) fn call(&mut self, at: usize) {
+        if self.healed {
+            return;
+        }
+        self.schedule_call(at + 1);
+        let call = self.schedule.calls[at];
+        match self.clients.next(call.caller, call.seed, &self.plan.groups) {
+            Some((node, submission)) => {
+                self.trace.line(|| {
+                    let Call { number, caller, .. } = call;
+                    let names = &submission.user_data;
+                    format!(
+                        "*** call {number}: caller {caller} asks node {} for {names:?}",
+                        node + 1
+                    )
+                });
+                self.ask(node, call.caller, submission);
+            }
+            None => self.counts.add("calls left out by busy callers", 1),
+        }
+    }
+
+    /// A submission leaves its caller, whose patience ends some time later.
+    fn ask(&mut self, node: usize, client: u32, submission: Submission) {
+        let first = OpName(submission.user_data[0]);
+        let count = submission.len();
+        let delay = self.clients.rng.below(MS);
+        self.after(delay, Event::Submit { node, client, submission });
+        self.after(self.plan.load.timeout, Event::TimeOut { first, count });
+    }
+
+    /// The node was not there: nothing of it was proposed.
+    pub(crate) fn refuse(&mut self, submission: &Submission) {
+        for name in &submission.user_data {
+            let name = OpName(*name);
+            let at = self.group_of(name);
+            if self.clients.answer(name, at, Err(&ProposeError::Stopped)) {
+                self.ask_again_later(name);
+            }
+        }
+    }
+
+    pub(crate) fn time_out(&mut self, first: OpName, count: usize) {
+        for name in (first.0..first.0 + count as u64).map(OpName) {
+            let at = self.group_of(name);
+            if self.clients.time_out(name, at) {
+                self.ask_again_later(name);
+            }
+        }
+    }
+
+    pub(crate) fn ask_again_later(&mut self, name: OpName) {
+        let backoff = self.clients.rng.between(MS / 10, self.plan.load.backoff);
+        self.after(backoff, Event::AskAgain(name));
+    }
+
+    pub(crate) fn ask_again(&mut self, name: OpName) {
+        if self.healed {
+            return;
+        }
+        let caller = self.clients.asked[name.0 as usize].caller;
+        let (node, submission) = self.clients.again(name, &self.plan.groups);
+        self.ask(node, caller, submission);
+    }
+
+    /// An answer reached its caller.
+    pub(crate) fn told(
+        &mut self,
+        seat: usize,
+        name: OpName,
+        result: Result<&Applied<'_>, &ProposeError>,
+    ) {
+        let at = self.group_of(name);
+        self.trace.step("answer", seat as u64, name.0, u64::from(result.is_ok()));
+        let place = self.plan.seats.name(seat);
+        self.trace.line(|| format!("node {place} answers operation {}: {result:?}", name.0));
+        let short = result.map(|done| (done.index, told(done.reply)));
+        if self.clients.answer(name, at, short) {
+            self.ask_again_later(name);
+        }
+        let fate = self.clients.asked[name.0 as usize].fate;
+        self.checker.answered(at, name.0, fate, result.ok());
+        if fate == Fate::Unknown {
+            self.counts.add("outcomes unknown", 1);
+        }
+    }
+
+    fn group_of(&self, name: OpName) -> usize {
+        let group = self.clients.asked[name.0 as usize].group;
+        self.plan.groups.iter().position(|known| *known == group).expect("a known group")
+    }
+
+    /// Every register's history has an order (linearizability). What was never applied, now that
+    /// all members agree, never will be: without it the search is stricter, and shorter.
+    pub(crate) fn check_histories(&mut self) {
+        let mut histories: BTreeMap<(GroupId, u8), Vec<(usize, &Asked)>> = BTreeMap::new();
+        for (name, asked) in self.clients.asked.iter().enumerate() {
+            let there = self.checker.place(asked.group, name as u64).is_some();
+            if asked.returned.is_some() || there {
+                let register = (asked.group, asked.command.key);
+                histories.entry(register).or_default().push((name, asked));
+            }
+        }
+        self.counts.add("histories checked", histories.len() as u64);
+        for ((group, key), history) in histories {
+            let operations: Vec<Operation<Register>> = history
+                .iter()
+                .map(|(name, asked)| Operation {
+                    input: asked.command.input,
+                    called: asked.called,
+                    returned: asked.returned,
+                    hint: self.checker.place(asked.group, *name as u64),
+                })
+                .collect();
+            let (verdict, explained, stuck) = match check(&operations, BUDGET) {
+                Verdict::Linearizable => continue,
+                Verdict::Violated { explained, stuck } => ("violated", explained, stuck),
+                Verdict::OutOfBudget { explained, stuck } => ("unknown", explained, stuck),
+            };
+            let stuck: Vec<_> = stuck.iter().map(|at| &history[*at]).collect();
+            panic!(
+                "linearizability {verdict}: group {group} key {key}: {explained} of {} operations \
+                 have an order, and none of these can be next: {stuck:#?}",
+                operations.len()
+            );
+        }
+    }
+}

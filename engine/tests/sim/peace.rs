@@ -1,0 +1,27 @@
+//! Peace: without faults, nothing may change but what callers ask for.
+
+use crate::world::World;
+
+/// How long peace is watched, in election timeouts.
+const CALM: u64 = 8;
+
+impl World {
+    /// Leaders stay in office and serve (liveness: no election without a cause).
+    pub(crate) fn stay_calm(&mut self) {
+        self.plan.net.slow_ppm = 0;
+        self.plan.disk.slow_ppm = 0;
+        let election = self.plan.raft.election_timeout.as_nanos() as u64;
+        // What was under way, slow, arrives before.
+        self.run_until(self.now() + 2 * election);
+        let before: Vec<_> = (0..self.plan.groups.len()).map(|at| self.checker.reign(at)).collect();
+        for _ in 0..CALM {
+            self.run_until(self.now() + election);
+            for (at, reign) in before.iter().enumerate() {
+                let group = self.plan.groups[at];
+                let now = self.checker.reign(at);
+                assert_eq!(now, *reign, "liveness: group {group} changed its leader in peace");
+                assert!(self.serves(at), "liveness: group {group} does not serve in peace");
+            }
+        }
+    }
+}
