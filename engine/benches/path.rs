@@ -18,7 +18,6 @@
 //!
 //! The difference, divided by 200 rounds x 1000 groups x 1 operation, is the cost of one of them.
 
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
