@@ -9,6 +9,7 @@ pub(crate) struct Fifo<T> {
     first: Option<T>,
     /// Those after the first; empty if there is none. In a box, for it is seldom looked at and
     /// would take up half of the queue's room.
+    #[allow(clippy::box_collection, reason = "see above")]
     rest: Option<Box<VecDeque<T>>>,
 }
 
