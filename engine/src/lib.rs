@@ -79,7 +79,7 @@
 //!   machines: events in, effects out, time as an argument. The runtime and the simulator
 //!   (`engine/tests/sim.rs`) drive the very same code.
 //! - **What an output waits for is part of its type.** Messages that may leave at once and
-//!   messages that wait for the log are different lists ([`raft::Output`]).
+//!   messages that wait for the log are different methods ([`raft::Outlet`]).
 //! - **Nothing waits to make a batch bigger.** A batch is what arrived while the last turn ran.
 //! - **Everything that grows has a bound in bytes**, and what happens there is back-pressure.
 //! - **A failed write or sync is final**: the shard acknowledges nothing more.

@@ -28,6 +28,8 @@ impl Follower {
     ) {
         state.heard_leader();
         commit_to(state, commit);
+        // One who led may still hold what its peers lacked then.
+        state.release(LogIndex(u64::MAX));
         state.send(from, Message::HeartbeatResponse { term: state.term() }, out);
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Leader {
     heartbeat_at: Time,
     /// A quorum was heard recently enough until then.
     quorum_until: Time,
+    /// Whether this node and the peers are all the voters, and a majority of them decides.
+    decide_alike: bool,
 }
 
 impl Leader {
@@ -36,7 +38,9 @@ impl Leader {
             term_start: at.index,
             heartbeat_at: state.now + state.config.heartbeat_interval,
             quorum_until: state.now + state.config.election_timeout,
+            decide_alike: false,
         };
+        leader.decide_alike = state.configuration.plain() == Some(leader.peers.len() + 1);
         leader.replicate_to_all(state, out);
         leader
     }
@@ -170,8 +174,7 @@ impl Leader {
             return;
         }
         let own = state.log.durable();
-        // As a rule this node and its peers are all the voters, and nobody has to be looked for.
-        let reached = if state.configuration.plain() == Some(self.peers.len() + 1) {
+        let reached = if self.decide_alike {
             quorum::reached_by_most(own, self.peers.iter().map(|peer| peer.match_index))
         } else {
             state.configuration.reached(|node| {

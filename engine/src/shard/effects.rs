@@ -39,7 +39,7 @@ pub struct OutFrame {
     pub epoch: u64,
     /// The messages, as an rkyv archive (see `codec.rs`).
     pub envelope: Bytes,
-    /// Their blocks.
+    /// Their blocks, back to back in as many parts as suits: small ones share a part.
     pub blocks: Vec<Bytes>,
 }
 

@@ -22,8 +22,9 @@ struct Waiting {
     run: SubmissionRun,
 }
 
-/// In this order, because what every event looks at then shares a few cache lines.
-#[repr(C)]
+/// In this order and at the beginning of a cache line, because what every event looks at then
+/// shares a few of them.
+#[repr(C, align(64))]
 pub(super) struct Group {
     pub(super) id: GroupId,
     /// The newest batch of the log that holds something of this group.
@@ -32,9 +33,9 @@ pub(super) struct Group {
     pub(super) apply_queued: bool,
     /// Whether entries to be applied are being read from the log.
     pub(super) loading: bool,
-    pub(super) raft: Raft,
     /// The links to the other voters.
     pub(super) links: GroupLinks,
+    pub(super) raft: Raft,
     pub(super) machine: Box<dyn StateMachine>,
     waiting: Fifo<Waiting>,
     /// What callers proposed in this turn.
@@ -150,6 +151,9 @@ impl Group {
         self.loading = false;
         let first = self.raft.applied_index().next();
         let commit = self.raft.commit_index();
+        if first > commit {
+            return;
+        }
         let from = blocks.partition_point(|block| block.last_index() < first);
         let to = blocks.partition_point(|block| block.first_index() <= commit);
         let Some(newest) = blocks.get(from..to).and_then(<[Block]>::last) else { return };

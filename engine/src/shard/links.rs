@@ -21,23 +21,24 @@ pub struct LinkPeer {
     pub shard: u32,
 }
 
-/// The links to the other voters of a group. Those of up to five voters lie in the group itself:
-/// they are needed for each message.
+/// The links to the other voters of a group. Those of three voters lie in the group itself: they are
+/// needed for each message.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct GroupLinks {
-    near: [(NodeId, LinkId); NEAR],
     count: usize,
+    near: [(NodeId, LinkId); NEAR],
     far: Box<[(NodeId, LinkId)]>,
 }
 
-const NEAR: usize = 4;
+const NEAR: usize = 2;
 
 impl GroupLinks {
     pub(super) fn new(links: &[(NodeId, LinkId)]) -> Self {
         let count = links.len().min(NEAR);
         let mut near = [(NodeId(0), LinkId(0)); NEAR];
         near[..count].copy_from_slice(&links[..count]);
-        Self { near, count, far: links[count..].into() }
+        Self { count, near, far: links[count..].into() }
     }
 
     pub(super) fn to(&self, node: NodeId) -> Option<LinkId> {
