@@ -1,6 +1,6 @@
 //! One group on its shard: the protocol, the state machine, and the callers between them.
 
-use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, Seq, Term};
+use ringleader_wal::{Block, BlockKind, GroupId, GroupSlot, LogIndex, LogPosition, Seq, Term};
 
 use super::links::GroupLinks;
 use super::proposal::{AnswerRun, Outcome, SubmissionRun};
@@ -33,6 +33,8 @@ pub(super) struct Group {
     pub(super) apply_queued: bool,
     /// Whether entries to be applied are being read from the log.
     pub(super) loading: bool,
+    /// The group's place in the log's index.
+    pub(super) log_slot: GroupSlot,
     /// The links to the other voters.
     pub(super) links: GroupLinks,
     pub(super) raft: Raft,
@@ -59,6 +61,7 @@ impl Group {
             machine,
             links,
             staged: Seq(0),
+            log_slot: GroupSlot::default(),
             incoming: Vec::new(),
             waiting: Fifo::default(),
             in_flight: 0,

@@ -1,7 +1,7 @@
 //! Carrying out what a group's protocol puts out: its records are staged and its messages encoded
 //! where they arise. What must wait for the end of the call, and what is rare, is put aside.
 
-use ringleader_wal::{Block, GroupId, NodeId, Seq, Wal};
+use ringleader_wal::{Block, GroupId, GroupSlot, NodeId, Seq, Wal};
 
 use super::Shard;
 use super::apply::ReadFor;
@@ -31,6 +31,7 @@ pub(super) struct Aside {
 struct Port<'a> {
     group: GroupId,
     links_of: &'a GroupLinks,
+    log_slot: &'a mut GroupSlot,
     staged: &'a mut Seq,
     wal: &'a mut Wal,
     links: &'a mut Links,
@@ -40,7 +41,7 @@ struct Port<'a> {
 
 impl Outlet for Port<'_> {
     fn append(&mut self, block: &Block) {
-        *self.staged = self.wal.append(block);
+        *self.staged = self.wal.append_known(self.log_slot, block);
         self.aside.staged = true;
     }
 
@@ -94,9 +95,9 @@ impl Shard {
     #[inline]
     pub(super) fn call(&mut self, slot: u32, event: impl FnOnce(&mut Raft, &mut dyn Outlet)) {
         let Self { groups, wal, links, effects, aside, durability, applying, .. } = self;
-        let Group { raft, id, links: links_of, staged, .. } = &mut groups[slot as usize];
+        let Group { raft, id, links: links_of, log_slot, staged, .. } = &mut groups[slot as usize];
         let frames = &mut effects.frames;
-        let mut port = Port { group: *id, links_of, staged, wal, links, frames, aside };
+        let mut port = Port { group: *id, links_of, log_slot, staged, wal, links, frames, aside };
         event(raft, &mut port);
         if std::mem::take(&mut aside.staged) {
             raft.on_staged(*staged);
