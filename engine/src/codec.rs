@@ -11,6 +11,7 @@ use ringleader_wal::{Block, BlockError, Gather, GroupId, LogIndex, LogPosition, 
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize, rancor};
 
+use crate::ahead::{FAR, NEAR};
 use crate::raft::message::{AppendOutcome, AppendRequest, Blocks, Message};
 
 /// Why a frame was refused. The sender is broken or not what it says: its connection is closed.
@@ -176,20 +177,37 @@ impl std::fmt::Debug for Envelope {
     }
 }
 
-/// Reads a frame, and gives each message to `deliver`, in order.
+/// Takes a frame's messages.
+pub(crate) trait Deliver {
+    /// The groups of two messages that come later, the first of them soon, if there are any.
+    fn approach(&mut self, _near: Option<GroupId>, _far: Option<GroupId>) {}
+
+    fn deliver(&mut self, group: GroupId, message: Message);
+}
+
+impl<F: FnMut(GroupId, Message)> Deliver for F {
+    fn deliver(&mut self, group: GroupId, message: Message) {
+        self(group, message);
+    }
+}
+
+/// Reads a frame, and gives each message to `to`, in order.
 ///
 /// # Errors
 /// Messages before the place of the error were delivered; they are valid in themselves.
 pub(crate) fn decode(
     envelope: &[u8],
     mut body: Bytes,
-    mut deliver: impl FnMut(GroupId, Message),
+    mut to: impl Deliver,
 ) -> Result<(), CodecError> {
     let envelope = rkyv::access::<ArchivedEnvelope, rancor::Failure>(envelope)
         .map_err(|_| CodecError::Envelope)?;
-    for message in envelope.messages.iter() {
-        let group = GroupId(message.group.to_native());
-        deliver(group, from_wire(group, message, &mut body)?);
+    let messages = envelope.messages.as_slice();
+    let group_of = |message: &ArchivedWireMessage| GroupId(message.group.to_native());
+    for (at, message) in messages.iter().enumerate() {
+        to.approach(messages.get(at + NEAR).map(group_of), messages.get(at + FAR).map(group_of));
+        let group = group_of(message);
+        to.deliver(group, from_wire(group, message, &mut body)?);
     }
     if body.is_empty() { Ok(()) } else { Err(CodecError::Trailing(body.len())) }
 }

@@ -93,6 +93,7 @@ pub mod raft;
 pub mod shard;
 pub mod time;
 
+mod ahead;
 mod codec;
 mod config;
 mod engine;

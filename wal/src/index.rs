@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::prefetch::prefetch;
 use crate::segments::Segments;
 use crate::spans::{Span, Spans};
 use crate::types::{GroupId, HardState, LogIndex, LogPosition, NumberMap, Term};
@@ -49,7 +50,9 @@ pub(crate) struct Group {
     moved_to: Option<LogIndex>,
 }
 
-const _: () = assert!(std::mem::offset_of!(Group, spans) + size_of::<Option<Span>>() == 64);
+/// What an append looks at.
+const HOT_BYTES: usize = 64;
+const _: () = assert!(std::mem::offset_of!(Group, spans) + size_of::<Option<Span>>() == HOT_BYTES);
 
 impl Group {
     fn new(id: GroupId) -> Self {
@@ -290,6 +293,14 @@ impl Groups {
             self.list.push(Group::new(id));
         }
         slot
+    }
+
+    /// Has the CPU fetch what an append looks at, if the guess is right.
+    #[inline]
+    pub(crate) fn prefetch(&self, guess: GroupSlot) {
+        if let Some(group) = self.list.get(guess.0 as usize) {
+            prefetch(group, HOT_BYTES);
+        }
     }
 
     #[inline]

@@ -26,6 +26,7 @@ mod format;
 mod gather;
 mod index;
 mod opened;
+mod prefetch;
 mod prepare;
 mod reader;
 mod reclaim;
@@ -48,5 +49,6 @@ pub use event::{
 };
 pub use gather::Gather;
 pub use index::GroupSlot;
+pub use prefetch::prefetch;
 pub use types::{GroupId, HardState, LogIndex, LogPosition, NodeId, NumberMap, Seq, Term};
 pub use wal::Wal;

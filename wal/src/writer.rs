@@ -50,6 +50,12 @@ impl Wal {
         self.append_to(slot, block)
     }
 
+    /// Has the CPU fetch what an append to the group will look at.
+    #[inline]
+    pub fn prefetch(&self, slot: GroupSlot) {
+        self.groups.prefetch(slot);
+    }
+
     #[inline]
     fn append_to(&mut self, slot: u32, block: &Block) -> Seq {
         assert!(block.len() <= self.config.max_block_bytes(), "block longer than a segment");

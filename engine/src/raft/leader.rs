@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
+use ringleader_wal::{Block, LogIndex, LogPosition, NodeId, prefetch};
 
 use super::message::{AppendOutcome, AppendRequest, Message};
 use super::output::{Load, Outlet};
@@ -43,6 +43,12 @@ impl Leader {
         leader.decide_alike = state.configuration.plain() == Some(leader.peers.len() + 1);
         leader.replicate_to_all(state, out);
         leader
+    }
+
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch(self, size_of::<Self>());
+        prefetch(&*self.peers, size_of_val(&*self.peers));
     }
 
     fn peer(&mut self, id: NodeId) -> Option<&mut Progress> {

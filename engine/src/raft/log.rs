@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::slice;
 
-use ringleader_wal::{Block, LogIndex, LogPosition, Term};
+use ringleader_wal::{Block, LogIndex, LogPosition, Term, prefetch};
 
 use super::committed::CommittedBlocks;
 
@@ -42,6 +42,13 @@ impl Log {
         );
         let newest = runs.last().copied().unwrap_or(base);
         Self { base, runs, newest, last, durable: last, blocks: VecDeque::new(), bytes: 0 }
+    }
+
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        if let Some(block) = self.blocks.front() {
+            prefetch(block, size_of::<Block>());
+        }
     }
 
     pub(super) fn base(&self) -> LogPosition {

@@ -355,6 +355,15 @@ impl Raft {
         }
     }
 
+    /// Has the CPU fetch what an event will look at beyond this struct.
+    #[inline]
+    pub(crate) fn prefetch_beyond(&self) {
+        if let Role::Leader(leader) = &self.role {
+            leader.prefetch();
+        }
+        self.state.log.prefetch();
+    }
+
     fn advance_clock(&mut self, now: Time) {
         self.state.now = self.state.now.max(now);
     }

@@ -3,6 +3,7 @@
 use ringleader_wal::{Block, LogIndex, NodeId, ReadError, ReadId};
 
 use super::{Shard, State};
+use crate::ahead::{FAR, NEAR};
 use crate::time::Time;
 
 /// Whom a read of the log is for.
@@ -22,7 +23,8 @@ impl Shard {
         }
         let budget = self.config.limits.apply_bytes;
         let mut applying = std::mem::take(&mut self.applying);
-        for slot in applying.drain(..) {
+        for (at, &slot) in applying.iter().enumerate() {
+            self.approach(applying.get(at + NEAR).copied(), applying.get(at + FAR).copied());
             let group = &mut self.groups[slot as usize];
             group.apply_queued = false;
             if let Some(from) =
@@ -33,6 +35,7 @@ impl Shard {
             }
             self.queue_apply(slot);
         }
+        applying.clear();
         let more = !self.applying.is_empty();
         applying.append(&mut self.applying);
         self.applying = applying;

@@ -47,6 +47,11 @@ impl Durability {
         }
     }
 
+    /// The group so many places behind the next one.
+    pub(super) fn later(&self, places: usize) -> Option<u32> {
+        self.watching.get(places - 1).map(|(_, slot)| *slot)
+    }
+
     /// The messages that may leave now that `durable` is.
     pub(super) fn release(&mut self, durable: Seq) -> Vec<Held> {
         let mut released = Vec::new();

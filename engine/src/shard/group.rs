@@ -1,6 +1,8 @@
 //! One group on its shard: the protocol, the state machine, and the callers between them.
 
-use ringleader_wal::{Block, BlockKind, GroupId, GroupSlot, LogIndex, LogPosition, Seq, Term};
+use ringleader_wal::{
+    Block, BlockKind, GroupId, GroupSlot, LogIndex, LogPosition, Seq, Term, prefetch,
+};
 
 use super::links::GroupLinks;
 use super::proposal::{AnswerRun, Outcome, SubmissionRun};
@@ -13,6 +15,10 @@ use crate::state_machine::{Entries, Replies, StateMachine};
 /// Large enough that a block's fixed cost vanishes, small enough that a follower can start writing
 /// before the leader has sent everything.
 pub(crate) const BLOCK_BYTES: usize = 256 << 10;
+
+/// Of a state machine and of what was proposed, so much is fetched ahead.
+const MACHINE_BYTES: usize = 128;
+const INCOMING_BYTES: usize = 64;
 
 /// Proposals that are in the log and not applied yet: `run`'s operations stand at `first` and
 /// after.
@@ -69,6 +75,20 @@ impl Group {
             loading: false,
             leading: None,
         }
+    }
+
+    /// Has the CPU fetch what an event looks at first.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch(self, size_of::<Self>());
+    }
+
+    /// And what that points to.
+    #[inline]
+    pub(super) fn prefetch_beyond(&self) {
+        self.raft.prefetch_beyond();
+        prefetch(&*self.machine, MACHINE_BYTES);
+        prefetch(&self.incoming[..], INCOMING_BYTES);
     }
 
     /// Whether there are committed entries to apply and nobody is at it yet.

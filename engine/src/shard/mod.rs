@@ -25,10 +25,11 @@ use ringleader_wal::{
     GroupId, LogIndex, LogPosition, NodeId, NumberMap, ReadId, Seq, Term, Wal, WalEvent,
 };
 
+use crate::ahead::{FAR, NEAR};
 use crate::codec::{self, CodecError};
 use crate::config::{GroupConfig, Limits};
 use crate::error::ProposeError;
-use crate::raft::{Outlet, PeerStatus, Raft, RaftConfig, RoleName};
+use crate::raft::{Message, Outlet, PeerStatus, Raft, RaftConfig, RoleName};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
 
@@ -204,11 +205,7 @@ impl Shard {
             return Ok(());
         }
         let from = self.links.node(link);
-        codec::decode(envelope, body, |group, message| {
-            if let Some(&slot) = self.slots.get(&group) {
-                self.call(slot, |raft, out| raft.step(now, from, message, out));
-            }
-        })
+        codec::decode(envelope, body, Delivery { shard: self, now, from })
     }
 
     /// A connection to a peer's shard was made; `epoch` is above that of every earlier one.
@@ -270,6 +267,7 @@ impl Shard {
             self.send_held(&held);
         }
         while let Some(slot) = self.durability.next_durable(durable) {
+            self.approach(self.durability.later(NEAR), self.durability.later(FAR));
             self.call(slot, |raft, out| raft.on_durable(now, durable, out));
         }
     }
@@ -306,7 +304,8 @@ impl Shard {
 
     fn propose_incoming(&mut self) {
         let mut proposing = std::mem::take(&mut self.proposing);
-        for slot in proposing.drain(..) {
+        for (at, &slot) in proposing.iter().enumerate() {
+            self.approach(proposing.get(at + NEAR).copied(), proposing.get(at + FAR).copied());
             loop {
                 let group = &mut self.groups[slot as usize];
                 // Leadership may have gone since the proposal was admitted: follow_role has
@@ -316,7 +315,20 @@ impl Shard {
                 self.call(slot, |raft, out| raft.propose(block, out));
             }
         }
+        proposing.clear();
         self.proposing = proposing;
+    }
+
+    /// Two groups are about to be worked on, the first of them soon.
+    #[inline]
+    fn approach(&self, near: Option<u32>, far: Option<u32>) {
+        if let Some(group) = far.and_then(|slot| self.groups.get(slot as usize)) {
+            group.prefetch();
+        }
+        if let Some(group) = near.and_then(|slot| self.groups.get(slot as usize)) {
+            group.prefetch_beyond();
+            self.wal.prefetch(group.log_slot);
+        }
     }
 
     /// A group's state, if it is on this shard and the shard has recovered. A shard whose log
@@ -349,5 +361,28 @@ impl Shard {
     #[must_use]
     pub fn raft(&self, group: GroupId) -> Option<&Raft> {
         self.groups.get(*self.slots.get(&group)? as usize).map(|group| &group.raft)
+    }
+}
+
+/// A frame's messages on their way to the groups.
+struct Delivery<'a> {
+    shard: &'a mut Shard,
+    now: Time,
+    from: NodeId,
+}
+
+impl codec::Deliver for Delivery<'_> {
+    #[inline]
+    fn approach(&mut self, near: Option<GroupId>, far: Option<GroupId>) {
+        let slot = |group: Option<GroupId>| self.shard.slots.get(&group?).copied();
+        self.shard.approach(slot(near), slot(far));
+    }
+
+    #[inline]
+    fn deliver(&mut self, group: GroupId, message: Message) {
+        let Self { now, from, .. } = *self;
+        if let Some(&slot) = self.shard.slots.get(&group) {
+            self.shard.call(slot, |raft, out| raft.step(now, from, message, out));
+        }
     }
 }
