@@ -29,6 +29,8 @@ use std::time::Instant;
 // the protocol here as they do there.
 use ringleader::raft;
 
+#[path = "sim/atlas.rs"]
+mod atlas;
 #[path = "sim/checker.rs"]
 mod checker;
 #[path = "sim/clients.rs"]
@@ -40,6 +42,8 @@ mod clients;
 )]
 #[path = "../src/codec.rs"]
 mod codec;
+#[path = "sim/damage.rs"]
+mod damage;
 #[path = "sim/disk.rs"]
 mod disk;
 #[path = "sim/disk_faults.rs"]
@@ -48,6 +52,8 @@ mod disk_faults;
 mod effects;
 #[path = "sim/faults.rs"]
 mod faults;
+#[path = "sim/file.rs"]
+mod file;
 #[path = "sim/history.rs"]
 mod history;
 #[path = "sim/links.rs"]

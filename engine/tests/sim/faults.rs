@@ -1,6 +1,8 @@
 //! What goes wrong, and when. Each seed switches a random subset of the faults on, each at a rate
 //! of its own (swarm testing): a fault that is always there hides what happens without it.
 
+use crate::damage::Damage;
+use crate::disk_faults::CrashPoint;
 use crate::plan::MS;
 use crate::rng::{Rng, SURE};
 use crate::world::{Event, World};
@@ -31,9 +33,17 @@ pub(crate) enum Fault {
     DiskErrors,
     /// A full disk, for a while.
     DiskFull,
+    /// Reads and writes that end too soon, for a while.
+    ShortIo,
+    /// Reads of another place, for a while.
+    Misreads,
+    /// One node, at a disk operation of one kind.
+    CrashAtDisk,
+    /// A disk loses what it held.
+    Damage(Damage),
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 15] = [
     Fault::Crash,
     Fault::CrashMany,
     Fault::Stop,
@@ -46,7 +56,12 @@ const FAULTS: [Fault; 12] = [
     Fault::SlowDisk,
     Fault::DiskErrors,
     Fault::DiskFull,
+    Fault::ShortIo,
+    Fault::Misreads,
+    Fault::CrashAtDisk,
 ];
+
+const DAMAGES: [Damage; 4] = [Damage::Rot, Damage::Latent, Damage::Lost, Damage::Misdirected];
 
 /// See the [module documentation](self).
 #[derive(Clone, Debug)]
@@ -55,6 +70,8 @@ pub(crate) struct FaultPlan {
     pub(crate) enabled: Vec<(Fault, u64)>,
     /// Parts of a million of the restarts that are followed by a crash within a few steps.
     pub(crate) crash_again_ppm: u32,
+    /// Parts of a million of the crashes that leave the disks as they are.
+    pub(crate) kill_ppm: u32,
     /// How long a crashed node is away, at most.
     pub(crate) away: u64,
     /// How long everything else lasts, at most.
@@ -88,9 +105,17 @@ impl FaultPlan {
                 enabled.push((fault, longest));
             }
         }
+        // What is damaged stays so: most runs are to have all their nodes to the end.
+        let damaging = rng.chance(SURE / 3);
+        for damage in DAMAGES.into_iter().filter(|_| damaging) {
+            if rng.coin() {
+                enabled.push((Fault::Damage(damage), rng.magnitude(election / 2, trouble)));
+            }
+        }
         Self {
             enabled,
             crash_again_ppm: rng.pick(&[0, SURE / 8, SURE / 2]),
+            kill_ppm: rng.pick(&[0, SURE / 4, SURE * 3 / 4]),
             away: rng.magnitude(MS, 8 * election),
             lasting: rng.magnitude(election / 2, 10 * election),
         }
@@ -118,15 +143,15 @@ impl World {
         }
         let fault = self.plan.faults.enabled[at].0;
         if self.plan.nodes > 1 || !fault.is_between_nodes() {
-            self.strike(fault);
+            self.strike(at, fault);
         }
         self.schedule_fault(at);
     }
 
-    fn strike(&mut self, fault: Fault) {
+    fn strike(&mut self, at: usize, fault: Fault) {
         let node = self.rng.below(self.plan.nodes as u64) as usize;
         self.trace.line(|| format!("*** {fault:?}, node {}", node + 1));
-        self.trace.step("fault", node as u64, fault as u64, 0);
+        self.trace.step("fault", node as u64, at as u64, 0);
         let lasting = self.rng.between(MS, self.plan.faults.lasting.max(2 * MS));
         let until = self.now() + lasting;
         match fault {
@@ -154,6 +179,18 @@ impl World {
             Fault::SlowDisk => self.nodes[node].slow_until = until,
             Fault::DiskErrors => self.nodes[node].errors_until = until,
             Fault::DiskFull => self.nodes[node].full_until = until,
+            Fault::ShortIo => self.nodes[node].short_until = until,
+            Fault::Misreads => self.nodes[node].misread_until = until,
+            Fault::CrashAtDisk => {
+                let point = CrashPoint::draw(&mut self.rng);
+                self.nodes[node].crash_at.get_or_insert(point);
+            }
+            Fault::Damage(damage) => {
+                if self.rng.coin() {
+                    self.crash(node);
+                }
+                self.damage(node, damage);
+            }
         }
         self.counts.add(fault.name(), 1);
     }
@@ -202,8 +239,9 @@ impl World {
         self.reunite();
         for node in 0..self.plan.nodes {
             let at = &mut self.nodes[node];
-            at.crash_in = None;
+            (at.crash_in, at.crash_at) = (None, None);
             (at.stalled_until, at.slow_until, at.errors_until, at.full_until) = (0, 0, 0, 0);
+            (at.short_until, at.misread_until) = (0, 0);
         }
     }
 }
@@ -228,6 +266,10 @@ impl Fault {
             Self::SlowDisk => "slow disks",
             Self::DiskErrors => "disk error spells",
             Self::DiskFull => "full disks",
+            Self::ShortIo => "spells of short reads and writes",
+            Self::Misreads => "spells of misdirected reads",
+            Self::CrashAtDisk => "crashes armed at disk operations",
+            Self::Damage(_) => "damages tried",
         }
     }
 }
