@@ -24,6 +24,8 @@ use std::process::ExitCode;
 // the protocol here as they do there.
 use ringleader::raft;
 
+#[path = "sim/atlas.rs"]
+mod atlas;
 #[path = "sim/callers.rs"]
 mod callers;
 #[path = "sim/checker.rs"]
@@ -39,6 +41,8 @@ mod clock;
 )]
 #[path = "../src/codec.rs"]
 mod codec;
+#[path = "sim/damage.rs"]
+mod damage;
 #[path = "sim/disk.rs"]
 mod disk;
 #[path = "sim/disk_faults.rs"]
@@ -47,6 +51,8 @@ mod disk_faults;
 mod effects;
 #[path = "sim/faults.rs"]
 mod faults;
+#[path = "sim/file.rs"]
+mod file;
 #[path = "sim/history.rs"]
 mod history;
 mod linearizability;

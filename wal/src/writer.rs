@@ -241,6 +241,7 @@ impl Wal {
             records: batch.records,
             length: length as u32,
             bodies: batch.bodies as u32,
+            offset: batch.offset,
         };
         let used = batch.used();
         self.chain = header.seal(self.key, &mut batch.meta);

@@ -10,6 +10,7 @@ use ringleader::shard::Submission;
 use ringleader_net::Frame;
 use ringleader_wal::disk::OpId;
 
+use crate::atlas::Atlas;
 use crate::checker::Checker;
 use crate::clients::{Clients, Fates};
 use crate::faults::Counts;
@@ -137,6 +138,7 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) clients: Clients,
     pub(crate) checker: Checker,
+    pub(crate) atlas: Atlas,
     pub(crate) counts: Counts,
     pub(crate) schedule: Schedule,
     /// The faults are over.
@@ -168,6 +170,8 @@ pub(crate) fn drawn(rng: &mut Rng) -> (Plan, Schedule) {
     let schedule = Schedule::draw(&mut rng.fork(), &plan);
     (plan, schedule)
 }
+/// Steps after which trouble ends: a log that only grows makes each further one cost more.
+const MOST_STEPS: u64 = 200_000;
 
 /// How often the end of a run looks whether it has come.
 const LOOK_EVERY: u64 = 20 * MS;
@@ -183,10 +187,11 @@ impl World {
         let groups = plan.groups.clone();
         Self {
             nodes: (0..plan.nodes).map(|_| Node::new(&mut rng, plan.clock.drift_ppm)).collect(),
-            seats: (0..plan.seats.count()).map(|_| Seat::default()).collect(),
+            seats: (0..plan.seats.count()).map(|_| Seat::new(plan.disk.sector)).collect(),
             network: Network::new(plan.nodes, &plan.seats, &mut rng),
             clients: Clients::new(plan.load, plan.nodes, groups.len(), rng.fork()),
             checker: Checker::new(&groups, plan.nodes),
+            atlas: Atlas::new(plan.promise, plan.nodes, rng.fork()),
             counts: Counts::default(),
             healed: false,
             schedule,
@@ -223,19 +228,26 @@ impl World {
         self.schedule_fault(0);
         self.run_until(self.plan.trouble);
         self.heal();
-        self.settle();
-        self.stay_calm();
-        self.settle();
+        if self.atlas.serves() {
+            self.settle();
+            self.stay_calm();
+            self.settle();
+        } else {
+            self.halt();
+        }
         self.finish()
     }
 
     pub(crate) fn run_until(&mut self, end: u64) {
-        while let Some(Reverse(next)) = self.queue.pop_if_before(end) {
+        while self.healed || self.trace.events() < MOST_STEPS {
+            let Some(Reverse(next)) = self.queue.pop_if_before(end) else {
+                self.now = end;
+                return;
+            };
             self.now = next.at.0;
             self.trace.set_time(self.now);
             self.dispatch(next.event);
         }
-        self.now = end;
     }
 
     fn dispatch(&mut self, event: Event) {
@@ -271,7 +283,7 @@ impl World {
         let end = self.now + self.plan.patience;
         for at in 0..self.plan.groups.len() {
             while !self.serves(at) {
-                let why = || self.checker.unsettled(at).unwrap_or_default();
+                let why = || self.unsettled(at).unwrap_or_default();
                 assert!(self.now < end, "liveness: the group does not serve\n{}", why());
                 self.run_until(self.now + LOOK_EVERY);
             }
@@ -282,7 +294,7 @@ impl World {
         let end = end + 2 * MS * self.checker.totals().0;
         loop {
             let groups = 0..self.plan.groups.len();
-            let unsettled = groups.filter_map(|at| self.checker.unsettled(at)).next();
+            let unsettled = groups.filter_map(|at| self.unsettled(at)).next();
             if unsettled.is_none() && self.clients.nothing_waits() {
                 self.agreed = self.agreed.max((self.now - began) * 100 / (end - began));
                 return;
@@ -291,6 +303,18 @@ impl World {
             assert!(self.now < end, "liveness: the members do not converge\n{unsettled}");
             self.run_until(self.now + LOOK_EVERY);
         }
+    }
+
+    fn unsettled(&self, at: usize) -> Option<String> {
+        self.checker.unsettled(at, self.atlas.damaged())
+    }
+
+    /// Too few nodes are intact for anything to be served: nothing wrong may have been.
+    fn halt(&mut self) {
+        self.counts.add("runs that halted without lying", 1);
+        self.run_until(self.now() + self.plan.patience / 4);
+        // Whoever still waits is told nothing any more.
+        (0..self.plan.nodes).for_each(|node| self.crash(node));
     }
 
     /// Tries one operation on the group's leader; true when a caller was told that it is applied.
@@ -312,7 +336,12 @@ impl World {
     }
 
     fn finish(mut self) -> Summary {
-        self.checker.check_end(&self.clients.asked);
+        (0..self.plan.nodes).for_each(|node| self.audit(node));
+        let served = self.atlas.serves();
+        if served {
+            self.checker.check_copies(self.atlas.damaged());
+        }
+        self.checker.check_end(&self.clients.asked, served.then_some(self.atlas.damaged()));
         self.check_histories();
         let (committed, terms) = self.checker.totals();
         self.counts.add("entries committed", committed);
