@@ -1,22 +1,26 @@
-//! Seeded simulation of whole clusters: three or five nodes, each the production shard with its
-//! protocol, log and codec, in one thread on a simulated disk, network and clock.
+//! Seeded simulation of whole clusters, each node the production shards with their protocol, log and
+//! codec, in one thread on simulated disks, network and clocks. `sim/README.md` says what is
+//! simulated and what is not, how to read a failure, and how to add a fault or an invariant.
 //!
 //! ```text
 //! cargo test -p ringleader --test sim                                    a fixed set of seeds
 //! cargo test --release -p ringleader --test sim -- --seeds N --start S   N seeds from S, all cores
 //! cargo test --release -p ringleader --test sim -- --seed X [--trace]    one, readably
+//! cargo test --release -p ringleader --test sim -- --hashes              hashes of known traces
 //! ```
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `plan` | what a seed decides beforehand: cluster, settings, rates |
-//! | `world` | the queue of events, and a run from trouble to peace |
-//! | `process`, `effects` | a node, driven as the runtime drives it; its crashes |
-//! | `disk` | sectors and directory entries that a crash may undo |
-//! | `network`, `links` | connections made of bytes, and what happens to them |
-//! | `faults` | what goes wrong, and when |
-//! | `clients`, `machine` | callers, and what their operations are applied to |
+//! | `plan`, `schedule` | what a seed decides beforehand: cluster, settings, rates; faults and calls |
+//! | `world`, `peace` | the queue of events; a run from trouble to peace, and what peace is |
+//! | `seats`, `process`, `effects` | nodes and their shards, driven as the runtime drives them |
+//! | `disk`, `file`, `disk_faults`, `damage`, `atlas` | disks, and what they do to what they hold |
+//! | `network`, `links`, `net_faults` | connections made of bytes, and what happens to them |
+//! | `clock` | clocks at speeds of their own, late ticks, processes that stand still |
+//! | `faults` | which faults there are, and how each comes about |
+//! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
 //! | `checker`, `history` | what must hold after every step |
+//! | `runner`, `options`, `shrink`, `trace`, `traces` | runs, reports, and the way to a failure |
 
 use std::process::ExitCode;
 

@@ -13,7 +13,7 @@ use ringleader::raft::message::{AppendOutcome, Message};
 use ringleader::raft::{RoleName, Status};
 use ringleader::shard::{Applied, Shard};
 use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
-use ringleader_wal::{Block, HardState, RecoveredGroup};
+use ringleader_wal::{HardState, RecoveredGroup};
 
 use crate::clients::{Asked, Fate};
 use crate::history::History;
@@ -449,9 +449,4 @@ impl Checker {
             self.histories.iter().map(History::terms).enumerate().collect();
         (committed.map(|position| position.index.0).sum(), terms.values().sum())
     }
-}
-
-/// What identifies an entry's content.
-pub(crate) fn entry_hash(block: &Block, index: LogIndex) -> u64 {
-    crate::rng::chain_bytes(block.kind() as u64, block.payload(index))
 }

@@ -307,28 +307,6 @@ impl World {
         self.plan.seats.of(node).for_each(|seat| self.feed(seat, Input::Stop));
     }
 
-    /// A caller's operations reach a node, each the shard that keeps its group.
-    pub(crate) fn submit(&mut self, node: usize, client: u32, submission: &Submission) {
-        self.clients.reached(submission, self.nodes[node].life);
-        let seats = &self.plan.seats;
-        if self.seats[seats.of(node).start].process.is_none() {
-            self.refuse(submission);
-            return;
-        }
-        let mut parts: BTreeMap<usize, Submission> = BTreeMap::new();
-        let (mut start, mut ops) = (0, submission.user_data.iter().zip(&submission.ends));
-        for &(group, count) in &submission.groups {
-            let part = parts.entry(seats.of_group(group, node)).or_default();
-            for (name, end) in ops.by_ref().take(count as usize) {
-                part.push(group, *name, &submission.payload[start..*end as usize]);
-                start = *end as usize;
-            }
-        }
-        for (seat, part) in parts {
-            self.feed(seat, Input::Submit(client, part));
-        }
-    }
-
     /// One step of a seat's process: false if it was the one that its node does not survive.
     pub(crate) fn survives_step(&mut self, seat: usize) -> bool {
         let node = self.plan.seats.node(seat);
