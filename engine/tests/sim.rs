@@ -12,7 +12,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `plan`, `schedule` | what a seed decides beforehand: cluster, settings, rates; faults and calls |
-//! | `world`, `peace` | the queue of events; a run from trouble to peace, and what peace is |
+//! | `world`, `queue`, `peace` | the queue of events; a run from trouble to peace, and what peace is |
 //! | `seats`, `process`, `effects` | nodes and their shards, driven as the runtime drives them |
 //! | `disk`, `file`, `disk_faults`, `damage`, `atlas` | disks, and what they do to what they hold |
 //! | `network`, `links`, `net_faults` | connections made of bytes, and what happens to them |
@@ -76,6 +76,8 @@ mod peace;
 mod plan;
 #[path = "sim/process.rs"]
 mod process;
+#[path = "sim/queue.rs"]
+mod queue;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/runner.rs"]

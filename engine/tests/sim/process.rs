@@ -200,7 +200,7 @@ impl World {
         assert!(earlier.is_none(), "a node runs once");
         self.schedule_turn(seat);
         self.after(0, Event::Tick { seat, life });
-        for pair in self.network.pairs_of(seat) {
+        for &pair in self.network.pairs_of(seat).iter() {
             self.redial(pair);
         }
     }

@@ -3,9 +3,6 @@
 //! One thread, one queue ordered by time and then by the order of scheduling, one source of
 //! randomness: a seed decides everything, and the same seed decides the same.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use ringleader::shard::Submission;
 use ringleader_net::Frame;
 use ringleader_wal::disk::OpId;
@@ -18,6 +15,7 @@ use crate::machine::OpName;
 use crate::network::{End, Network};
 use crate::plan::{MS, Plan};
 use crate::process::{Node, Seat};
+use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::schedule::{Part, Schedule};
 use crate::trace::{Lines, Trace};
@@ -101,31 +99,6 @@ pub(crate) enum Event {
     Reunite,
 }
 
-struct Scheduled {
-    at: (u64, u64),
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
-    }
-}
-
 /// See the [module documentation](self).
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -143,8 +116,7 @@ pub(crate) struct World {
     pub(crate) schedule: Schedule,
     /// The faults are over.
     pub(crate) healed: bool,
-    queue: BinaryHeap<Reverse<Scheduled>>,
-    scheduled: u64,
+    queue: Queue,
     now: u64,
     served: u64,
     agreed: u64,
@@ -195,8 +167,7 @@ impl World {
             counts: Counts::default(),
             healed: false,
             schedule,
-            queue: BinaryHeap::new(),
-            scheduled: 0,
+            queue: Queue::default(),
             now: 0,
             served: 0,
             agreed: 0,
@@ -213,9 +184,7 @@ impl World {
 
     /// Schedules an event.
     pub(crate) fn after(&mut self, delay: u64, event: Event) {
-        self.scheduled += 1;
-        let at = (self.now + delay, self.scheduled);
-        self.queue.push(Reverse(Scheduled { at, event }));
+        self.queue.push(self.now + delay, event);
     }
 
     /// Runs the seed to its end: trouble, then peace, then everything must be in order.
@@ -240,13 +209,13 @@ impl World {
 
     pub(crate) fn run_until(&mut self, end: u64) {
         while self.healed || self.trace.events() < MOST_STEPS {
-            let Some(Reverse(next)) = self.queue.pop_if_before(end) else {
+            let Some((at, event)) = self.queue.pop_before(end) else {
                 self.now = end;
                 return;
             };
-            self.now = next.at.0;
+            self.now = at;
             self.trace.set_time(self.now);
-            self.dispatch(next.event);
+            self.dispatch(event);
         }
     }
 
@@ -355,17 +324,5 @@ impl World {
             fates: self.clients.fates(),
             counts: self.counts,
         }
-    }
-}
-
-/// Takes the next event if it comes before a moment.
-trait PopIfBefore {
-    fn pop_if_before(&mut self, end: u64) -> Option<Reverse<Scheduled>>;
-}
-
-impl PopIfBefore for BinaryHeap<Reverse<Scheduled>> {
-    fn pop_if_before(&mut self, end: u64) -> Option<Reverse<Scheduled>> {
-        let Reverse(next) = self.peek()?;
-        if next.at.0 < end { self.pop() } else { None }
     }
 }
