@@ -11,7 +11,6 @@ use ringleader_wal::{Block, BlockError, Gather, GroupId, LogIndex, LogPosition, 
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize, rancor};
 
-use crate::ahead::{FAR, NEAR};
 use crate::raft::message::{AppendOutcome, AppendRequest, Blocks, Message};
 
 /// Why a frame was refused. The sender is broken or not what it says: its connection is closed.
@@ -176,6 +175,11 @@ impl std::fmt::Debug for Envelope {
         write!(f, "{} messages", self.messages.len())
     }
 }
+
+/// How many groups ahead of its work a turn has memory fetched; see
+/// [`prefetch`](ringleader_wal::prefetch): a group's own, and what that points to.
+pub(crate) const FAR: usize = 8;
+pub(crate) const NEAR: usize = 4;
 
 /// Takes a frame's messages.
 pub(crate) trait Deliver {

@@ -93,7 +93,6 @@ pub mod raft;
 pub mod shard;
 pub mod time;
 
-mod ahead;
 mod codec;
 mod config;
 mod engine;

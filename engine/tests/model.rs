@@ -290,9 +290,8 @@ impl Fingerprint {
     /// What follows after the value that `before` introduces, if that makes no difference.
     fn skip<'a>(&mut self, before: &str, after: &'a str) -> &'a str {
         let value = after.find([',', ')', '}']).unwrap_or(after.len());
-        if before.ends_with("Time(") || before.ends_with("SplitMix64(") {
-            &after[value..]
-        } else if before.ends_with("election_timeout:") {
+        let passed = ["Time(", "SplitMix64(", "election_timeout:"];
+        if passed.iter().any(|name| before.ends_with(name)) {
             &after[value..]
         } else if before.ends_with(" config:") {
             &after[after.find('}').expect("settings end")..]

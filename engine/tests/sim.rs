@@ -1,22 +1,26 @@
-//! Seeded simulation of whole clusters: three or five nodes, each the production shard with its
-//! protocol, log and codec, in one thread on a simulated disk, network and clock.
+//! Seeded simulation of whole clusters, each node the production shards with their protocol, log and
+//! codec, in one thread on simulated disks, network and clocks. `sim/README.md` says what is
+//! simulated and what is not, how to read a failure, and how to add a fault or an invariant.
 //!
 //! ```text
 //! cargo test -p ringleader --test sim                                    a fixed set of seeds
 //! cargo test --release -p ringleader --test sim -- --seeds N --start S   N seeds from S, all cores
 //! cargo test --release -p ringleader --test sim -- --seed X [--trace]    one, readably
+//! cargo test --release -p ringleader --test sim -- --hashes              hashes of known traces
 //! ```
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `plan` | what a seed decides beforehand: cluster, settings, rates |
-//! | `world` | the queue of events, and a run from trouble to peace |
-//! | `process`, `effects` | a node, driven as the runtime drives it; its crashes |
-//! | `disk` | sectors and directory entries that a crash may undo |
-//! | `network`, `links` | connections made of bytes, and what happens to them |
-//! | `faults` | what goes wrong, and when |
-//! | `clients`, `machine` | callers, and what their operations are applied to |
+//! | `plan`, `schedule` | what a seed decides beforehand: cluster, settings, rates; faults and calls |
+//! | `world`, `queue`, `peace` | the queue of events; a run from trouble to peace, and what peace is |
+//! | `seats`, `process`, `effects` | nodes and their shards, driven as the runtime drives them |
+//! | `disk`, `file`, `disk_faults`, `damage`, `atlas` | disks, and what they do to what they hold |
+//! | `network`, `links`, `net_faults` | connections made of bytes, and what happens to them |
+//! | `clock` | clocks at speeds of their own, late ticks, processes that stand still |
+//! | `faults` | which faults there are, and how each comes about |
+//! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
 //! | `checker`, `history` | what must hold after every step |
+//! | `runner`, `options`, `shrink`, `trace`, `traces` | runs, reports, and the way to a failure |
 
 use std::process::ExitCode;
 
@@ -24,6 +28,8 @@ use std::process::ExitCode;
 // the protocol here as they do there.
 use ringleader::raft;
 
+#[path = "sim/atlas.rs"]
+mod atlas;
 #[path = "sim/callers.rs"]
 mod callers;
 #[path = "sim/checker.rs"]
@@ -39,6 +45,8 @@ mod clock;
 )]
 #[path = "../src/codec.rs"]
 mod codec;
+#[path = "sim/damage.rs"]
+mod damage;
 #[path = "sim/disk.rs"]
 mod disk;
 #[path = "sim/disk_faults.rs"]
@@ -47,6 +55,8 @@ mod disk_faults;
 mod effects;
 #[path = "sim/faults.rs"]
 mod faults;
+#[path = "sim/file.rs"]
+mod file;
 #[path = "sim/history.rs"]
 mod history;
 mod linearizability;
@@ -66,6 +76,8 @@ mod peace;
 mod plan;
 #[path = "sim/process.rs"]
 mod process;
+#[path = "sim/queue.rs"]
+mod queue;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/runner.rs"]

@@ -19,10 +19,10 @@
 //! bodies of those records that have one, and zeros up to the next page.
 //!
 //! ```text
-//! 0       4     8         16    24        32              40         44        48       52       56    64
-//! +-------+-----+---------+-----+---------+---------------+----------+---------+--------+--------+-----+
-//! | magic | crc | segment | seq | durable | oldest_needed | prev_crc | records | length | bodies | 0   |
-//! +-------+-----+---------+-----+---------+---------------+----------+---------+--------+--------+-----+
+//! 0       4     8         16    24        32              40         44        48       52       56       64
+//! +-------+-----+---------+-----+---------+---------------+----------+---------+--------+--------+--------+
+//! | magic | crc | segment | seq | durable | oldest_needed | prev_crc | records | length | bodies | offset |
+//! +-------+-----+---------+-----+---------+---------------+----------+---------+--------+--------+--------+
 //! | records x 32 bytes: group u64, a u64, b u64, kind u32, c u32                                       |
 //! |   Block, Moved: a = first index, b = body length | body crc << 32, c = entries                     |
 //! |   Truncate: a = first index dropped     HardState: a = term, b = vote     Release: a = index, b = term |
@@ -35,7 +35,8 @@
 //! from a CRC of the shard's [`Identity`], so that no other shard's batch passes for one of ours.
 //! A body is covered by the block's own CRC, which the table repeats: each byte is summed once.
 //! `prev_crc` chains the batch to the one before; `segment` and the chain together keep bytes of a
-//! file's earlier life from passing for its present one.
+//! file's earlier life from passing for its present one. `offset` is where in the file the batch
+//! stands: one that the disk wrote to or reads from another place passes for none.
 //!
 //! `durable` is the highest batch known durable when this one was submitted. It is what tells a
 //! torn tail from damage: after a batch that can't be read, any later one that says it had been
@@ -56,7 +57,7 @@ use crate::types::{GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term}
 
 const SEGMENT_MAGIC: [u8; 8] = *b"RLWALSEG";
 const BATCH_MAGIC: [u8; 4] = *b"RLB\x01";
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 pub(crate) const BATCH_HEADER_LEN: usize = 64;
 pub(crate) const RECORD_LEN: usize = 32;
 
@@ -164,6 +165,8 @@ pub(crate) struct BatchHeader {
     /// Bytes on the disk, padding included.
     pub(crate) length: u32,
     pub(crate) bodies: u32,
+    /// Where in its file it stands.
+    pub(crate) offset: u64,
 }
 
 impl BatchHeader {
@@ -184,7 +187,7 @@ impl BatchHeader {
         put(meta, 44, &self.records.to_le_bytes());
         put(meta, 48, &self.length.to_le_bytes());
         put(meta, 52, &self.bodies.to_le_bytes());
-        put(meta, 56, &[0; 8]);
+        put(meta, 56, &self.offset.to_le_bytes());
         let crc = key.crc(meta);
         put(meta, 4, &crc.to_le_bytes());
         crc
@@ -193,7 +196,7 @@ impl BatchHeader {
     /// What the first bytes say, lengths bounded but not checked by any CRC yet.
     pub(crate) fn peek(bytes: &[u8], room: u64) -> Option<Self> {
         let bytes = bytes.get(..BATCH_HEADER_LEN)?;
-        if bytes[..4] != BATCH_MAGIC || u64_at(bytes, 56) != 0 {
+        if bytes[..4] != BATCH_MAGIC {
             return None;
         }
         let header = Self {
@@ -205,6 +208,7 @@ impl BatchHeader {
             records: u32_at(bytes, 44),
             length: u32_at(bytes, 48),
             bodies: u32_at(bytes, 52),
+            offset: u64_at(bytes, 56),
         };
         let used = (header.records as usize)
             .checked_mul(RECORD_LEN)?
@@ -345,6 +349,7 @@ mod tests {
             records: 0,
             length: PAGE as u32,
             bodies: 0,
+            offset: 3 * PAGE as u64,
         };
         let key = LogKey::new(&ME);
         let mut meta = vec![0; header.meta_len()];

@@ -209,6 +209,10 @@ impl Recovery {
 
     fn take_header(&mut self, number: u32, page: &[u8]) -> Result<(), RecoveryError> {
         let file = FileName::Segment(number);
+        if page.len() < PAGE {
+            let what = format!("short read of the header of {file}: {} B", page.len());
+            return Err(DiskError::Io(what).into());
+        }
         let Some((version, header)) = SegmentHeader::decode(page) else {
             return Ok(());
         };

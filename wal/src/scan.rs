@@ -69,6 +69,9 @@ pub(crate) fn look(window: &Window, key: LogKey, offset: u64, end: u64, whole: b
     let Some(header) = BatchHeader::peek(head, room) else {
         return Look::Nothing("no batch header");
     };
+    if header.offset != offset {
+        return Look::Nothing("a batch of another place");
+    }
     let meta_len = header.meta_len();
     let Some(meta) = window.peek(offset, meta_len) else {
         return Look::Need(meta_len.next_multiple_of(PAGE));

@@ -258,6 +258,7 @@ impl Wal {
             records: batch.records,
             length: length as u32,
             bodies: batch.bodies.len() as u32,
+            offset: batch.offset,
         };
         let used = batch.used();
         self.chain = header.seal(self.key, &mut batch.meta);

@@ -3,7 +3,7 @@
 use ringleader_wal::{Block, LogIndex, NodeId, ReadError, ReadId};
 
 use super::{Shard, State};
-use crate::ahead::{FAR, NEAR};
+use crate::codec::{FAR, NEAR};
 use crate::time::Time;
 
 /// Whom a read of the log is for.

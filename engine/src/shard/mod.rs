@@ -25,8 +25,7 @@ use ringleader_wal::{
     GroupId, LogIndex, LogPosition, NodeId, NumberMap, ReadId, Seq, Term, Wal, WalEvent,
 };
 
-use crate::ahead::{FAR, NEAR};
-use crate::codec::{self, CodecError};
+use crate::codec::{self, CodecError, FAR, NEAR};
 use crate::config::{GroupConfig, Limits};
 use crate::error::ProposeError;
 use crate::raft::{Message, Outlet, PeerStatus, Raft, RaftConfig, RoleName};

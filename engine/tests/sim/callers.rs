@@ -11,6 +11,7 @@ use crate::linearizability::register::Register;
 use crate::linearizability::{Operation, Verdict, check};
 use crate::machine::{OpName, told};
 use crate::plan::MS;
+use crate::process::Input;
 use crate::schedule::Call;
 use crate::world::{Event, World};
 
@@ -58,8 +59,30 @@ impl World {
         self.after(self.plan.load.timeout, Event::TimeOut { first, count });
     }
 
+    /// A caller's operations reach a node, each the shard that keeps its group.
+    pub(crate) fn submit(&mut self, node: usize, client: u32, submission: &Submission) {
+        self.clients.reached(submission, self.nodes[node].life);
+        let seats = &self.plan.seats;
+        if self.seats[seats.of(node).start].process.is_none() {
+            self.refuse(submission);
+            return;
+        }
+        let mut parts: BTreeMap<usize, Submission> = BTreeMap::new();
+        let (mut start, mut ops) = (0, submission.user_data.iter().zip(&submission.ends));
+        for &(group, count) in &submission.groups {
+            let part = parts.entry(seats.of_group(group, node)).or_default();
+            for (name, end) in ops.by_ref().take(count as usize) {
+                part.push(group, *name, &submission.payload[start..*end as usize]);
+                start = *end as usize;
+            }
+        }
+        for (seat, part) in parts {
+            self.feed(seat, Input::Submit(client, part));
+        }
+    }
+
     /// The node was not there: nothing of it was proposed.
-    pub(crate) fn refuse(&mut self, submission: &Submission) {
+    fn refuse(&mut self, submission: &Submission) {
         for name in &submission.user_data {
             let name = OpName(*name);
             let at = self.group_of(name);

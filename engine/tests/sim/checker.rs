@@ -13,7 +13,7 @@ use ringleader::raft::message::{AppendOutcome, Message};
 use ringleader::raft::{RoleName, Status};
 use ringleader::shard::{Applied, Shard};
 use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
-use ringleader_wal::Block;
+use ringleader_wal::{HardState, RecoveredGroup};
 
 use crate::clients::{Asked, Fate};
 use crate::history::History;
@@ -48,6 +48,8 @@ struct Member {
     view: Option<View>,
     promise: Promise,
     applied: u64,
+    /// The last entry that its disk held when that was last asked for.
+    on_disk: LogPosition,
 }
 
 #[derive(Debug)]
@@ -322,17 +324,71 @@ impl Checker {
         self.groups.iter().position(|known| *known == group).expect("a known group")
     }
 
-    /// Why the group has not come to rest: a leader, and everything applied everywhere.
-    pub(crate) fn unsettled(&self, at: usize) -> Option<String> {
+    /// What a node's disk holds of a group after a power failure: everything that it promised. A
+    /// majority of disks is compared by [`Self::check_copies`].
+    pub(crate) fn audit(&mut self, at: usize, node: usize, found: Option<&RecoveredGroup>) {
+        let none = RecoveredGroup {
+            group: self.groups[at],
+            hard_state: HardState::default(),
+            base: LogPosition::default(),
+            last_index: LogIndex(0),
+            terms: Vec::new(),
+        };
+        let found = found.unwrap_or(&none);
+        let (member, history) = (&mut self.members[at][node], &self.histories[at]);
+        let promise = &member.promise;
+        let who = || format!("group {} node {}: {found:?}, {promise:?}", found.group, node + 1);
+        let HardState { term, voted_for } = found.hard_state;
+        assert!(term >= promise.term, "a term that was shown is not durable: {}", who());
+        if let Some((_, candidate)) = promise.vote.filter(|vote| vote.0 == term) {
+            assert_eq!(voted_for, Some(candidate), "a vote is not durable: {}", who());
+        }
+        let last = LogPosition {
+            index: found.last_index,
+            term: found.terms.last().map_or(found.base.term, |run| run.term),
+        };
+        history.check_position(last);
+        let durable = LogPosition {
+            index: promise.durable,
+            term: history.term_at(promise.last, promise.durable),
+        };
+        assert!(history.holds(last, durable), "what is called durable is not: {}", who());
+        member.on_disk = last;
+    }
+
+    /// Every committed entry is on a majority of the disks as they were last audited, or on one
+    /// that was damaged since.
+    pub(crate) fn check_copies(&self, damaged: &[bool]) {
+        for (at, history) in self.histories.iter().enumerate() {
+            let Some(committed) = history.last_committed() else { continue };
+            let members = self.members[at].iter().zip(damaged);
+            let holds = |(member, damaged): &(&Member, &bool)| {
+                **damaged || history.holds(member.on_disk, committed)
+            };
+            let copies = members.filter(holds).count();
+            assert!(
+                copies > self.nodes / 2,
+                "commit on a durable quorum: {committed:?} of group {} is on {copies} disks of {}",
+                self.groups[at],
+                self.nodes
+            );
+        }
+    }
+
+    /// Why the group has not come to rest: a leader, and everything applied on all nodes whose
+    /// disks are not damaged.
+    pub(crate) fn unsettled(&self, at: usize, damaged: &[bool]) -> Option<String> {
         let members = &self.members[at];
         let mut statuses = Vec::new();
-        for (node, member) in members.iter().enumerate() {
+        let intact = members.iter().enumerate().filter(|(node, _)| !damaged[*node]);
+        for (node, member) in intact {
             let Some(view) = &member.view else {
                 return Some(format!("node {} has not recovered", node + 1));
             };
             statuses.push(view.status);
         }
-        let leaders = statuses.iter().filter(|status| status.role == RoleName::Leader).count();
+        let views = members.iter().filter_map(|member| member.view);
+        let leaders = views.filter(|view| view.status.role == RoleName::Leader).count();
         let first = statuses[0];
         let alike = statuses.iter().all(|status| {
             status.term == first.term
@@ -359,7 +415,8 @@ impl Checker {
     }
 
     /// At the end: every operation that a caller was told of is in the history that all share.
-    pub(crate) fn check_end(&self, asked: &[Asked]) {
+    /// `damaged` says who need not have it, and is none when the cluster came to no rest.
+    pub(crate) fn check_end(&self, asked: &[Asked], damaged: Option<&[bool]>) {
         for (op, asked) in asked.iter().enumerate() {
             let at = self.at(asked.group);
             let found = self.histories[at].find(op as u64);
@@ -370,8 +427,10 @@ impl Checker {
                 Fate::Unknown => {}
             }
         }
+        let Some(damaged) = damaged else { return };
         for (at, history) in self.histories.iter().enumerate() {
-            for (node, member) in self.members[at].iter().enumerate() {
+            let members = self.members[at].iter().enumerate();
+            for (node, member) in members.filter(|(node, _)| !damaged[*node]) {
                 assert_eq!(
                     member.applied,
                     history.last_applied(),
@@ -390,9 +449,4 @@ impl Checker {
             self.histories.iter().map(History::terms).enumerate().collect();
         (committed.map(|position| position.index.0).sum(), terms.values().sum())
     }
-}
-
-/// What identifies an entry's content.
-pub(crate) fn entry_hash(block: &Block, index: LogIndex) -> u64 {
-    crate::rng::chain_bytes(block.kind() as u64, block.payload(index))
 }

@@ -1,38 +1,23 @@
-//! A node's disk. It outlives the node's crashes, and forgets what it was never told to keep.
+//! A shard's disk. It outlives the node's crashes, and forgets what it was never told to keep.
 //!
 //! What a file holds is kept per sector: the content that is on stable storage, and every later
 //! content that is not. A [`DiskOp::Sync`] settles the writes that had completed when it was
 //! submitted, a durable write settles itself. Creations, renames and removals are a log of their
-//! own that [`DiskOp::SyncDir`] settles. A crash decides for each sector on its own which of its
-//! contents survives, and for the directory which of its changes.
+//! own that [`DiskOp::SyncDir`] settles. When the power fails, chance decides for each sector on its
+//! own which of its contents survives, and for the directory which of its changes. When only the
+//! process is killed, all of that stays as it is: written, and not settled.
+//!
+//! What a disk does to settled data is in [`crate::damage`].
 
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use ringleader_wal::disk::{DiskError, DiskOp, DiskOutput, FileName, OpId};
 
+use crate::file::{Content, File, contents};
 use crate::rng::{Rng, SURE};
 
-/// What a disk writes whole or not at all.
-const SECTOR: u64 = 512;
-
-/// `None` is a sector of zeros.
-type Content = Option<Rc<[u8]>>;
-
-#[derive(Debug, Default)]
-struct Sector {
-    stable: Content,
-    /// Later contents, each with the moment of its write, in order.
-    volatile: Vec<(u64, Content)>,
-}
-
-#[derive(Debug)]
-struct File {
-    len: u64,
-    stable_len: u64,
-    sectors: BTreeMap<u64, Sector>,
-}
+/// Writes that are remembered, to be undone by a disk that loses them.
+const REMEMBERED: usize = 24;
 
 /// A change of the directory.
 #[derive(Clone, Copy, Debug)]
@@ -42,41 +27,76 @@ enum Change {
     Remove(FileName),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Running {
     op: DiskOp,
     /// The moment of its submission.
     since: u64,
 }
 
+/// A write that completed: what it replaced, and what it put there.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) file: u64,
+    pub(crate) first: u64,
+    pub(crate) before: Vec<Content>,
+    pub(crate) after: Vec<Content>,
+}
+
 /// How an operation is made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// EIO, after any part of it was done.
+    /// EIO, after any part of it was done. A sync that fails may lose what it was to settle, and
+    /// the next one succeeds.
     Io,
     /// ENOSPC, if the operation allocates.
     NoSpace,
+    /// Only the first part is done; the driver reports a write or zeroing like that as an error.
+    Short,
+    /// A read that brings the bytes of another place.
+    Misread,
 }
 
 /// See the [module documentation](self).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct SimDisk {
-    files: BTreeMap<u64, File>,
+    pub(crate) sector: u64,
+    pub(crate) files: BTreeMap<u64, File>,
     names: BTreeMap<FileName, u64>,
-    stable_names: BTreeMap<FileName, u64>,
+    pub(crate) stable_names: BTreeMap<FileName, u64>,
     changes: Vec<(u64, Change)>,
     running: BTreeMap<OpId, Running>,
+    pub(crate) written: VecDeque<Written>,
     next_file: u64,
     /// Counts completed and submitted operations: the disk's own time.
     moment: u64,
 }
 
 impl SimDisk {
+    pub(crate) fn new(sector: u64) -> Self {
+        Self {
+            sector,
+            files: BTreeMap::new(),
+            names: BTreeMap::new(),
+            stable_names: BTreeMap::new(),
+            changes: Vec::new(),
+            running: BTreeMap::new(),
+            written: VecDeque::new(),
+            next_file: 0,
+            moment: 0,
+        }
+    }
+
     /// An operation begins.
     pub(crate) fn submit(&mut self, id: OpId, op: DiskOp) {
         self.moment += 1;
         let running = Running { op, since: self.moment };
         assert!(self.running.insert(id, running).is_none(), "{id:?} is used twice");
+    }
+
+    /// An operation that was submitted and has not ended.
+    pub(crate) fn operation(&self, id: OpId) -> &DiskOp {
+        &self.running[&id].op
     }
 
     /// An operation ends.
@@ -88,38 +108,42 @@ impl SimDisk {
     ) -> Result<DiskOutput, DiskError> {
         let Running { op, since } = self.running.remove(&id).expect("the operation is running");
         self.moment += 1;
-        match (fault, &op) {
-            (Some(Fault::Io), _) => {
-                self.do_partly(&op, SURE / 2, rng);
-                return Err(DiskError::Io("simulated".into()));
+        match fault {
+            Some(Fault::Io) => {
+                match op {
+                    DiskOp::Sync { file } => self.fail_sync(file, since, rng),
+                    DiskOp::SyncDir if rng.coin() => drop(self.take_changes(since)),
+                    _ => self.do_partly(&op, SURE / 2, rng),
+                }
+                Err(DiskError::Io("simulated".into()))
             }
-            (Some(Fault::NoSpace), DiskOp::Create { .. }) => {
-                return Err(DiskError::NoSpace("simulated".into()));
-            }
-            _ => {}
+            Some(Fault::NoSpace) => self.refuse(op, since, rng),
+            Some(Fault::Short) => self.cut_short(op, since, rng),
+            Some(Fault::Misread) => self.misread(op, since, rng),
+            None => self.perform(op, since),
         }
-        self.perform(op, since)
     }
 
     fn perform(&mut self, op: DiskOp, since: u64) -> Result<DiskOutput, DiskError> {
+        let (moment, sector) = (self.moment, self.sector);
         match op {
             DiskOp::List => {
                 let listed = self.names.iter().map(|(name, id)| (*name, self.files[id].len));
                 return Ok(DiskOutput::Listed(listed.collect()));
             }
             DiskOp::Read { file, offset, len } => {
-                return Ok(DiskOutput::Read(self.file(file)?.read(offset, len)));
+                let read = self.file(file)?.read(offset, len);
+                let unreadable = || DiskError::Io(format!("reading {file} at {offset}: EIO"));
+                return read.map(DiskOutput::Read).ok_or_else(unreadable);
             }
             DiskOp::Create { file, len } => self.create(file, len)?,
             DiskOp::Zero { file, offset, len } => {
-                let moment = self.moment;
                 self.file(file)?.zero(offset, len, moment);
             }
             DiskOp::Write { file, offset, parts, len, durable } => {
-                let moment = self.moment;
-                let file = self.file(file)?;
-                let contents = contents(&parts, len);
-                file.write(offset, &contents, moment, durable);
+                let after = contents(&parts, len, sector);
+                let id = *self.names.get(&file).ok_or_else(|| missing(file))?;
+                self.write(id, offset / sector, after, durable);
             }
             DiskOp::Sync { file } => self.file(file)?.settle(since),
             DiskOp::Rename { from, to } => {
@@ -132,8 +156,7 @@ impl SimDisk {
                 self.change(Change::Remove(file));
             }
             DiskOp::SyncDir => {
-                let settled = self.changes.partition_point(|(moment, _)| *moment <= since);
-                for (_, change) in self.changes.drain(..settled) {
+                for change in self.take_changes(since) {
                     apply(&mut self.stable_names, change);
                 }
             }
@@ -141,13 +164,21 @@ impl SimDisk {
         Ok(DiskOutput::Done)
     }
 
+    fn write(&mut self, id: u64, first: u64, after: Vec<Content>, durable: bool) {
+        let file = self.files.get_mut(&id).expect("a name has a file");
+        let before = file.write(first, &after, self.moment, durable);
+        if self.written.len() == REMEMBERED {
+            self.written.pop_front();
+        }
+        self.written.push_back(Written { file: id, first, before, after });
+    }
+
     fn create(&mut self, name: FileName, len: u64) -> Result<(), DiskError> {
         if self.names.contains_key(&name) {
             return Err(DiskError::Io(format!("creating {name}: it exists")));
         }
         self.next_file += 1;
-        let file = File { len, stable_len: 0, sectors: BTreeMap::new() };
-        self.files.insert(self.next_file, file);
+        self.files.insert(self.next_file, File::new(len, self.sector));
         self.change(Change::Add(name, self.next_file));
         Ok(())
     }
@@ -162,24 +193,98 @@ impl SimDisk {
         self.changes.push((self.moment, change));
     }
 
+    /// The changes made up to a moment; they are pending no longer.
+    fn take_changes(&mut self, moment: u64) -> Vec<Change> {
+        let settled = self.changes.partition_point(|(made, _)| *made <= moment);
+        self.changes.drain(..settled).map(|(_, change)| change).collect()
+    }
+
+    /// What it was to settle is gone, or still waits to be settled. It can't be that it shows, a
+    /// later sync succeeds, and it is gone after a power failure: that is what a page cache does
+    /// (Rebello et al., ATC '20), and the log's reads and writes are direct.
+    fn fail_sync(&mut self, name: FileName, since: u64, rng: &mut Rng) {
+        let gone = rng.coin();
+        if let Ok(file) = self.file(name)
+            && gone
+        {
+            file.drop_unsettled(since);
+        }
+    }
+
+    /// The disk is full. A file that was created before its space was asked for stays, empty.
+    fn refuse(&mut self, op: DiskOp, since: u64, rng: &mut Rng) -> Result<DiskOutput, DiskError> {
+        match op {
+            DiskOp::Create { file, .. } => {
+                if rng.coin() {
+                    self.create(file, 0)?;
+                }
+            }
+            DiskOp::Zero { .. } => self.do_partly(&op, SURE / 2, rng),
+            _ => return self.perform(op, since),
+        }
+        Err(DiskError::NoSpace("simulated".into()))
+    }
+
+    fn cut_short(
+        &mut self,
+        op: DiskOp,
+        since: u64,
+        rng: &mut Rng,
+    ) -> Result<DiskOutput, DiskError> {
+        let (moment, sector) = (self.moment, self.sector);
+        let (file, done, len) = match op {
+            DiskOp::Write { file, offset, parts, len, durable } => {
+                let mut after = contents(&parts, len, sector);
+                after.truncate(rng.below(after.len() as u64) as usize);
+                let done = after.len() as u64 * sector;
+                self.file(file)?.write(offset / sector, &after, moment, durable);
+                (file, done, len)
+            }
+            DiskOp::Zero { file, offset, len } => {
+                let done = rng.below(len / sector) * sector;
+                self.file(file)?.zero(offset, done, moment);
+                (file, done, len)
+            }
+            DiskOp::Read { len, .. } => {
+                let whole = self.perform(op, since)?;
+                let DiskOutput::Read(bytes) = whole else { unreachable!("a read reads") };
+                let done = bytes.len().min(rng.below(len) as usize);
+                return Ok(DiskOutput::Read(bytes.slice(..done)));
+            }
+            other => return self.perform(other, since),
+        };
+        Err(DiskError::Io(format!("simulated, {file}: {done} of {len} B")))
+    }
+
+    fn misread(&mut self, op: DiskOp, since: u64, rng: &mut Rng) -> Result<DiskOutput, DiskError> {
+        let DiskOp::Read { file, len, .. } = op else { return self.perform(op, since) };
+        let others: Vec<FileName> = self.names.keys().copied().collect();
+        let elsewhere = if rng.coin() { file } else { rng.pick(&others) };
+        let pages = self.file(elsewhere)?.len.saturating_sub(len) / 4096;
+        let offset = rng.below(pages + 1) * 4096;
+        self.perform(DiskOp::Read { file: elsewhere, offset, len }, since)
+    }
+
     /// Does what may have happened of an operation that did not end well.
     fn do_partly(&mut self, op: &DiskOp, ppm: u32, rng: &mut Rng) {
-        let moment = self.moment;
+        let (moment, sector) = (self.moment, self.sector);
         match op {
             DiskOp::Write { file, offset, parts, len, .. } => {
                 let Ok(file) = self.file(*file) else { return };
-                let first = offset / SECTOR;
-                for (sector, content) in (first..).zip(contents(parts, *len)) {
-                    if rng.chance(ppm) {
-                        file.put(sector, content, moment);
+                let contents = contents(parts, *len, sector);
+                let torn = rng.coin().then(|| rng.below(contents.len() as u64 + 1) as usize);
+                for (at, content) in contents.into_iter().enumerate() {
+                    // In order up to a point, or any subset.
+                    if torn.map_or_else(|| rng.chance(ppm), |torn| at < torn) {
+                        file.put(offset / sector + at as u64, content, moment);
                     }
                 }
             }
             DiskOp::Zero { file, offset, len } => {
                 let Ok(file) = self.file(*file) else { return };
-                for sector in offset / SECTOR..(offset + len) / SECTOR {
+                for at in offset / sector..(offset + len) / sector {
                     if rng.chance(ppm) {
-                        file.put(sector, None, moment);
+                        file.put(at, None, moment);
                     }
                 }
             }
@@ -191,6 +296,20 @@ impl SimDisk {
             }
             // What these bring about is up to the crash, or nothing.
             DiskOp::Sync { .. } | DiskOp::SyncDir | DiskOp::List | DiskOp::Read { .. } => {}
+        }
+    }
+
+    /// The process is killed: what was running was done, wholly or in part; what was written and
+    /// not settled is still there, and still not settled.
+    pub(crate) fn kill(&mut self, rng: &mut Rng) {
+        self.moment += 1;
+        for (_, Running { op, since }) in std::mem::take(&mut self.running) {
+            if rng.coin() {
+                // Nobody hears how it ended.
+                let _ = self.perform(op, since);
+            } else {
+                self.do_partly(&op, SURE / 2, rng);
+            }
         }
     }
 
@@ -212,85 +331,34 @@ impl SimDisk {
             }
         }
         self.names = self.stable_names.clone();
+        self.forget_nameless();
+        self.files.values_mut().for_each(|file| file.crash(survives, rng));
+    }
+
+    fn forget_nameless(&mut self) {
         let names = &self.names;
         self.files.retain(|id, _| names.values().any(|named| named == id));
-        self.files.values_mut().for_each(|file| file.crash(survives, rng));
+    }
+
+    /// What is left when the power fails and nothing survives that need not.
+    pub(crate) fn settled(&self) -> Self {
+        let mut disk = Self::new(self.sector);
+        let file = |id: &u64| Some((*id, self.files.get(id)?.settled()));
+        disk.files = self.stable_names.values().filter_map(file).collect();
+        let held = self.stable_names.iter().filter(|(_, id)| disk.files.contains_key(id));
+        disk.stable_names = held.map(|(name, id)| (*name, *id)).collect();
+        disk.names = disk.stable_names.clone();
+        disk
     }
 
     /// Operations that have not ended.
     pub(crate) fn running(&self) -> usize {
         self.running.len()
     }
-}
 
-impl File {
-    fn put(&mut self, sector: u64, content: Content, moment: u64) {
-        self.len = self.len.max((sector + 1) * SECTOR);
-        self.sectors.entry(sector).or_default().volatile.push((moment, content));
-    }
-
-    fn write(&mut self, offset: u64, contents: &[Content], moment: u64, durable: bool) {
-        for (sector, content) in (offset / SECTOR..).zip(contents) {
-            self.put(sector, content.clone(), moment);
-            if durable {
-                self.sectors.entry(sector).or_default().settle(moment);
-            }
-        }
-        if durable {
-            self.stable_len = self.len;
-        }
-    }
-
-    fn zero(&mut self, offset: u64, len: u64, moment: u64) {
-        for sector in offset / SECTOR..(offset + len) / SECTOR {
-            self.put(sector, None, moment);
-        }
-    }
-
-    fn read(&self, offset: u64, len: u64) -> Bytes {
-        let end = (offset + len).min(self.len);
-        let mut bytes = vec![0; end.saturating_sub(offset) as usize];
-        for (at, into) in (offset / SECTOR..).zip(bytes.chunks_mut(SECTOR as usize)) {
-            if let Some(content) = self.sectors.get(&at).and_then(Sector::newest) {
-                into.copy_from_slice(&content[..into.len()]);
-            }
-        }
-        bytes.into()
-    }
-
-    /// Everything written up to `moment` is on stable storage.
-    fn settle(&mut self, moment: u64) {
-        self.stable_len = self.len;
-        self.sectors.values_mut().for_each(|sector| sector.settle(moment));
-    }
-
-    fn crash(&mut self, survives: u32, rng: &mut Rng) {
-        for sector in self.sectors.values_mut() {
-            if !sector.volatile.is_empty() && rng.chance(survives) {
-                let kept = rng.below(sector.volatile.len() as u64) as usize;
-                sector.stable = sector.volatile[kept].1.take();
-            }
-            sector.volatile.clear();
-        }
-        if !rng.chance(survives) {
-            self.len = self.stable_len;
-            let sectors = self.len / SECTOR;
-            self.sectors.retain(|at, _| *at < sectors);
-        }
-        self.stable_len = self.len;
-    }
-}
-
-impl Sector {
-    fn newest(&self) -> Option<&Rc<[u8]>> {
-        self.volatile.last().map_or(self.stable.as_ref(), |(_, content)| content.as_ref())
-    }
-
-    fn settle(&mut self, moment: u64) {
-        let settled = self.volatile.partition_point(|(written, _)| *written <= moment);
-        if let Some((_, content)) = self.volatile.drain(..settled).next_back() {
-            self.stable = content;
-        }
+    /// Whether a segment is in use that was in use before, as something else.
+    pub(crate) fn has_recycled(&self) -> bool {
+        self.files.values().any(|file| file.headers > 1)
     }
 }
 
@@ -307,13 +375,4 @@ fn apply(names: &mut BTreeMap<FileName, u64>, change: Change) {
 
 fn missing(name: FileName) -> DiskError {
     DiskError::Io(format!("{name} does not exist"))
-}
-
-/// The sectors that a write of `parts`, padded with zeros to `len`, consists of.
-fn contents(parts: &[Bytes], len: u64) -> Vec<Content> {
-    let mut bytes = parts.concat();
-    assert!(bytes.len() as u64 <= len && len.is_multiple_of(4096), "a write is whole pages");
-    bytes.resize(len as usize, 0);
-    let sector = |bytes: &[u8]| bytes.iter().any(|byte| *byte != 0).then(|| Rc::from(bytes));
-    bytes.chunks(SECTOR as usize).map(sector).collect()
 }

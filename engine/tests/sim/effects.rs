@@ -10,7 +10,8 @@ use crate::world::{Event, World};
 
 impl World {
     /// Carries a turn's effects out in the runtime's order; a crash may come between any two.
-    pub(crate) fn carry_out(&mut self, seat: usize) {
+    /// True if it said something to anyone.
+    pub(crate) fn carry_out(&mut self, seat: usize) -> bool {
         let process = self.seats[seat].process.as_mut().expect("a turn is of a running process");
         let mut effects = std::mem::take(&mut process.effects);
         self.look_at_machines(seat);
@@ -18,24 +19,25 @@ impl World {
             self.notice(seat, notice);
         }
         for (id, op) in effects.disk.drain(..) {
-            if !self.survives_step(seat) {
-                return;
+            if !self.survives_step(seat) || !self.start_disk(seat, id, op) {
+                return false;
             }
-            self.start_disk(seat, id, op);
         }
+        let says = !effects.frames.is_empty() || !effects.answers.is_empty();
         for frame in effects.frames.drain(..) {
             if !self.survives_step(seat) {
-                return;
+                return false;
             }
             self.send(seat, frame);
         }
         if !self.survives_step(seat) {
-            return;
+            return false;
         }
         for run in effects.answers.drain(..) {
             self.answer(seat, &run);
         }
         self.seats[seat].process.as_mut().expect("it survived").effects = effects;
+        says
     }
 
     fn look_at_machines(&mut self, seat: usize) {
@@ -62,26 +64,34 @@ impl World {
 
     fn notice(&mut self, seat: usize, notice: Notice) {
         self.trace.line(|| format!("node {} notes {notice:?}", self.plan.seats.name(seat)));
-        let node = self.plan.seats.node(seat);
         let process = self.seats[seat].process.as_mut().expect("it is alive");
         match notice {
             Notice::Recovered(_) => process.recovered = true,
-            Notice::RecoveryFailed(cause) | Notice::StorageFailed(cause) => {
-                assert!(
-                    process.excused,
-                    "node {} gave up without a fault: {cause}",
-                    self.plan.seats.name(seat)
-                );
-                process.silent = true;
-                self.counts.add("shards given up after disk errors", 1);
-                // Its owner restarts it, as its documentation says.
-                let life = self.nodes[node].life;
-                let delay = self.nodes[node].rng.between(MS, self.plan.faults.away + MS);
-                self.after(delay, Event::Restart { node, life });
+            Notice::RecoveryFailed(cause) => self.gave_up(seat, &cause, true),
+            Notice::StorageFailed(cause) => self.gave_up(seat, &cause, false),
+            Notice::SpaceExhausted => {
+                process.full = true;
+                self.counts.add("full logs", 1);
             }
-            Notice::SpaceExhausted => self.counts.add("full logs", 1),
-            Notice::SpaceAvailable => {}
+            Notice::SpaceAvailable => process.full = false,
         }
+    }
+
+    /// A shard's log can't be opened, or went on no more.
+    fn gave_up(&mut self, seat: usize, cause: &str, at_start: bool) {
+        let node = self.plan.seats.node(seat);
+        let process = self.seats[seat].process.as_mut().expect("it is alive");
+        process.silent = true;
+        let excused = process.excused || self.atlas.is_damaged(node);
+        let name = self.plan.seats.name(seat);
+        assert!(excused, "node {name} gave up without a fault: {cause}");
+        let what = if at_start { "starts refused" } else { "shards that gave up running" };
+        self.counts.add(what, 1);
+        self.nodes[node].gone = self.is_lost(node, at_start);
+        // Its owner restarts it, as its documentation says.
+        let life = self.nodes[node].life;
+        let delay = self.nodes[node].rng.between(MS, self.plan.faults.away + MS);
+        self.after(delay, Event::Restart { node, life });
     }
 
     fn send(&mut self, seat: usize, frame: OutFrame) {

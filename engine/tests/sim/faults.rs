@@ -1,6 +1,8 @@
 //! What goes wrong, and when. Each seed switches a random subset of the faults on, each at a rate
 //! of its own (swarm testing): a fault that is always there hides what happens without it.
 
+use crate::damage::Damage;
+use crate::disk_faults::CrashPoint;
 use crate::plan::MS;
 use crate::rng::{Rng, SURE};
 use crate::schedule::Strike;
@@ -35,7 +37,7 @@ pub(crate) enum Fault {
     /// A connection that passes everything late.
     Clog,
     /// Bytes that arrive as others, or not at all.
-    Damage,
+    Garble,
     /// A clock that goes faster or slower from now on.
     ClockRate,
     /// A process that stands still between its decisions and their effects.
@@ -48,9 +50,17 @@ pub(crate) enum Fault {
     DiskErrors,
     /// A full disk, for a while.
     DiskFull,
+    /// Reads and writes that end too soon, for a while.
+    ShortIo,
+    /// Reads of another place, for a while.
+    Misreads,
+    /// One node, at a disk operation of one kind.
+    CrashAtDisk,
+    /// A disk loses what it held.
+    Damage(Damage),
 }
 
-const FAULTS: [Fault; 20] = [
+const FAULTS: [Fault; 23] = [
     Fault::Crash,
     Fault::CrashMany,
     Fault::Stop,
@@ -64,14 +74,19 @@ const FAULTS: [Fault; 20] = [
     Fault::HalfOpen,
     Fault::Flap,
     Fault::Clog,
-    Fault::Damage,
+    Fault::Garble,
     Fault::ClockRate,
     Fault::Hold,
     Fault::Stall,
     Fault::SlowDisk,
     Fault::DiskErrors,
     Fault::DiskFull,
+    Fault::ShortIo,
+    Fault::Misreads,
+    Fault::CrashAtDisk,
 ];
+
+const DAMAGES: [Damage; 4] = [Damage::Rot, Damage::Latent, Damage::Lost, Damage::Misdirected];
 
 /// See the [module documentation](self).
 #[derive(Clone, Debug)]
@@ -80,6 +95,8 @@ pub(crate) struct FaultPlan {
     pub(crate) enabled: Vec<(Fault, u64)>,
     /// Parts of a million of the restarts that are followed by a crash within a few steps.
     pub(crate) crash_again_ppm: u32,
+    /// Parts of a million of the crashes that leave the disks as they are.
+    pub(crate) kill_ppm: u32,
     /// How long a crashed node is away, at most.
     pub(crate) away: u64,
     /// How long everything else lasts, at most.
@@ -113,9 +130,17 @@ impl FaultPlan {
                 enabled.push((fault, longest));
             }
         }
+        // What is damaged stays so: most runs are to have all their nodes to the end.
+        let damaging = rng.chance(SURE / 3);
+        for damage in DAMAGES.into_iter().filter(|_| damaging) {
+            if rng.coin() {
+                enabled.push((Fault::Damage(damage), rng.magnitude(election / 2, trouble)));
+            }
+        }
         Self {
             enabled,
             crash_again_ppm: rng.pick(&[0, SURE / 8, SURE / 2]),
+            kill_ppm: rng.pick(&[0, SURE / 4, SURE * 3 / 4]),
             away: rng.magnitude(MS, 8 * election),
             lasting: rng.magnitude(election / 2, 10 * election),
         }
@@ -173,7 +198,7 @@ impl World {
             | Fault::HalfOpen
             | Fault::Flap
             | Fault::Clog
-            | Fault::Damage => self.harm_connection(fault, lasting, rng),
+            | Fault::Garble => self.harm_connection(fault, lasting, rng),
             Fault::Split
             | Fault::OneWay
             | Fault::Isolate
@@ -189,6 +214,18 @@ impl World {
             Fault::SlowDisk => self.nodes[node].slow_until = until,
             Fault::DiskErrors => self.nodes[node].errors_until = until,
             Fault::DiskFull => self.nodes[node].full_until = until,
+            Fault::ShortIo => self.nodes[node].short_until = until,
+            Fault::Misreads => self.nodes[node].misread_until = until,
+            Fault::CrashAtDisk => {
+                let point = CrashPoint::draw(rng);
+                self.nodes[node].crash_at.get_or_insert(point);
+            }
+            Fault::Damage(damage) => {
+                if rng.coin() {
+                    self.crash(node);
+                }
+                self.damage(node, damage);
+            }
         }
         self.counts.add(fault.name(), 1);
     }
@@ -202,17 +239,18 @@ impl World {
         self.mend_clocks();
         for node in 0..self.plan.nodes {
             let at = &mut self.nodes[node];
-            at.crash_in = None;
+            (at.crash_in, at.crash_at) = (None, None);
             (at.stalled_until, at.slow_until, at.errors_until, at.full_until) = (0, 0, 0, 0);
+            (at.short_until, at.misread_until) = (0, 0);
         }
     }
 }
 
 impl Fault {
     fn is_between_nodes(self) -> bool {
-        use Fault::{BreakConnection, Bridge, Chain, Clog, Damage, Flap, HalfOpen};
+        use Fault::{BreakConnection, Bridge, Chain, Clog, Flap, Garble, HalfOpen};
         use Fault::{Isolate, OneWay, Ring, Split};
-        matches!(self, BreakConnection | HalfOpen | Flap | Clog | Damage)
+        matches!(self, BreakConnection | HalfOpen | Flap | Clog | Garble)
             || matches!(self, Split | OneWay | Isolate | Bridge | Ring | Chain)
     }
 
@@ -231,13 +269,17 @@ impl Fault {
             Self::HalfOpen => "connections half open",
             Self::Flap => "connections that flap",
             Self::Clog => "connections clogged",
-            Self::Damage => "streams damaged",
+            Self::Garble => "streams damaged",
             Self::ClockRate => "clocks changed",
             Self::Hold => "stalls before effects",
             Self::Stall => "stalls",
             Self::SlowDisk => "slow disks",
             Self::DiskErrors => "disk error spells",
             Self::DiskFull => "full disks",
+            Self::ShortIo => "spells of short reads and writes",
+            Self::Misreads => "spells of misdirected reads",
+            Self::CrashAtDisk => "crashes armed at disk operations",
+            Self::Damage(_) => "damages tried",
         }
     }
 }

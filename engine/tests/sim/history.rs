@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
 use ringleader_wal::Block;
 
-use crate::checker::entry_hash;
 use crate::clients::{Asked, Fate};
 use crate::machine::{AppliedOp, OpName};
+use crate::rng::chain_bytes;
 
 /// The one leader of a term.
 #[derive(Clone, Copy, Debug)]
@@ -196,4 +196,9 @@ impl History {
     pub(crate) fn terms(&self) -> u64 {
         self.offices.len() as u64
     }
+}
+
+/// What identifies an entry's content.
+fn entry_hash(block: &Block, index: LogIndex) -> u64 {
+    chain_bytes(block.kind() as u64, block.payload(index))
 }

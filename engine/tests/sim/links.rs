@@ -135,7 +135,7 @@ impl World {
 
     /// The seat's process is gone: so are its ends of its connections.
     pub(crate) fn drop_connections(&mut self, seat: usize) {
-        for pair in self.network.pairs_of(seat) {
+        for &pair in self.network.pairs_of(seat).iter() {
             let side = usize::from(self.network.pairs[pair].seats[1] == seat);
             let ids: Vec<(u64, bool)> =
                 self.network.pairs[pair].connections.iter().map(|c| (c.id, c.broken)).collect();
@@ -165,7 +165,7 @@ impl World {
     /// What each link of a seat has room for.
     pub(crate) fn rooms(&mut self, seat: usize) -> Vec<(u32, usize)> {
         let mut rooms = Vec::new();
-        for pair in self.network.pairs_of(seat) {
+        for &pair in self.network.pairs_of(seat).iter() {
             let Some(end) = self.network.current(pair, seat) else { continue };
             let (_, link) = self.link_of(end);
             let outbox = &self.network.side(end).expect("it is current").outbox;
@@ -211,7 +211,7 @@ impl World {
         let mut chunks = VecDeque::new();
         side.writing = side.outbox.take(most, &mut chunks);
         if !broken && !connection.sides[1 - end.side].deaf {
-            let arrival = connection.sides[1 - end.side].send(chunks, arrival);
+            let arrival = connection.sides[1 - end.side].send(&chunks, arrival);
             self.after(arrival - self.now(), Event::Arrive(end.other()));
         }
         let accepted = self.network.pairs[end.pair].rng.between(0, MS / 20);

@@ -60,7 +60,7 @@ impl World {
             Fault::Flap => self.flap(pair, rng.between(2, 12)),
             Fault::Clog => self.network.pairs[pair].clogged_until = self.now() + lasting,
             Fault::HalfOpen => self.deafen(pair, rng),
-            Fault::Damage => {
+            Fault::Garble => {
                 if let Some(connection) = self.network.working(pair) {
                     let end = End { pair, connection, side: rng.below(2) as usize };
                     self.network.side(end).expect("it works").damage = Some(rng.next());

@@ -6,6 +6,7 @@
 //! a blocked direction holds bytes back until somebody gives the connection up.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use ringleader_net::decoder::FrameDecoder;
@@ -77,6 +78,8 @@ pub(crate) struct Network {
     pub(crate) pairs: Vec<Pair>,
     /// `blocked[from][to]`: nothing passes that way between two nodes.
     blocked: Vec<Vec<bool>>,
+    /// The pairs of each seat.
+    of_seat: Vec<Rc<[usize]>>,
     next_connection: u64,
     /// The node of each seat.
     nodes: Vec<usize>,
@@ -105,8 +108,10 @@ impl Side {
     }
 
     /// Puts bytes on their way to this end; they arrive at `arrival`, after those before them.
-    pub(crate) fn send(&mut self, chunks: VecDeque<Bytes>, arrival: u64) -> u64 {
-        self.inbound.push_back(chunks.into_iter().flatten().collect());
+    pub(crate) fn send(&mut self, chunks: &VecDeque<Bytes>, arrival: u64) -> u64 {
+        let mut bytes = Vec::with_capacity(chunks.iter().map(Bytes::len).sum());
+        chunks.iter().for_each(|chunk| bytes.extend_from_slice(chunk));
+        self.inbound.push_back(bytes.into());
         self.arrival = self.arrival.max(arrival);
         self.arrival
     }
@@ -164,8 +169,14 @@ impl Network {
             dialing: false,
             clogged_until: 0,
         };
+        let pairs: Vec<Pair> = pairs.map(pair).collect();
         Self {
-            pairs: pairs.map(pair).collect(),
+            of_seat: (0..seats.count())
+                .map(|seat| {
+                    (0..pairs.len()).filter(|at| pairs[*at].seats.contains(&seat)).collect()
+                })
+                .collect(),
+            pairs,
             blocked: vec![vec![false; nodes]; nodes],
             next_connection: 0,
             nodes: (0..seats.count()).map(|seat| seats.node(seat)).collect(),
@@ -237,9 +248,8 @@ impl Network {
     }
 
     /// The pairs that a seat belongs to.
-    pub(crate) fn pairs_of(&self, seat: usize) -> Vec<usize> {
-        let its = |pair: &usize| self.pairs[*pair].seats.contains(&seat);
-        (0..self.pairs.len()).filter(its).collect()
+    pub(crate) fn pairs_of(&self, seat: usize) -> Rc<[usize]> {
+        Rc::clone(&self.of_seat[seat])
     }
 }
 

@@ -20,7 +20,9 @@ impl World {
                 let group = self.plan.groups[at];
                 let now = self.checker.reign(at);
                 assert_eq!(now, *reign, "liveness: group {group} changed its leader in peace");
-                assert!(self.serves(at), "liveness: group {group} does not serve in peace");
+                // A log that found no room looks for it again after a while, and refuses until then.
+                let served = (0..3).any(|_| self.serves(at));
+                assert!(served, "liveness: group {group} does not serve in peace");
             }
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ringleader::raft::RaftConfig;
 use ringleader::{GroupId, Limits, SyncMode, WalConfig};
 
+use crate::atlas::{Promise, audit_rate};
 use crate::clients::Load;
 use crate::clock::ClockPlan;
 use crate::faults::FaultPlan;
@@ -43,6 +44,10 @@ pub(crate) struct DiskPlan {
     pub(crate) latency: (u64, u64),
     pub(crate) slow_ppm: u32,
     pub(crate) slow: (u64, u64),
+    /// Parts of a million of the operations that take seconds.
+    pub(crate) stuck_ppm: u32,
+    /// Bytes that it writes whole or not at all.
+    pub(crate) sector: u64,
 }
 
 /// See the [module documentation](self).
@@ -62,6 +67,9 @@ pub(crate) struct Plan {
     pub(crate) turn: (u64, u64),
     pub(crate) clock: ClockPlan,
     pub(crate) faults: FaultPlan,
+    pub(crate) promise: Promise,
+    /// How often disks are compared with what their nodes said.
+    pub(crate) audit_ppm: u32,
     /// When the faults end.
     pub(crate) trouble: u64,
     /// How long after that everything must be as if nothing had happened.
@@ -94,6 +102,8 @@ impl Plan {
             turn: (0, rng.magnitude(1_000, 500_000)),
             clock: ClockPlan::draw(rng, election),
             faults: FaultPlan::draw(rng, election, trouble),
+            promise: if rng.chance(900_000) { Promise::Keep } else { Promise::HaltNotLie },
+            audit_ppm: audit_rate(rng),
             trouble,
             patience: 60 * election,
             wal,
@@ -195,5 +205,7 @@ fn disk(rng: &mut Rng) -> DiskPlan {
         latency: (shortest, shortest * rng.between(1, 10)),
         slow_ppm: if rng.coin() { 0 } else { rng.magnitude(100, 20_000) as u32 },
         slow: (MS, 40 * MS),
+        stuck_ppm: if rng.chance(850_000) { 0 } else { rng.magnitude(10, 1_000) as u32 },
+        sector: rng.pick(&[512, 4096]),
     }
 }

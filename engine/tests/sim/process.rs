@@ -14,6 +14,7 @@ use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 
 use crate::clock::Clock;
 use crate::disk::SimDisk;
+use crate::disk_faults::CrashPoint;
 use crate::machine::Machine;
 use crate::plan::{MS, Plan};
 use crate::rng::Rng;
@@ -23,10 +24,24 @@ use crate::world::{Event, World};
 #[derive(Debug)]
 pub(crate) enum Input {
     Tick,
-    Disk(OpId, Result<DiskOutput, DiskError>),
-    Frame { link: u32, epoch: u64, frame: Frame },
-    Up { link: u32, epoch: u64 },
-    Down { link: u32 },
+    /// `fatal` says that the log can't go on after this.
+    Disk {
+        id: OpId,
+        result: Result<DiskOutput, DiskError>,
+        fatal: bool,
+    },
+    Frame {
+        link: u32,
+        epoch: u64,
+        frame: Frame,
+    },
+    Up {
+        link: u32,
+        epoch: u64,
+    },
+    Down {
+        link: u32,
+    },
     Submit(u32, Submission),
     Stop,
 }
@@ -38,6 +53,8 @@ pub(crate) struct Process {
     pub(crate) turn_is_due: bool,
     /// The shard has more to do at once.
     more: bool,
+    /// The turn changed something that the checker looks at.
+    news: bool,
     /// Its turn is over, and nothing of what it asked for is done yet.
     pub(crate) held: bool,
     /// The connection of each link as the process will know it after its inbox.
@@ -50,14 +67,23 @@ pub(crate) struct Process {
     stopping: bool,
     /// The disk failed an operation in this life.
     pub(crate) excused: bool,
+    /// It said that its log has no space.
+    pub(crate) full: bool,
+    /// A write or sync of its log failed, and it was told.
+    failed: bool,
 }
 
 /// One shard of a node: its log's disk, which stays, and its part of the node's process.
-#[derive(Default)]
 pub(crate) struct Seat {
     pub(crate) disk: SimDisk,
     pub(crate) process: Option<Process>,
     pub(crate) epoch: u64,
+}
+
+impl Seat {
+    pub(crate) fn new(sector: u64) -> Self {
+        Self { disk: SimDisk::new(sector), process: None, epoch: 0 }
+    }
 }
 
 pub(crate) struct Node {
@@ -71,12 +97,16 @@ pub(crate) struct Node {
     pub(crate) clock: Clock,
     /// It crashes after so many more steps.
     pub(crate) crash_in: Option<u64>,
+    /// It crashes at so and so a disk operation.
+    pub(crate) crash_at: Option<CrashPoint>,
     pub(crate) stalled_until: u64,
     /// Its next turn is followed by such a pause, before anything that it asked for is done.
     pub(crate) holds_for: u64,
     pub(crate) slow_until: u64,
     pub(crate) errors_until: u64,
     pub(crate) full_until: u64,
+    pub(crate) short_until: u64,
+    pub(crate) misread_until: u64,
 }
 
 impl Node {
@@ -89,10 +119,13 @@ impl Node {
             clock: Clock::new(rng, drift_ppm),
             holds_for: 0,
             crash_in: None,
+            crash_at: None,
             stalled_until: 0,
             slow_until: 0,
             errors_until: 0,
             full_until: 0,
+            short_until: 0,
+            misread_until: 0,
         }
     }
 }
@@ -131,8 +164,12 @@ impl World {
         self.trace.line(|| format!("node {} starts, life {life}", node + 1));
         if life > 1 && !self.healed && self.nodes[node].rng.chance(self.plan.faults.crash_again_ppm)
         {
-            let steps = self.nodes[node].rng.below(60);
-            self.nodes[node].crash_in = Some(steps);
+            let at = &mut self.nodes[node];
+            if at.rng.coin() {
+                at.crash_in = Some(at.rng.below(60));
+            } else {
+                at.crash_at = Some(CrashPoint::draw(&mut at.rng));
+            }
         }
         for seat in self.plan.seats.of(node) {
             self.start_seat(seat, life);
@@ -148,6 +185,7 @@ impl World {
             inbox: Vec::new(),
             turn_is_due: false,
             more: false,
+            news: false,
             held: false,
             epochs: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -155,37 +193,57 @@ impl World {
             silent: false,
             stopping: false,
             excused: false,
+            full: false,
+            failed: false,
         };
         let earlier = self.seats[seat].process.replace(process);
         assert!(earlier.is_none(), "a node runs once");
         self.schedule_turn(seat);
         self.after(0, Event::Tick { seat, life });
-        for pair in self.network.pairs_of(seat) {
+        for &pair in self.network.pairs_of(seat).iter() {
             self.redial(pair);
         }
     }
 
-    /// A node's process ends, and its disks forget what they may.
+    /// A node's process ends. Where the power fails, its disks forget what they may.
     pub(crate) fn crash(&mut self, node: usize) {
+        let power = !self.disk_rng.chance(self.plan.faults.kill_ppm);
+        self.end(node, power);
+    }
+
+    fn end(&mut self, node: usize, power: bool) {
         let seats = self.plan.seats.of(node);
         if self.seats[seats.start].process.is_none() {
             return;
         }
         self.nodes[node].crash_in = None;
+        self.nodes[node].crash_at = None;
         let mut running = 0;
         let mut recovering = 0;
         for seat in seats.clone() {
             let at = &mut self.seats[seat];
             running += at.disk.running() as u64;
-            at.disk.crash(&mut self.disk_rng);
+            let recycled = at.disk.has_recycled();
+            if power {
+                at.disk.crash(&mut self.disk_rng);
+            } else {
+                at.disk.kill(&mut self.disk_rng);
+            }
+            self.counts.add("crashes with a segment in its second life", u64::from(recycled));
             let process = at.process.take().expect("all shards of a node run");
             recovering += u64::from(!process.recovered);
         }
-        self.counts.add("crashes", 1);
+        self.counts.add(if power { "power failures" } else { "processes ended" }, 1);
         self.counts.add("disk operations cut off", running);
         self.counts.add("crashes during recovery", u64::from(recovering > 0));
         self.trace.step("crash", node as u64, running, 0);
-        self.trace.line(|| format!("*** node {} crashes, {running} disk operations run", node + 1));
+        self.trace.line(|| {
+            format!(
+                "*** node {} ends{}, {running} disk operations run",
+                node + 1,
+                if power { " and its power fails" } else { "" }
+            )
+        });
         for name in self.clients.crashed(node, self.nodes[node].life) {
             self.ask_again_later(name);
         }
@@ -249,28 +307,6 @@ impl World {
         self.plan.seats.of(node).for_each(|seat| self.feed(seat, Input::Stop));
     }
 
-    /// A caller's operations reach a node, each the shard that keeps its group.
-    pub(crate) fn submit(&mut self, node: usize, client: u32, submission: &Submission) {
-        self.clients.reached(submission, self.nodes[node].life);
-        let seats = &self.plan.seats;
-        if self.seats[seats.of(node).start].process.is_none() {
-            self.refuse(submission);
-            return;
-        }
-        let mut parts: BTreeMap<usize, Submission> = BTreeMap::new();
-        let (mut start, mut ops) = (0, submission.user_data.iter().zip(&submission.ends));
-        for &(group, count) in &submission.groups {
-            let part = parts.entry(seats.of_group(group, node)).or_default();
-            for (name, end) in ops.by_ref().take(count as usize) {
-                part.push(group, *name, &submission.payload[start..*end as usize]);
-                start = *end as usize;
-            }
-        }
-        for (seat, part) in parts {
-            self.feed(seat, Input::Submit(client, part));
-        }
-    }
-
     /// One step of a seat's process: false if it was the one that its node does not survive.
     pub(crate) fn survives_step(&mut self, seat: usize) -> bool {
         let node = self.plan.seats.node(seat);
@@ -309,8 +345,8 @@ impl World {
             process.shard.set_room(LinkId(link), room);
         }
         let more = process.shard.turn(&mut process.effects);
-        self.checker.observe(node, &process.shard);
-        process.more = more;
+        let news = self.checker.observe(node, &process.shard);
+        (process.more, process.news) = (more, news);
         if !self.holds(seat, life) {
             self.end_turn(seat);
         }
@@ -319,13 +355,19 @@ impl World {
     /// What a turn asked for is done, at once or after a pause.
     pub(crate) fn end_turn(&mut self, seat: usize) {
         let node = self.plan.seats.node(seat);
-        self.carry_out(seat);
+        let process = self.seats[seat].process.as_mut().expect("its turn was run");
+        let news = std::mem::take(&mut process.news);
+        if self.carry_out(seat) || news {
+            self.audit_some(node);
+        }
         let Some(process) = &mut self.seats[seat].process else { return };
         // What the turn before stopping said was said before.
         process.silent |= process.stopping;
+        let heard = process.silent || process.stopping || !process.failed;
+        assert!(heard, "a log goes on after a write or sync of it failed");
         let more = process.more || !process.inbox.is_empty();
         if self.has_stopped(node) {
-            self.crash(node);
+            self.end(node, false);
         } else if more {
             self.schedule_turn(seat);
         }
@@ -352,7 +394,8 @@ impl World {
         let (mut stale, mut refused) = (false, None);
         match input {
             Input::Tick => shard.tick(now),
-            Input::Disk(id, result) => {
+            Input::Disk { id, result, fatal } => {
+                process.failed |= fatal;
                 self.trace.step("disk", place, id.0, u64::from(result.is_ok()));
                 shard.disk_completed(now, id, result);
             }

@@ -8,7 +8,12 @@ use crate::world::Summary;
 /// Hashes of traces. They are others after every change of what the engine or the simulator does;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
-const KNOWN: [(u64, u64); 4] = [(0, 0), (1, 0), (2, 0), (3, 0)];
+const KNOWN: [(u64, u64); 4] = [
+    (0, 0x5107d26b701ea7fd),
+    (1, 0x52abda5b1fe30553),
+    (2, 0x7bb718ff37e0f56e),
+    (3, 0x175410b7f0baeedf),
+];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {
     Some(run(seed, lines, &Part::default()).ok()?.hash)

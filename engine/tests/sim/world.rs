@@ -3,13 +3,11 @@
 //! One thread, one queue ordered by time and then by the order of scheduling, one source of
 //! randomness: a seed decides everything, and the same seed decides the same.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use ringleader::shard::Submission;
 use ringleader_net::Frame;
 use ringleader_wal::disk::OpId;
 
+use crate::atlas::Atlas;
 use crate::checker::Checker;
 use crate::clients::{Clients, Fates};
 use crate::faults::Counts;
@@ -17,6 +15,7 @@ use crate::machine::OpName;
 use crate::network::{End, Network};
 use crate::plan::{MS, Plan};
 use crate::process::{Node, Seat};
+use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::schedule::{Part, Schedule};
 use crate::trace::{Lines, Trace};
@@ -100,31 +99,6 @@ pub(crate) enum Event {
     Reunite,
 }
 
-struct Scheduled {
-    at: (u64, u64),
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
-    }
-}
-
 /// See the [module documentation](self).
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -137,12 +111,12 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) clients: Clients,
     pub(crate) checker: Checker,
+    pub(crate) atlas: Atlas,
     pub(crate) counts: Counts,
     pub(crate) schedule: Schedule,
     /// The faults are over.
     pub(crate) healed: bool,
-    queue: BinaryHeap<Reverse<Scheduled>>,
-    scheduled: u64,
+    queue: Queue,
     now: u64,
     served: u64,
     agreed: u64,
@@ -168,6 +142,8 @@ pub(crate) fn drawn(rng: &mut Rng) -> (Plan, Schedule) {
     let schedule = Schedule::draw(&mut rng.fork(), &plan);
     (plan, schedule)
 }
+/// Steps after which trouble ends: a log that only grows makes each further one cost more.
+const MOST_STEPS: u64 = 200_000;
 
 /// How often the end of a run looks whether it has come.
 const LOOK_EVERY: u64 = 20 * MS;
@@ -183,15 +159,15 @@ impl World {
         let groups = plan.groups.clone();
         Self {
             nodes: (0..plan.nodes).map(|_| Node::new(&mut rng, plan.clock.drift_ppm)).collect(),
-            seats: (0..plan.seats.count()).map(|_| Seat::default()).collect(),
+            seats: (0..plan.seats.count()).map(|_| Seat::new(plan.disk.sector)).collect(),
             network: Network::new(plan.nodes, &plan.seats, &mut rng),
             clients: Clients::new(plan.load, plan.nodes, groups.len(), rng.fork()),
             checker: Checker::new(&groups, plan.nodes),
+            atlas: Atlas::new(plan.promise, plan.nodes, rng.fork()),
             counts: Counts::default(),
             healed: false,
             schedule,
-            queue: BinaryHeap::new(),
-            scheduled: 0,
+            queue: Queue::default(),
             now: 0,
             served: 0,
             agreed: 0,
@@ -208,9 +184,7 @@ impl World {
 
     /// Schedules an event.
     pub(crate) fn after(&mut self, delay: u64, event: Event) {
-        self.scheduled += 1;
-        let at = (self.now + delay, self.scheduled);
-        self.queue.push(Reverse(Scheduled { at, event }));
+        self.queue.push(self.now + delay, event);
     }
 
     /// Runs the seed to its end: trouble, then peace, then everything must be in order.
@@ -223,19 +197,26 @@ impl World {
         self.schedule_fault(0);
         self.run_until(self.plan.trouble);
         self.heal();
-        self.settle();
-        self.stay_calm();
-        self.settle();
+        if self.atlas.serves() {
+            self.settle();
+            self.stay_calm();
+            self.settle();
+        } else {
+            self.halt();
+        }
         self.finish()
     }
 
     pub(crate) fn run_until(&mut self, end: u64) {
-        while let Some(Reverse(next)) = self.queue.pop_if_before(end) {
-            self.now = next.at.0;
+        while self.healed || self.trace.events() < MOST_STEPS {
+            let Some((at, event)) = self.queue.pop_before(end) else {
+                self.now = end;
+                return;
+            };
+            self.now = at;
             self.trace.set_time(self.now);
-            self.dispatch(next.event);
+            self.dispatch(event);
         }
-        self.now = end;
     }
 
     fn dispatch(&mut self, event: Event) {
@@ -271,7 +252,7 @@ impl World {
         let end = self.now + self.plan.patience;
         for at in 0..self.plan.groups.len() {
             while !self.serves(at) {
-                let why = || self.checker.unsettled(at).unwrap_or_default();
+                let why = || self.unsettled(at).unwrap_or_default();
                 assert!(self.now < end, "liveness: the group does not serve\n{}", why());
                 self.run_until(self.now + LOOK_EVERY);
             }
@@ -282,7 +263,7 @@ impl World {
         let end = end + 2 * MS * self.checker.totals().0;
         loop {
             let groups = 0..self.plan.groups.len();
-            let unsettled = groups.filter_map(|at| self.checker.unsettled(at)).next();
+            let unsettled = groups.filter_map(|at| self.unsettled(at)).next();
             if unsettled.is_none() && self.clients.nothing_waits() {
                 self.agreed = self.agreed.max((self.now - began) * 100 / (end - began));
                 return;
@@ -291,6 +272,18 @@ impl World {
             assert!(self.now < end, "liveness: the members do not converge\n{unsettled}");
             self.run_until(self.now + LOOK_EVERY);
         }
+    }
+
+    fn unsettled(&self, at: usize) -> Option<String> {
+        self.checker.unsettled(at, self.atlas.damaged())
+    }
+
+    /// Too few nodes are intact for anything to be served: nothing wrong may have been.
+    fn halt(&mut self) {
+        self.counts.add("runs that halted without lying", 1);
+        self.run_until(self.now() + self.plan.patience / 4);
+        // Whoever still waits is told nothing any more.
+        (0..self.plan.nodes).for_each(|node| self.crash(node));
     }
 
     /// Tries one operation on the group's leader; true when a caller was told that it is applied.
@@ -312,7 +305,12 @@ impl World {
     }
 
     fn finish(mut self) -> Summary {
-        self.checker.check_end(&self.clients.asked);
+        (0..self.plan.nodes).for_each(|node| self.audit(node));
+        let served = self.atlas.serves();
+        if served {
+            self.checker.check_copies(self.atlas.damaged());
+        }
+        self.checker.check_end(&self.clients.asked, served.then_some(self.atlas.damaged()));
         self.check_histories();
         let (committed, terms) = self.checker.totals();
         self.counts.add("entries committed", committed);
@@ -326,17 +324,5 @@ impl World {
             fates: self.clients.fates(),
             counts: self.counts,
         }
-    }
-}
-
-/// Takes the next event if it comes before a moment.
-trait PopIfBefore {
-    fn pop_if_before(&mut self, end: u64) -> Option<Reverse<Scheduled>>;
-}
-
-impl PopIfBefore for BinaryHeap<Reverse<Scheduled>> {
-    fn pop_if_before(&mut self, end: u64) -> Option<Reverse<Scheduled>> {
-        let Reverse(next) = self.peek()?;
-        if next.at.0 < end { self.pop() } else { None }
     }
 }

@@ -1,0 +1,233 @@
+//! The fault atlas: which nodes hold what they should on intact disks, and what damage a run bears.
+//!
+//! It asks the disks themselves. A log is opened on a copy of what a node would find after a power
+//! failure that spares nothing, and what comes of it is compared with what the node had promised.
+//! Damage is tried on such a copy first:
+//!
+//! - The log opens and holds the same: nothing needed what was damaged.
+//! - The log is refused, with the place in its message: the node will find out, at its next start at
+//!   the latest, and is lost to the run from then on. With a majority of nodes intact the cluster
+//!   keeps its promise, so no more than a minority may be damaged, unless the run is one that only
+//!   has to halt without lying ([`Promise::HaltNotLie`]).
+//! - The log opens and holds less. Damage to the very end of a log can't be told from a write that
+//!   the last crash tore: the log's format says so. The disk is spared that.
+
+use ringleader_wal::disk::OpId;
+use ringleader_wal::{Identity, Recovered, Wal, WalConfig, WalEvent};
+
+use crate::damage::Damage;
+use crate::disk::SimDisk;
+use crate::rng::{Rng, SURE};
+use crate::world::World;
+
+/// What a run has to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// Nothing is lost and service goes on: damage stays within a minority of the nodes.
+    Keep,
+    /// Any node may be damaged. Nothing wrong is served, and a majority that is intact serves.
+    HaltNotLie,
+}
+
+#[derive(Debug)]
+pub(crate) struct Atlas {
+    promise: Promise,
+    /// Nodes whose disks were damaged in a place that they need.
+    damaged: Vec<bool>,
+    /// Starts of each node that were refused since.
+    refusals: Vec<u32>,
+    rng: Rng,
+}
+
+impl Atlas {
+    pub(crate) fn new(promise: Promise, nodes: usize, rng: Rng) -> Self {
+        Self { promise, damaged: vec![false; nodes], refusals: vec![0; nodes], rng }
+    }
+
+    pub(crate) fn is_damaged(&self, node: usize) -> bool {
+        self.damaged[node]
+    }
+
+    pub(crate) fn damaged(&self) -> &[bool] {
+        &self.damaged
+    }
+
+    /// Whether enough nodes are intact to elect a leader and to commit.
+    pub(crate) fn serves(&self) -> bool {
+        let damaged = self.damaged.iter().filter(|damaged| **damaged).count();
+        damaged < self.damaged.len().div_ceil(2)
+    }
+
+    fn bears(&self, node: usize) -> bool {
+        let damaged = self.damaged.iter().filter(|damaged| **damaged).count();
+        let spare = (self.damaged.len() - 1) / 2;
+        self.damaged[node] || damaged < spare || self.promise == Promise::HaltNotLie
+    }
+}
+
+/// What a log on `disk` holds after the power failed; the disk itself is left alone.
+pub(crate) fn recover(
+    disk: &SimDisk,
+    config: &WalConfig,
+    identity: Identity,
+) -> Result<Recovered, String> {
+    let mut disk = disk.settled();
+    let (mut wal, mut ops) = (Wal::open(config.clone(), identity), Vec::new());
+    // No fault is asked for, so nothing is drawn.
+    let mut rng = Rng::new(0);
+    loop {
+        wal.take_ops(&mut ops);
+        assert!(!ops.is_empty(), "a recovery that waits for nothing");
+        let ids: Vec<OpId> = ops.iter().map(|(id, _)| *id).collect();
+        ops.drain(..).for_each(|(id, op)| disk.submit(id, op));
+        for id in ids {
+            let result = disk.complete(id, None, &mut rng);
+            wal.complete(id, result);
+            match wal.next_event() {
+                Some(WalEvent::Recovered(recovered)) => return Ok(recovered),
+                Some(WalEvent::RecoveryFailed(error)) => return Err(error.to_string()),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What came of damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Harmless,
+    Noticed,
+    Unnoticed,
+}
+
+impl World {
+    fn recovered(&self, seat: usize, disk: &SimDisk) -> Result<Recovered, String> {
+        recover(disk, &self.plan.wal, self.plan.seats.identity(seat))
+    }
+
+    /// Damages a disk of the node if the run bears it.
+    pub(crate) fn damage(&mut self, node: usize, damage: Damage) {
+        let seats = self.plan.seats.of(node);
+        let rng = &mut self.atlas.rng;
+        let mut pick = || seats.start + rng.below(seats.len() as u64) as usize;
+        let (seat, other) = (pick(), pick());
+        let other = Some(other).filter(|other| *other != seat);
+        // A log that is being read is half of before and half of after.
+        let reads = |seat: usize| {
+            let process = self.seats[seat].process.as_ref();
+            process.is_some_and(|process| !process.recovered)
+        };
+        if !self.atlas.bears(node) || reads(seat) || other.is_some_and(reads) {
+            return;
+        }
+        let mut disk = self.seats[seat].disk.clone();
+        let mut other = other.map(|other| (other, self.seats[other].disk.clone()));
+        let into = other.as_mut().map(|(_, disk)| disk);
+        let Some(what) = disk.damage(damage, into, &mut self.atlas.rng) else { return };
+        let mut verdict = self.judge(seat, &disk);
+        if let Some((seat, disk)) = &other {
+            verdict = worse(verdict, self.judge(*seat, disk));
+        }
+        self.trace.step("damage", seat as u64, damage as u64, verdict as u64);
+        let name = self.plan.seats.name(seat);
+        self.trace.line(|| format!("*** node {name}: {damage:?}, {what}: {verdict:?}"));
+        self.counts.add(verdict.name(), 1);
+        if verdict == Verdict::Unnoticed {
+            return;
+        }
+        self.counts.add(damage.name(), 1);
+        self.atlas.damaged[node] |= verdict == Verdict::Noticed;
+        self.seats[seat].disk = disk;
+        if let Some((other, disk)) = other {
+            self.seats[other].disk = disk;
+        }
+    }
+
+    fn judge(&self, seat: usize, damaged: &SimDisk) -> Verdict {
+        let before = self.recovered(seat, &self.seats[seat].disk);
+        match (before, self.recovered(seat, damaged)) {
+            (Ok(before), Ok(after)) if before.groups == after.groups => Verdict::Harmless,
+            (_, Ok(_)) => Verdict::Unnoticed,
+            (_, Err(cause)) => {
+                let place = cause.contains(".wal") || cause.contains("segment ");
+                assert!(place, "a damaged log is refused and the place not named: {cause}");
+                Verdict::Noticed
+            }
+        }
+    }
+
+    /// A shard of a damaged node gave up, at its start or later. True when its node is not to be
+    /// started again.
+    pub(crate) fn is_lost(&mut self, node: usize, at_start: bool) -> bool {
+        if !at_start || !self.atlas.damaged[node] {
+            return false;
+        }
+        self.counts.add("damaged nodes that refused to start", 1);
+        self.atlas.refusals[node] += 1;
+        // An owner tries it more than once.
+        self.atlas.refusals[node] > 2
+    }
+
+    /// Compares what a node promised with what its disks hold.
+    pub(crate) fn audit(&mut self, node: usize) {
+        if self.atlas.damaged[node] {
+            return;
+        }
+        self.counts.add("audits of disks", 1);
+        for seat in self.plan.seats.of(node) {
+            let recovered = self.recovered(seat, &self.seats[seat].disk);
+            let recovered = recovered.unwrap_or_else(|cause| {
+                panic!("node {}: an intact log is refused: {cause}", self.plan.seats.name(seat))
+            });
+            let groups = self.plan.groups.iter().enumerate();
+            for (at, group) in groups.filter(|g| self.plan.seats.of_group(*g.1, node) == seat) {
+                let found = recovered.groups.iter().find(|found| found.group == *group);
+                self.checker.audit(at, node, found);
+            }
+        }
+    }
+
+    /// Audits now and then: every node after a commit, the sender after its messages.
+    pub(crate) fn audit_some(&mut self, node: usize) {
+        // An audit reads the whole log, which only grows.
+        let files = self.seats[self.plan.seats.of(node).start].disk.files.len() as u32;
+        if self.atlas.rng.chance(self.plan.audit_ppm * 16 / files.max(16)) {
+            let all = self.atlas.rng.coin();
+            let nodes = if all { 0..self.plan.nodes } else { node..node + 1 };
+            nodes.for_each(|node| self.audit(node));
+            if all {
+                self.checker.check_copies(&self.atlas.damaged);
+            }
+        }
+    }
+}
+
+fn worse(a: Verdict, b: Verdict) -> Verdict {
+    if a as u8 > b as u8 { a } else { b }
+}
+
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Harmless => "damage that nothing needed",
+            Self::Noticed => "damage that the log noticed",
+            Self::Unnoticed => "damage spared: like a torn tail",
+        }
+    }
+}
+
+impl Damage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rot => "bits rotten",
+            Self::Latent => "sectors unreadable",
+            Self::Lost => "writes lost",
+            Self::Misdirected => "writes misdirected",
+        }
+    }
+}
+
+/// How often disks are audited, in parts of a million of the turns that said something.
+pub(crate) fn audit_rate(rng: &mut Rng) -> u32 {
+    rng.pick(&[SURE / 2000, SURE / 500, SURE / 200])
+}
