@@ -183,9 +183,11 @@ pub(crate) const NEAR: usize = 4;
 
 /// Takes a frame's messages.
 pub(crate) trait Deliver {
-    /// The groups of two messages that come later, the first of them soon, if there are any.
-    fn approach(&mut self, _near: Option<GroupId>, _far: Option<GroupId>) {}
+    /// A message for `group` comes, after those announced before and [`FAR`] messages ahead of
+    /// itself, or as much as the frame allows.
+    fn announce(&mut self, _group: GroupId) {}
 
+    /// The next of the messages announced.
     fn deliver(&mut self, group: GroupId, message: Message);
 }
 
@@ -208,8 +210,11 @@ pub(crate) fn decode(
         .map_err(|_| CodecError::Envelope)?;
     let messages = envelope.messages.as_slice();
     let group_of = |message: &ArchivedWireMessage| GroupId(message.group.to_native());
+    messages.iter().take(FAR).for_each(|message| to.announce(group_of(message)));
     for (at, message) in messages.iter().enumerate() {
-        to.approach(messages.get(at + NEAR).map(group_of), messages.get(at + FAR).map(group_of));
+        if let Some(later) = messages.get(at + FAR) {
+            to.announce(group_of(later));
+        }
         let group = group_of(message);
         to.deliver(group, from_wire(group, message, &mut body)?);
     }

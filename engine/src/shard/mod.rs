@@ -8,6 +8,7 @@
 //! There is no clock here, no IO, no thread and no source of randomness but the seed.
 
 mod apply;
+mod delivery;
 mod durability;
 mod effects;
 mod group;
@@ -28,11 +29,12 @@ use ringleader_wal::{
 use crate::codec::{self, CodecError, FAR, NEAR};
 use crate::config::{GroupConfig, Limits};
 use crate::error::ProposeError;
-use crate::raft::{Message, Outlet, PeerStatus, Raft, RaftConfig, RoleName};
+use crate::raft::{Outlet, PeerStatus, Raft, RaftConfig, RoleName};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
 
 use apply::ReadFor;
+use delivery::Delivery;
 use durability::Durability;
 use group::Group;
 use links::Links;
@@ -204,7 +206,7 @@ impl Shard {
             return Ok(());
         }
         let from = self.links.node(link);
-        codec::decode(envelope, body, Delivery { shard: self, now, from })
+        codec::decode(envelope, body, Delivery::new(self, now, from))
     }
 
     /// A connection to a peer's shard was made; `epoch` is above that of every earlier one.
@@ -321,10 +323,20 @@ impl Shard {
     /// Two groups are about to be worked on, the first of them soon.
     #[inline]
     fn approach(&self, near: Option<u32>, far: Option<u32>) {
-        if let Some(group) = far.and_then(|slot| self.groups.get(slot as usize)) {
+        far.into_iter().for_each(|slot| self.approach_far(slot));
+        near.into_iter().for_each(|slot| self.approach_near(slot));
+    }
+
+    #[inline]
+    fn approach_far(&self, slot: u32) {
+        if let Some(group) = self.groups.get(slot as usize) {
             group.prefetch();
         }
-        if let Some(group) = near.and_then(|slot| self.groups.get(slot as usize)) {
+    }
+
+    #[inline]
+    fn approach_near(&self, slot: u32) {
+        if let Some(group) = self.groups.get(slot as usize) {
             group.prefetch_beyond();
             self.wal.prefetch(group.log_slot);
         }
@@ -360,28 +372,5 @@ impl Shard {
     #[must_use]
     pub fn raft(&self, group: GroupId) -> Option<&Raft> {
         self.groups.get(*self.slots.get(&group)? as usize).map(|group| &group.raft)
-    }
-}
-
-/// A frame's messages on their way to the groups.
-struct Delivery<'a> {
-    shard: &'a mut Shard,
-    now: Time,
-    from: NodeId,
-}
-
-impl codec::Deliver for Delivery<'_> {
-    #[inline]
-    fn approach(&mut self, near: Option<GroupId>, far: Option<GroupId>) {
-        let slot = |group: Option<GroupId>| self.shard.slots.get(&group?).copied();
-        self.shard.approach(slot(near), slot(far));
-    }
-
-    #[inline]
-    fn deliver(&mut self, group: GroupId, message: Message) {
-        let Self { now, from, .. } = *self;
-        if let Some(&slot) = self.shard.slots.get(&group) {
-            self.shard.call(slot, |raft, out| raft.step(now, from, message, out));
-        }
     }
 }

@@ -1,0 +1,52 @@
+//! A frame's messages on their way to the groups.
+
+use ringleader_wal::{GroupId, NodeId};
+
+use super::Shard;
+use crate::codec::{Deliver, FAR, NEAR};
+use crate::raft::Message;
+use crate::time::Time;
+
+/// Places in the ring of announced messages: one more than are announced at any moment.
+const RING: usize = 2 * FAR;
+
+/// Stands for a group that is not on this shard.
+const NOBODY: u32 = u32::MAX;
+
+pub(super) struct Delivery<'a> {
+    shard: &'a mut Shard,
+    now: Time,
+    from: NodeId,
+    /// The groups of the messages that were announced, each looked up once.
+    slots: [u32; RING],
+    announced: usize,
+    delivered: usize,
+}
+
+impl<'a> Delivery<'a> {
+    pub(super) fn new(shard: &'a mut Shard, now: Time, from: NodeId) -> Self {
+        Self { shard, now, from, slots: [NOBODY; RING], announced: 0, delivered: 0 }
+    }
+}
+
+impl Deliver for Delivery<'_> {
+    #[inline]
+    fn announce(&mut self, group: GroupId) {
+        let slot = self.shard.slots.get(&group).copied().unwrap_or(NOBODY);
+        self.slots[self.announced % RING] = slot;
+        self.announced += 1;
+        self.shard.approach_far(slot);
+    }
+
+    #[inline]
+    fn deliver(&mut self, _: GroupId, message: Message) {
+        let slot = self.slots[self.delivered % RING];
+        let near = self.slots[(self.delivered + NEAR) % RING];
+        self.delivered += 1;
+        self.shard.approach_near(near);
+        let Self { now, from, .. } = *self;
+        if slot != NOBODY {
+            self.shard.call(slot, |raft, out| raft.step(now, from, message, out));
+        }
+    }
+}
