@@ -1,5 +1,6 @@
-//! Seeded simulation of whole clusters: three or five nodes, each the production shard with its
-//! protocol, log and codec, in one thread on a simulated disk, network and clock.
+//! Seeded simulation of whole clusters: one to five nodes of one to three shards, each the
+//! production shard with its protocol, log and codec, in one thread on simulated disks, network and
+//! clocks.
 //!
 //! ```text
 //! cargo test -p ringleader --test sim                                    a fixed set of seeds
@@ -12,7 +13,10 @@
 //! | `plan` | what a seed decides beforehand: cluster, settings, rates |
 //! | `world` | the queue of events, and a run from trouble to peace |
 //! | `process`, `effects` | a node, driven as the runtime drives it; its crashes |
-//! | `disk` | sectors and directory entries that a crash may undo |
+//! | `seats` | which shard of which node keeps a group |
+//! | `disk`, `file` | sectors and directory entries that a crash may undo |
+//! | `disk_faults` | operations that fail, and crashes around them |
+//! | `damage`, `atlas` | what disks do to settled data, and how much of it a run bears |
 //! | `network`, `links` | connections made of bytes, and what happens to them |
 //! | `faults` | what goes wrong, and when |
 //! | `clients`, `machine` | callers, and what their operations are applied to |
@@ -176,14 +180,18 @@ fn run_many(start: u64, count: u64, options: &Options) -> ExitCode {
     let seeds: Vec<u64> = failed.iter().map(|(seed, _)| *seed).collect();
     let passed = shared.passed.into_inner().expect("no thread panicked");
     let repeated = options.repeat && repeats(start, &passed);
-    report(&passed);
+    let counts = report(&passed);
+    let missing = if options.repeat { counts.missing() } else { Vec::new() };
     let seconds = began.elapsed().as_secs_f64();
     println!("{count} seeds in {seconds:.1} s, {:.0} a minute", count as f64 * 60.0 / seconds);
     if !seeds.is_empty() {
         println!("failed seeds: {seeds:?}");
     }
     println!("{} passed, {} failed", passed.len(), seeds.len());
-    let good = seeds.is_empty() && (repeated || !options.repeat);
+    if !missing.is_empty() {
+        println!("never happened: {missing:?}");
+    }
+    let good = seeds.is_empty() && missing.is_empty() && (repeated || !options.repeat);
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -220,7 +228,8 @@ fn repeats(start: u64, passed: &[Summary]) -> bool {
     alike
 }
 
-fn report(summaries: &[Summary]) {
+/// Prints what happened in all the runs.
+fn report(summaries: &[Summary]) -> Counts {
     let mut counts = Counts::default();
     let (mut events, mut time) = (0, 0);
     for summary in summaries {
@@ -230,9 +239,11 @@ fn report(summaries: &[Summary]) {
         counts.add("operations acknowledged", summary.fates.applied);
         counts.add("operations refused", summary.fates.failed);
     }
+    counts.0.sort_unstable();
     for (what, count) in &counts.0 {
         println!("{count:>12} {what}");
     }
     println!("{events:>12} steps");
     println!("{:>12.1} simulated seconds", time as f64 / 1e9);
+    counts
 }

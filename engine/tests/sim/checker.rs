@@ -39,6 +39,8 @@ struct Promise {
     term: Term,
     /// Its vote that a message showed, and the vote's term.
     vote: Option<(Term, NodeId)>,
+    /// The latest term that it was ever in, and its vote there.
+    latest: (Term, Option<NodeId>),
 }
 
 /// One member of one group.
@@ -60,6 +62,8 @@ pub(crate) struct Checker {
     members: Vec<Vec<Member>>,
     nodes: usize,
     steps: u64,
+    /// Logs whose end was dropped, and those where that end was still being written.
+    pub(crate) truncations: (u64, u64),
 }
 
 impl Checker {
@@ -71,6 +75,7 @@ impl Checker {
             members: groups.iter().map(|_| members()).collect(),
             nodes,
             steps: 0,
+            truncations: (0, 0),
         }
     }
 
@@ -118,6 +123,10 @@ impl Checker {
         let promise = self.members[at][node].promise;
         let history = &self.histories[at];
         let who = || format!("group {} node {}", self.groups[at], node + 1);
+        let (latest, voted) = promise.latest;
+        let invented = status.term > latest
+            || status.term == latest && status.voted_for.is_some_and(|vote| Some(vote) != voted);
+        assert!(!invented, "{} came back with a term or vote that it never had", who());
         assert!(
             status.term >= promise.term,
             "durable term: {} came back in term {} after it had shown {}",
@@ -168,6 +177,10 @@ impl Checker {
             node + 1
         );
         self.histories[at].check_position(now.last);
+        if before.last != now.last && !self.histories[at].holds(now.last, before.last) {
+            self.truncations.0 += 1;
+            self.truncations.1 += u64::from(before.durable < before.last.index);
+        }
         self.keep_claim(at, node, now);
         if now.commit > before.commit {
             self.committed(at, node, before.commit, now);
@@ -178,6 +191,7 @@ impl Checker {
         let promise = &mut self.members[at][node].promise;
         promise.durable = status.durable;
         promise.last = status.last;
+        promise.latest = (status.term, status.voted_for);
     }
 
     /// Election safety and leader completeness (figure 3.2).

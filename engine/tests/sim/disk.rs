@@ -351,6 +351,20 @@ impl SimDisk {
         disk
     }
 
+    /// What is there once everything that is under way has been done, and settled.
+    pub(crate) fn flushed(&self) -> Self {
+        let mut disk = self.clone();
+        disk.moment += 1;
+        for (_, Running { op, since }) in std::mem::take(&mut disk.running) {
+            // Whoever removes what is not there fails here as well.
+            let _ = disk.perform(op, since);
+        }
+        disk.stable_names = disk.names.clone();
+        let moment = disk.moment;
+        disk.files.values_mut().for_each(|file| file.settle(moment));
+        disk
+    }
+
     /// Operations that have not ended.
     pub(crate) fn running(&self) -> usize {
         self.running.len()

@@ -80,6 +80,7 @@ impl Plan {
         let raft = raft(rng);
         let election = raft.election_timeout.as_nanos() as u64;
         let trouble = rng.between(10, 50) * election;
+        let promise = if rng.chance(875_000) { Promise::Keep } else { Promise::HaltNotLie };
         let limits = Limits {
             // A block must fit into a segment.
             group_bytes: wal.max_block_bytes() / 2,
@@ -104,8 +105,8 @@ impl Plan {
             tick: rng.magnitude(2 * MS, 10 * MS),
             turn: (0, rng.magnitude(1_000, 500_000)),
             drift_ppm: if rng.coin() { 0 } else { rng.between(1_000, 100_000) },
-            faults: FaultPlan::draw(rng, election, trouble),
-            promise: if rng.chance(900_000) { Promise::Keep } else { Promise::HaltNotLie },
+            faults: FaultPlan::draw(rng, election, trouble, promise),
+            promise,
             audit_ppm: audit_rate(rng),
             trouble,
             patience: 120 * election,
