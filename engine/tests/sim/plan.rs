@@ -189,8 +189,9 @@ fn disk(rng: &mut Rng) -> DiskPlan {
     DiskPlan {
         latency: (shortest, shortest * rng.between(1, 10)),
         slow_ppm: if rng.coin() { 0 } else { rng.magnitude(100, 20_000) as u32 },
-        slow: (MS, 40 * MS),
-        stuck_ppm: if rng.chance(850_000) { 0 } else { rng.magnitude(10, 1_000) as u32 },
+        // Longer than an election takes, at times: what is being written is truncated then.
+        slow: (MS, rng.magnitude(8, 800) * MS),
+        stuck_ppm: if rng.chance(700_000) { 0 } else { rng.magnitude(10, 1_000) as u32 },
         sector: rng.pick(&[512, 4096]),
     }
 }
