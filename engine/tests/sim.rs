@@ -1,6 +1,7 @@
-//! Seeded simulation of whole clusters, each node the production shards with their protocol, log and
-//! codec, in one thread on simulated disks, network and clocks. `sim/README.md` says what is
-//! simulated and what is not, how to read a failure, and how to add a fault or an invariant.
+//! Seeded simulation of whole clusters: one to five nodes of one to three shards, each the
+//! production shard with its protocol, log and codec, in one thread on simulated disks, network and
+//! clocks. `sim/README.md` says what is simulated and what is not, how to read a failure, and how to
+//! add a fault or an invariant.
 //!
 //! ```text
 //! cargo test -p ringleader --test sim                                    a fixed set of seeds
@@ -19,7 +20,7 @@
 //! | `clock` | clocks at speeds of their own, late ticks, processes that stand still |
 //! | `faults` | which faults there are, and how each comes about |
 //! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
-//! | `checker`, `history` | what must hold after every step |
+//! | `checker`, `audit`, `history` | what must hold after every step, in memory and on the disks |
 //! | `runner`, `options`, `shrink`, `trace`, `traces` | runs, reports, and the way to a failure |
 
 use std::process::ExitCode;

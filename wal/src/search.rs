@@ -132,7 +132,8 @@ impl Search {
 
     /// Whether the log may be opened, and which torn tail is dropped then.
     pub(crate) fn verdict(&self) -> Result<Option<TornTail>, RecoveryError> {
-        if let Some(witness) = self.missing {
+        // Where nothing was ever durable, the very first segment need not be there either.
+        if let Some(witness) = self.missing.filter(|_| self.witness.is_some()) {
             let file = self.headless.map(FileName::Segment);
             return Err(RecoveryError::MissingSegment {
                 segment: self.oldest_needed,

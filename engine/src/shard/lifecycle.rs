@@ -67,6 +67,11 @@ impl Shard {
         }
         self.state = State::Dead(Death::Storage(cause.clone()));
         self.effects.notices.push(Notice::StorageFailed(cause));
+        // What this turn decided before is right, but it has not left yet: there is no exception
+        // to who is told what after a failure.
+        for answer in &mut self.effects.answers {
+            answer.revoke(UnknownCause::StorageFailed);
+        }
         self.retire(UnknownCause::StorageFailed);
     }
 

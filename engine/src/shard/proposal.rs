@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ringleader_wal::{GroupId, LogIndex, Run, Term};
 
-use crate::error::ProposeError;
+use crate::error::{ProposeError, UnknownCause};
 use crate::state_machine::ReplyRun;
 
 /// Who gets the answers; the driver gives the numbers out.
@@ -179,6 +179,13 @@ pub struct Applied<'a> {
 }
 
 impl AnswerRun {
+    /// Takes a success back that nobody was told of.
+    pub(super) fn revoke(&mut self, cause: UnknownCause) {
+        if matches!(self.outcome, Outcome::Applied { .. }) {
+            self.outcome = Outcome::Failed(ProposeError::Unknown(cause));
+        }
+    }
+
     /// Who gets the answers.
     #[must_use]
     pub fn client(&self) -> ClientId {

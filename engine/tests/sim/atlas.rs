@@ -143,10 +143,21 @@ impl World {
         }
     }
 
+    /// Judges damage by what is settled, and by what will be when all that is under way is done: a
+    /// log that runs counts on the header that it has written.
     fn judge(&self, seat: usize, damaged: &SimDisk) -> Verdict {
-        let before = self.recovered(seat, &self.seats[seat].disk);
-        match (before, self.recovered(seat, damaged)) {
-            (Ok(before), Ok(after)) if before.groups == after.groups => Verdict::Harmless,
+        let disk = &self.seats[seat].disk;
+        let later = self.compare(seat, &disk.flushed(), &damaged.flushed());
+        worse(self.compare(seat, disk, damaged), later)
+    }
+
+    fn compare(&self, seat: usize, before: &SimDisk, damaged: &SimDisk) -> Verdict {
+        match (self.recovered(seat, before), self.recovered(seat, damaged)) {
+            (Ok(before), Ok(after))
+                if before.groups == after.groups && before.durable == after.durable =>
+            {
+                Verdict::Harmless
+            }
             (_, Ok(_)) => Verdict::Unnoticed,
             (_, Err(cause)) => {
                 let place = cause.contains(".wal") || cause.contains("segment ");

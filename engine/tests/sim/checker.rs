@@ -13,11 +13,13 @@ use ringleader::raft::message::{AppendOutcome, Message};
 use ringleader::raft::{RoleName, Status};
 use ringleader::shard::{Applied, Shard};
 use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
-use ringleader_wal::{HardState, RecoveredGroup};
 
 use crate::clients::{Asked, Fate};
 use crate::history::History;
 use crate::machine::AppliedOp;
+
+#[path = "audit.rs"]
+mod audit;
 
 /// Steps after which a member is checked in depth although its status did not change.
 const DEEP_EVERY: u64 = 64;
@@ -39,6 +41,8 @@ struct Promise {
     term: Term,
     /// Its vote that a message showed, and the vote's term.
     vote: Option<(Term, NodeId)>,
+    /// The latest term that it was ever in, and its vote there.
+    latest: (Term, Option<NodeId>),
 }
 
 /// One member of one group.
@@ -60,6 +64,8 @@ pub(crate) struct Checker {
     members: Vec<Vec<Member>>,
     nodes: usize,
     steps: u64,
+    /// Logs whose end was dropped, and those where that end was still being written.
+    pub(crate) truncations: (u64, u64),
 }
 
 impl Checker {
@@ -71,6 +77,7 @@ impl Checker {
             members: groups.iter().map(|_| members()).collect(),
             nodes,
             steps: 0,
+            truncations: (0, 0),
         }
     }
 
@@ -118,6 +125,10 @@ impl Checker {
         let promise = self.members[at][node].promise;
         let history = &self.histories[at];
         let who = || format!("group {} node {}", self.groups[at], node + 1);
+        let (latest, voted) = promise.latest;
+        let invented = status.term > latest
+            || status.term == latest && status.voted_for.is_some_and(|vote| Some(vote) != voted);
+        assert!(!invented, "{} came back with a term or vote that it never had", who());
         assert!(
             status.term >= promise.term,
             "durable term: {} came back in term {} after it had shown {}",
@@ -168,6 +179,10 @@ impl Checker {
             node + 1
         );
         self.histories[at].check_position(now.last);
+        if before.last != now.last && !self.histories[at].holds(now.last, before.last) {
+            self.truncations.0 += 1;
+            self.truncations.1 += u64::from(before.durable < before.last.index);
+        }
         self.keep_claim(at, node, now);
         if now.commit > before.commit {
             self.committed(at, node, before.commit, now);
@@ -178,6 +193,7 @@ impl Checker {
         let promise = &mut self.members[at][node].promise;
         promise.durable = status.durable;
         promise.last = status.last;
+        promise.latest = (status.term, status.voted_for);
     }
 
     /// Election safety and leader completeness (figure 3.2).
@@ -322,57 +338,6 @@ impl Checker {
 
     fn at(&self, group: GroupId) -> usize {
         self.groups.iter().position(|known| *known == group).expect("a known group")
-    }
-
-    /// What a node's disk holds of a group after a power failure: everything that it promised. A
-    /// majority of disks is compared by [`Self::check_copies`].
-    pub(crate) fn audit(&mut self, at: usize, node: usize, found: Option<&RecoveredGroup>) {
-        let none = RecoveredGroup {
-            group: self.groups[at],
-            hard_state: HardState::default(),
-            base: LogPosition::default(),
-            last_index: LogIndex(0),
-            terms: Vec::new(),
-        };
-        let found = found.unwrap_or(&none);
-        let (member, history) = (&mut self.members[at][node], &self.histories[at]);
-        let promise = &member.promise;
-        let who = || format!("group {} node {}: {found:?}, {promise:?}", found.group, node + 1);
-        let HardState { term, voted_for } = found.hard_state;
-        assert!(term >= promise.term, "a term that was shown is not durable: {}", who());
-        if let Some((_, candidate)) = promise.vote.filter(|vote| vote.0 == term) {
-            assert_eq!(voted_for, Some(candidate), "a vote is not durable: {}", who());
-        }
-        let last = LogPosition {
-            index: found.last_index,
-            term: found.terms.last().map_or(found.base.term, |run| run.term),
-        };
-        history.check_position(last);
-        let durable = LogPosition {
-            index: promise.durable,
-            term: history.term_at(promise.last, promise.durable),
-        };
-        assert!(history.holds(last, durable), "what is called durable is not: {}", who());
-        member.on_disk = last;
-    }
-
-    /// Every committed entry is on a majority of the disks as they were last audited, or on one
-    /// that was damaged since.
-    pub(crate) fn check_copies(&self, damaged: &[bool]) {
-        for (at, history) in self.histories.iter().enumerate() {
-            let Some(committed) = history.last_committed() else { continue };
-            let members = self.members[at].iter().zip(damaged);
-            let holds = |(member, damaged): &(&Member, &bool)| {
-                **damaged || history.holds(member.on_disk, committed)
-            };
-            let copies = members.filter(holds).count();
-            assert!(
-                copies > self.nodes / 2,
-                "commit on a durable quorum: {committed:?} of group {} is on {copies} disks of {}",
-                self.groups[at],
-                self.nodes
-            );
-        }
     }
 
     /// Why the group has not come to rest: a leader, and everything applied on all nodes whose

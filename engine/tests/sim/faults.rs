@@ -1,6 +1,7 @@
 //! What goes wrong, and when. Each seed switches a random subset of the faults on, each at a rate
 //! of its own (swarm testing): a fault that is always there hides what happens without it.
 
+use crate::atlas::Promise;
 use crate::damage::Damage;
 use crate::disk_faults::CrashPoint;
 use crate::plan::MS;
@@ -120,8 +121,55 @@ impl Counts {
     }
 }
 
+/// What has to happen somewhere in the fixed set of seeds, or the simulator no longer shows what it
+/// is meant to show.
+const SOMETIMES: &[&str] = &[
+    "bits rotten",
+    "crashes before a disk operation",
+    "crashes before a result was heard",
+    "crashes during a disk operation",
+    "crashes during recovery",
+    "crashes of several",
+    "crashes with a segment in its second life",
+    "damage spared: like a torn tail",
+    "damaged nodes that refused to start",
+    "directory errors",
+    "directory syncs failed",
+    "disk full",
+    "disk operations stuck for seconds",
+    "full logs",
+    "logs truncated",
+    "nodes stopped",
+    "power failures",
+    "processes ended",
+    "read errors",
+    "reads misdirected",
+    "reads of unreadable sectors",
+    "reserves used by a full log",
+    "runs that halted without lying",
+    "sectors unreadable",
+    "shards that gave up running",
+    "short reads",
+    "short writes",
+    "slow disks",
+    "starts refused",
+    "syncs failed, and the data gone",
+    "write errors",
+    "writes lost",
+    "writes misdirected",
+];
+
+impl Counts {
+    /// What of all that has to happen did not.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        let happened =
+            |what: &str| self.0.iter().any(|(known, count)| *known == what && *count > 0);
+        SOMETIMES.iter().copied().filter(|what| !happened(what)).collect()
+    }
+}
+
 impl FaultPlan {
-    pub(crate) fn draw(rng: &mut Rng, election: u64, trouble: u64) -> Self {
+    pub(crate) fn draw(rng: &mut Rng, election: u64, trouble: u64, promise: Promise) -> Self {
         let likely = rng.pick(&[SURE / 12, SURE / 5, SURE / 2]);
         let mut enabled = Vec::new();
         for fault in FAULTS {
@@ -131,10 +179,12 @@ impl FaultPlan {
             }
         }
         // What is damaged stays so: most runs are to have all their nodes to the end.
-        let damaging = rng.chance(SURE / 3);
+        let halts = promise == Promise::HaltNotLie;
+        let damaging = halts || rng.chance(SURE / 3);
         for damage in DAMAGES.into_iter().filter(|_| damaging) {
             if rng.coin() {
-                enabled.push((Fault::Damage(damage), rng.magnitude(election / 2, trouble)));
+                let longest = if halts { trouble / 8 } else { trouble };
+                enabled.push((Fault::Damage(damage), rng.magnitude(election / 2, longest)));
             }
         }
         Self {

@@ -38,12 +38,15 @@ pub(crate) struct Options {
     pub(crate) shrink: Duration,
     /// Whether to check that seeds repeat exactly.
     pub(crate) check_traces: bool,
+    /// Whether the first failure ends the run.
+    pub(crate) until_failure: bool,
 }
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let (mut seed, mut start, mut count) = (None, 0, None);
         let (mut trace, mut list, mut hashes, mut chosen) = (false, false, false, None);
+        let mut until_failure = false;
         let (mut part, mut shrink) = (Part::default(), 20);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (mut threads, mut explain) = (cores, 3);
@@ -67,6 +70,7 @@ impl Options {
                 "--hashes" => hashes = true,
                 "--trace" => trace = true,
                 "--list" => list = true,
+                "--until-failure" => until_failure = true,
                 // libtest's, for the tests beside this one.
                 "--test-threads" | "--skip" | "--format" | "--color" | "--logfile" | "-Z" => {
                     args.next();
@@ -94,6 +98,7 @@ impl Options {
             explain,
             shrink: Duration::from_secs(shrink),
             check_traces: count.is_none(),
+            until_failure,
         })
     }
 }

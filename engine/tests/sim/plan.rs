@@ -83,6 +83,7 @@ impl Plan {
         let raft = raft(rng);
         let election = raft.election_timeout.as_nanos() as u64;
         let trouble = rng.between(10, 50) * election;
+        let promise = if rng.chance(875_000) { Promise::Keep } else { Promise::HaltNotLie };
         let limits = Limits {
             // A block must fit into a segment.
             group_bytes: wal.max_block_bytes() / 2,
@@ -101,8 +102,8 @@ impl Plan {
             tick: rng.magnitude(2 * MS, 10 * MS),
             turn: (0, rng.magnitude(1_000, 500_000)),
             clock: ClockPlan::draw(rng, election),
-            faults: FaultPlan::draw(rng, election, trouble),
-            promise: if rng.chance(900_000) { Promise::Keep } else { Promise::HaltNotLie },
+            faults: FaultPlan::draw(rng, election, trouble, promise),
+            promise,
             audit_ppm: audit_rate(rng),
             trouble,
             patience: 60 * election,
@@ -204,8 +205,9 @@ fn disk(rng: &mut Rng) -> DiskPlan {
     DiskPlan {
         latency: (shortest, shortest * rng.between(1, 10)),
         slow_ppm: if rng.coin() { 0 } else { rng.magnitude(100, 20_000) as u32 },
-        slow: (MS, 40 * MS),
-        stuck_ppm: if rng.chance(850_000) { 0 } else { rng.magnitude(10, 1_000) as u32 },
+        // Longer than an election takes, at times: what is being written is truncated then.
+        slow: (MS, rng.magnitude(8, 800) * MS),
+        stuck_ppm: if rng.chance(700_000) { 0 } else { rng.magnitude(10, 1_000) as u32 },
         sector: rng.pick(&[512, 4096]),
     }
 }

@@ -97,18 +97,25 @@ pub(crate) fn run_many(start: u64, count: u64, options: &Options) -> ExitCode {
     let end = start.saturating_add(count);
     std::thread::scope(|scope| {
         for _ in 0..options.threads {
-            scope.spawn(|| work(&shared, end, count));
+            scope.spawn(|| work(&shared, end, count, options.until_failure));
         }
     });
     let (real, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds());
     let mut failed = shared.failed.into_inner().expect("no thread panicked");
     failed.sort_by_key(|(seed, _)| *seed);
+    if let Some((seed, violation)) = failed.first().filter(|_| options.until_failure) {
+        let invariant = violation.text.split_once('\n').map_or("", |(_, said)| said);
+        let invariant = invariant.lines().next().unwrap_or_default();
+        println!("killed by seed {seed} after {} seeds: {invariant}", seed - start + 1);
+        return ExitCode::FAILURE;
+    }
     for (seed, violation) in failed.iter().take(options.explain) {
         explain(*seed, &Part::default(), violation, Lines::Keep, options);
     }
     let passed = shared.passed.into_inner().expect("no thread panicked");
     let alike = !options.check_traces || traces::are_known(&passed);
-    report(&passed);
+    let counts = report(&passed);
+    let missing = if options.check_traces { counts.missing() } else { Vec::new() };
     if !failed.is_empty() {
         let seeds: Vec<u64> = failed.iter().map(|(seed, _)| *seed).collect();
         println!("failed seeds: {seeds:?}");
@@ -121,11 +128,21 @@ pub(crate) fn run_many(start: u64, count: u64, options: &Options) -> ExitCode {
         count as f64 * 60.0 / cpu.max(0.01)
     );
     println!("{} passed, {} failed", passed.len(), failed.len());
-    if failed.is_empty() && alike { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if !missing.is_empty() {
+        println!("never happened: {missing:?}");
+    }
+    if failed.is_empty() && missing.is_empty() && alike {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
-fn work(shared: &Shared, end: u64, count: u64) {
+fn work(shared: &Shared, end: u64, count: u64, until_failure: bool) {
     loop {
+        if until_failure && !shared.failed.lock().expect("no thread panicked").is_empty() {
+            return;
+        }
         let seed = shared.next.fetch_add(1, Ordering::Relaxed);
         if seed >= end {
             return;
@@ -162,7 +179,8 @@ fn cpu_seconds() -> f64 {
     ticks.sum::<u64>() as f64 / 100.0
 }
 
-fn report(summaries: &[Summary]) {
+/// Prints what happened in all the runs.
+fn report(summaries: &[Summary]) -> Counts {
     let mut counts = Counts::default();
     let (mut events, mut time) = (0, 0);
     for summary in summaries {
@@ -187,4 +205,5 @@ fn report(summaries: &[Summary]) {
         "{:>12} % of the time allowed was the longest until all agreed",
         slowest(|s| s.agreed)
     );
+    counts
 }

@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0x5107d26b701ea7fd),
-    (1, 0x52abda5b1fe30553),
-    (2, 0x7bb718ff37e0f56e),
-    (3, 0x175410b7f0baeedf),
+    (0, 0x3d2efbcfdf8cea18),
+    (1, 0xcd387e8be50b501d),
+    (2, 0x029c367ac3ceab67),
+    (3, 0x99aa348f5dc5292d),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

@@ -315,6 +315,9 @@ impl World {
         let (committed, terms) = self.checker.totals();
         self.counts.add("entries committed", committed);
         self.counts.add("terms with a leader", terms);
+        let (truncations, in_flight) = self.checker.truncations;
+        self.counts.add("logs truncated", truncations);
+        self.counts.add("logs truncated with an append in flight", in_flight);
         Summary {
             hash: self.trace.hash(),
             events: self.trace.events(),

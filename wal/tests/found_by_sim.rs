@@ -1,11 +1,12 @@
-//! Reads that bring less than was asked for, or the bytes of another place.
+//! What the simulator found in recovery and reads: short reads, reads of another place, and a log
+//! of which nothing was ever durable.
 
 mod common;
 
 use bytes::Bytes;
 use common::harness::{Harness, ME, tiny};
 use ringleader_wal::disk::{DiskError, DiskOp, DiskOutput, OpId, PAGE};
-use ringleader_wal::{GroupId, LogIndex, RecoveryError, SyncMode, Wal, WalEvent};
+use ringleader_wal::{GroupId, LogIndex, RecoveryError, Seq, SyncMode, Wal, WalEvent};
 
 type Tamper<'a> = &'a dyn Fn(&DiskOp, Bytes) -> Bytes;
 
@@ -76,4 +77,36 @@ fn a_batch_of_another_place_is_no_answer() {
     let events = run(&mut log, &|_, bytes| elsewhere.slice(..bytes.len()));
     let failed = |event: &WalEvent| matches!(event, WalEvent::Loaded { result: Err(_), .. });
     assert!(events.iter().any(failed), "{events:?}");
+}
+
+/// Simulator seed 1047: the header of the first segment is still being written when a second one
+/// is begun. Nothing was durable, and no segment is missing.
+#[test]
+fn a_log_of_which_nothing_was_durable_opens() {
+    let mut log = Harness::new(tiny(SyncMode::DurableWrites), 7);
+    log.settle();
+    let (mut ops, mut held, mut second) = (Vec::new(), 0, false);
+    for step in 0..200 {
+        log.wal.take_ops(&mut ops);
+        for (id, op) in ops.drain(..) {
+            if matches!(op, DiskOp::Write { offset: 0, .. }) {
+                second |= held > 0;
+                held += 1;
+                if held == 1 {
+                    // It never gets to the disk.
+                    continue;
+                }
+            }
+            let result = carry_out(&mut log, id, &op);
+            log.wal.complete(id, result);
+        }
+        if !second {
+            log.wal.append(&common::model::block(1, step + 1, 1, &[vec![7; 3000]]));
+        }
+    }
+    assert!(second, "a second segment is begun");
+    assert_eq!(log.wal.durable(), Seq(0));
+    log.wal = Wal::open(log.config.clone(), ME);
+    let events = run(&mut log, &|_, bytes| bytes);
+    assert!(matches!(&events[..], [WalEvent::Recovered(_), ..]), "{events:?}");
 }
