@@ -291,7 +291,14 @@ impl World {
             let at = &mut self.nodes[node];
             (at.crash_in, at.crash_at) = (None, None);
             (at.stalled_until, at.slow_until, at.errors_until, at.full_until) = (0, 0, 0, 0);
-            (at.short_until, at.misread_until) = (0, 0);
+            (at.short_until, at.misread_until, at.holds_for) = (0, 0, 0);
+        }
+        // A turn that waits for a stall to end need not wait any more.
+        for seat in 0..self.plan.seats.count() {
+            let life = self.life(seat);
+            if self.is_alive(seat, life) {
+                self.after(0, Event::Turn { seat, life });
+            }
         }
     }
 }
