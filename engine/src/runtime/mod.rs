@@ -4,7 +4,7 @@
 //!
 //! Each shard is one thread with one glommio executor. Its main task runs the turns
 //! ([`driver`]); disk operations and connections are tasks of their own that raise the main
-//! task's [`Notify`](notify::Notify) when something completed. Other threads ring the inbox's
+//! task's [`Notify`] when something completed. Other threads ring the inbox's
 //! doorbell, and one of them beats the [`pulse`].
 
 mod clients;
