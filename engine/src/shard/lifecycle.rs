@@ -110,3 +110,45 @@ fn restore(group: RecoveredGroup) -> (GroupId, Restored) {
     let RecoveredGroup { group, hard_state, base, last_index, terms } = group;
     (group, Restored { hard_state, base, last_index, terms })
 }
+
+#[cfg(test)]
+mod tests {
+    use ringleader_wal::{Identity, LogIndex, Term, Wal, WalConfig};
+
+    use super::*;
+    use crate::config::Limits;
+    use crate::error::ProposeError;
+    use crate::raft::RaftConfig;
+    use crate::shard::proposal::{Outcome, SubmissionRun};
+    use crate::shard::{ClientId, Effects, ShardConfig, Submission};
+
+    fn shard() -> Shard {
+        let config = ShardConfig {
+            node: NodeId(1),
+            groups: Vec::new(),
+            links: Vec::new(),
+            place: Box::new(|_, _| 0),
+            raft: Arc::new(RaftConfig::default()),
+            limits: Limits::default(),
+            factory: Box::new(|_| unreachable!("there is no group")),
+            seed: 0,
+        };
+        let identity = Identity { cluster: 1, node: NodeId(1), shard: 0 };
+        Shard::new(config, Wal::open(WalConfig::default(), identity))
+    }
+
+    #[test]
+    fn a_success_that_has_not_left_when_the_log_fails_is_unknown() {
+        let mut shard = shard();
+        let mut submission = Submission::default();
+        submission.push(GroupId(1), 7, b"x");
+        let run = SubmissionRun { client: ClientId(0), submission: submission.into(), range: 0..1 };
+        let (first, term) = (LogIndex(1), Term(1));
+        shard.effects.answers.push(run.answer(Outcome::Applied { first, term, replies: None }));
+        shard.fail("EIO".into());
+        let mut effects = Effects::default();
+        shard.turn(&mut effects);
+        let Outcome::Failed(error) = &effects.answers[0].outcome else { panic!("a success") };
+        assert_eq!(*error, ProposeError::Unknown(UnknownCause::StorageFailed));
+    }
+}
