@@ -340,6 +340,12 @@ impl Checker {
         self.groups.iter().position(|known| *known == group).expect("a known group")
     }
 
+    /// Entries that the group's members have applied, all together.
+    pub(crate) fn all_applied(&self, at: usize) -> u64 {
+        let views = self.members[at].iter().filter_map(|member| member.view);
+        views.map(|view| view.status.applied.0).sum()
+    }
+
     /// Why the group has not come to rest: a leader, and everything applied on all nodes whose
     /// disks are not damaged.
     pub(crate) fn unsettled(&self, at: usize, damaged: &[bool]) -> Option<String> {

@@ -251,9 +251,16 @@ impl World {
     pub(crate) fn settle(&mut self) {
         let end = self.now + self.plan.patience;
         for at in 0..self.plan.groups.len() {
+            // After a restart the leader first applies its log, which takes as long as it is long.
+            let (mut applied, mut patient_until) = (0, end);
             while !self.serves(at) {
+                if self.checker.all_applied(at) > applied {
+                    applied = self.checker.all_applied(at);
+                    let more = self.now + self.plan.patience / 4;
+                    patient_until = more.clamp(end, end + 3 * self.plan.patience);
+                }
                 let why = || self.unsettled(at).unwrap_or_default();
-                assert!(self.now < end, "liveness: the group does not serve\n{}", why());
+                assert!(self.now < patient_until, "liveness: the group does not serve\n{}", why());
                 self.run_until(self.now + LOOK_EVERY);
             }
         }
