@@ -75,6 +75,8 @@ mod options;
 mod peace;
 #[path = "sim/plan.rs"]
 mod plan;
+#[path = "sim/prevotes.rs"]
+mod prevotes;
 #[path = "sim/process.rs"]
 mod process;
 #[path = "sim/queue.rs"]

@@ -17,6 +17,7 @@ use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
 use crate::clients::{Asked, Fate};
 use crate::history::History;
 use crate::machine::AppliedOp;
+use crate::prevotes::PreVotes;
 
 #[path = "audit.rs"]
 mod audit;
@@ -63,19 +64,22 @@ pub(crate) struct Checker {
     /// Per group and node.
     members: Vec<Vec<Member>>,
     nodes: usize,
+    /// None when the run's settings have no pre-vote.
+    pre_votes: Option<PreVotes>,
     steps: u64,
     /// Logs whose end was dropped, and those where that end was still being written.
     pub(crate) truncations: (u64, u64),
 }
 
 impl Checker {
-    pub(crate) fn new(groups: &[GroupId], nodes: usize) -> Self {
+    pub(crate) fn new(groups: &[GroupId], nodes: usize, pre_vote: bool) -> Self {
         let members = || (0..nodes).map(|_| Member::default()).collect();
         Self {
             groups: groups.to_vec(),
             histories: groups.iter().map(|_| History::default()).collect(),
             members: groups.iter().map(|_| members()).collect(),
             nodes,
+            pre_votes: pre_vote.then(PreVotes::default),
             steps: 0,
             truncations: (0, 0),
         }
@@ -256,6 +260,9 @@ impl Checker {
     /// A message leaves a node: what it says must be durable there.
     pub(crate) fn sent(&mut self, node: usize, to: usize, group: GroupId, message: &Message) {
         let at = self.at(group);
+        if let Some(pre_votes) = &mut self.pre_votes {
+            pre_votes.sent(at, node, to, message, self.nodes);
+        }
         let member = &mut self.members[at][node];
         let status = member.view.expect("only a running member says something").status;
         let shown = match message {

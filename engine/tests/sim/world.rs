@@ -162,7 +162,7 @@ impl World {
             seats: (0..plan.seats.count()).map(|_| Seat::new(plan.disk.sector)).collect(),
             network: Network::new(plan.nodes, &plan.seats, &mut rng),
             clients: Clients::new(plan.load, plan.nodes, groups.len(), rng.fork()),
-            checker: Checker::new(&groups, plan.nodes),
+            checker: Checker::new(&groups, plan.nodes, plan.raft.pre_vote),
             atlas: Atlas::new(plan.promise, plan.nodes, rng.fork()),
             counts: Counts::default(),
             healed: false,
