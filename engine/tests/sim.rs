@@ -19,6 +19,7 @@
 //! | `network`, `links`, `net_faults` | connections made of bytes, and what happens to them |
 //! | `clock` | clocks at speeds of their own, late ticks, processes that stand still |
 //! | `faults` | which faults there are, and how each comes about |
+//! | `operator` | what the operator does |
 //! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
 //! | `checker`, `audit`, `history` | what must hold after every step, in memory and on the disks |
 //! | `runner`, `options`, `shrink`, `trace`, `traces` | runs, reports, and the way to a failure |
@@ -69,6 +70,8 @@ mod machine;
 mod net_faults;
 #[path = "sim/network.rs"]
 mod network;
+#[path = "sim/operator.rs"]
+mod operator;
 #[path = "sim/options.rs"]
 mod options;
 #[path = "sim/peace.rs"]

@@ -16,8 +16,6 @@ pub(crate) enum Fault {
     Crash,
     /// Several at once.
     CrashMany,
-    /// One node is told to stop, and comes back.
-    Stop,
     BreakConnection,
     /// Two parts that can't hear each other.
     Split,
@@ -61,10 +59,9 @@ pub(crate) enum Fault {
     Damage(Damage),
 }
 
-const FAULTS: [Fault; 23] = [
+const FAULTS: [Fault; 22] = [
     Fault::Crash,
     Fault::CrashMany,
-    Fault::Stop,
     Fault::BreakConnection,
     Fault::Split,
     Fault::OneWay,
@@ -211,14 +208,14 @@ impl World {
             return;
         }
         self.schedule_fault(at + 1);
-        let Strike { fault, seed, number, .. } = self.schedule.strikes[at];
+        let Strike { what: fault, seed, number, .. } = self.schedule.strikes[at];
         if self.plan.nodes > 1 || !fault.is_between_nodes() {
             self.strike(fault, number, &mut Rng::new(seed));
         }
     }
 
-    /// Whom a fault is for: anybody, or the leader of some group.
-    fn victim(&self, rng: &mut Rng) -> usize {
+    /// Whom a fault or an action is for: anybody, or the leader of some group.
+    pub(crate) fn victim(&self, rng: &mut Rng) -> usize {
         let anybody = rng.below(self.plan.nodes as u64) as usize;
         let group = rng.below(self.plan.groups.len() as u64) as usize;
         let leader = if rng.coin() { self.checker.leader(group) } else { None };
@@ -243,7 +240,6 @@ impl World {
                     }
                 }
             }
-            Fault::Stop => self.stop(node),
             Fault::BreakConnection
             | Fault::HalfOpen
             | Fault::Flap
@@ -315,7 +311,6 @@ impl Fault {
         match self {
             Self::Crash => "crashes armed",
             Self::CrashMany => "crashes of several",
-            Self::Stop => "nodes stopped",
             Self::BreakConnection => "connections broken",
             Self::Split => "partitions in two",
             Self::OneWay => "one-way partitions",

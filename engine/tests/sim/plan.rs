@@ -11,6 +11,7 @@ use crate::clients::Load;
 use crate::clock::ClockPlan;
 use crate::faults::FaultPlan;
 use crate::machine::OPERATION_BYTES;
+use crate::operator::OperatorPlan;
 use crate::rng::Rng;
 use crate::seats::Seats;
 
@@ -67,6 +68,7 @@ pub(crate) struct Plan {
     pub(crate) turn: (u64, u64),
     pub(crate) clock: ClockPlan,
     pub(crate) faults: FaultPlan,
+    pub(crate) operator: OperatorPlan,
     pub(crate) promise: Promise,
     /// How often disks are compared with what their nodes said.
     pub(crate) audit_ppm: u32,
@@ -103,6 +105,7 @@ impl Plan {
             turn: (0, rng.magnitude(1_000, 500_000)),
             clock: ClockPlan::draw(rng, election),
             faults: FaultPlan::draw(rng, election, trouble, promise),
+            operator: OperatorPlan::draw(rng, election, trouble),
             promise,
             audit_ppm: audit_rate(rng),
             trouble,

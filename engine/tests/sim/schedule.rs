@@ -1,22 +1,29 @@
-//! The schedule of a run: every fault and every call, drawn before anything happens. Each has a
-//! moment and a seed of its own, so that a run can be repeated without some of them; what is left
-//! is then the same. That is how a failure is shrunk.
+//! The schedule of a run: every fault, every call and everything that the operator does, drawn
+//! before anything happens. Each has a moment and a seed of its own, so that a run can be repeated
+//! without some of them; what is left is then the same. That is how a failure is shrunk.
 
 use std::fmt;
 
 use crate::faults::Fault;
+use crate::operator::Action;
 use crate::plan::{MS, Plan};
 use crate::rng::{Rng, SURE};
 
-/// A fault at its moment.
+/// Something at its moment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Strike {
+pub(crate) struct Planned<T> {
     pub(crate) at: u64,
-    pub(crate) fault: Fault,
+    pub(crate) what: T,
     pub(crate) seed: u64,
     /// Its place in the whole schedule.
     pub(crate) number: usize,
 }
+
+/// A fault.
+pub(crate) type Strike = Planned<Fault>;
+
+/// An action of the operator.
+pub(crate) type Deed = Planned<Action>;
 
 /// A caller's attempt to submit something.
 #[derive(Clone, Copy, Debug)]
@@ -31,35 +38,27 @@ pub(crate) struct Call {
 pub(crate) struct Schedule {
     pub(crate) strikes: Vec<Strike>,
     pub(crate) calls: Vec<Call>,
+    pub(crate) deeds: Vec<Deed>,
 }
 
 /// What lasts for a whole run and can be switched off.
 pub(crate) const AMBIENT: [&str; 7] =
     ["ghosts", "duplicates", "slow-network", "slow-disk", "drift", "late-ticks", "crash-again"];
 
-/// A part of a run. Written as `f3,7;c10-20;t500;-drift`: the faults and calls that are kept, the
-/// milliseconds until the faults end, and what is switched off; what is not named stays.
+/// A part of a run. Written as `f3,7;c10-20;o1;t500;-drift`: the faults, calls and actions of the
+/// operator that are kept, the milliseconds until the faults end, and what is switched off; what is not named stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) strikes: Option<Vec<usize>>,
     pub(crate) calls: Option<Vec<usize>>,
+    pub(crate) deeds: Option<Vec<usize>>,
     pub(crate) trouble_ms: Option<u64>,
     pub(crate) off: Vec<&'static str>,
 }
 
 impl Schedule {
     pub(crate) fn draw(rng: &mut Rng, plan: &Plan) -> Self {
-        let mut strikes = Vec::new();
-        for (fault, longest) in &plan.faults.enabled {
-            let mut own = rng.fork();
-            let mut at = own.between(longest / 8, *longest);
-            while at < plan.trouble {
-                strikes.push(Strike { at, fault: *fault, seed: own.next(), number: 0 });
-                at += own.between(longest / 8, *longest);
-            }
-        }
-        strikes.sort_by_key(|strike| strike.at);
-        strikes.iter_mut().enumerate().for_each(|(number, strike)| strike.number = number);
+        let strikes = planned(rng, &plan.faults.enabled, plan.trouble);
         let mut calls: Vec<Call> = Vec::new();
         for caller in 0..plan.load.callers {
             let mut own = rng.fork();
@@ -73,7 +72,8 @@ impl Schedule {
         }
         calls.sort_by_key(|call| call.at);
         calls.iter_mut().enumerate().for_each(|(number, call)| call.number = number);
-        Self { strikes, calls }
+        let deeds = planned(rng, &plan.operator.enabled, plan.trouble);
+        Self { strikes, calls, deeds }
     }
 
     pub(crate) fn keep(&mut self, part: &Part) {
@@ -83,7 +83,26 @@ impl Schedule {
         if let Some(kept) = &part.calls {
             self.calls.retain(|call| kept.binary_search(&call.number).is_ok());
         }
+        if let Some(kept) = &part.deeds {
+            self.deeds.retain(|deed| kept.binary_search(&deed.number).is_ok());
+        }
     }
+}
+
+/// Everything again and again, each with pauses of its own, until trouble ends.
+fn planned<T: Copy>(rng: &mut Rng, enabled: &[(T, u64)], trouble: u64) -> Vec<Planned<T>> {
+    let mut planned = Vec::new();
+    for &(what, longest) in enabled {
+        let mut own = rng.fork();
+        let mut at = own.between(longest / 8, longest);
+        while at < trouble {
+            planned.push(Planned { at, what, seed: own.next(), number: 0 });
+            at += own.between(longest / 8, longest);
+        }
+    }
+    planned.sort_by_key(|one| one.at);
+    planned.iter_mut().enumerate().for_each(|(number, one)| one.number = number);
+    planned
 }
 
 impl Plan {
@@ -114,6 +133,7 @@ impl Part {
             match kind {
                 "f" => part.strikes = Some(numbers(rest)?),
                 "c" => part.calls = Some(numbers(rest)?),
+                "o" => part.deeds = Some(numbers(rest)?),
                 "t" => part.trouble_ms = Some(number(rest)?),
                 "-" => {
                     let known = AMBIENT.iter().find(|known| **known == rest);
@@ -145,6 +165,7 @@ impl fmt::Display for Part {
         let mut pieces = Vec::new();
         pieces.extend(self.strikes.as_ref().map(|kept| format!("f{}", ranges(kept))));
         pieces.extend(self.calls.as_ref().map(|kept| format!("c{}", ranges(kept))));
+        pieces.extend(self.deeds.as_ref().map(|kept| format!("o{}", ranges(kept))));
         pieces.extend(self.trouble_ms.map(|trouble| format!("t{trouble}")));
         pieces.extend(self.off.iter().map(|what| format!("-{what}")));
         f.write_str(&pieces.join(";"))

@@ -32,12 +32,13 @@ struct Search {
 enum List {
     Strikes,
     Calls,
+    Deeds,
 }
 
 pub(crate) fn shrink(seed: u64, part: &Part, violation: &Violation, limit: Duration) -> Shrunk {
     let (plan, mut schedule) = world::drawn(&mut Rng::new(seed));
     schedule.keep(part);
-    let whole = (schedule.strikes.len(), schedule.calls.len());
+    let whole = (schedule.strikes.len(), schedule.calls.len(), schedule.deeds.len());
     let mut search = Search {
         seed,
         kind: kind(violation),
@@ -53,6 +54,7 @@ pub(crate) fn shrink(seed: u64, part: &Part, violation: &Violation, limit: Durat
         AMBIENT.iter().for_each(|what| search.switch_off(what));
         search.leave_out(List::Strikes, plan.trouble);
         search.leave_out(List::Calls, plan.trouble);
+        search.leave_out(List::Deeds, plan.trouble);
         if search.part == before || search.is_late() {
             break;
         }
@@ -60,11 +62,13 @@ pub(crate) fn shrink(seed: u64, part: &Part, violation: &Violation, limit: Durat
     let Search { part, violation, runs, .. } = search;
     let left = |list: &Option<Vec<usize>>| list.as_ref().map_or(0, Vec::len);
     let story = format!(
-        "{} of {} faults and {} of {} calls are left after {runs} runs",
+        "{} of {} faults, {} of {} calls and {} of {} actions are left after {runs} runs",
         left(&part.strikes),
         whole.0,
         left(&part.calls),
-        whole.1
+        whole.1,
+        left(&part.deeds),
+        whole.2
     );
     Shrunk { part, violation, story }
 }
@@ -103,6 +107,7 @@ impl Search {
         let strikes = schedule.strikes.iter().map(|strike| strike.number).collect();
         let calls = schedule.calls.iter().map(|call| call.number).collect();
         (self.part.strikes, self.part.calls) = (Some(strikes), Some(calls));
+        self.part.deeds = Some(schedule.deeds.iter().map(|deed| deed.number).collect());
     }
 
     /// Nothing that comes after the failure led to it.
@@ -126,6 +131,7 @@ impl Search {
         let list = match list {
             List::Strikes => &mut part.strikes,
             List::Calls => &mut part.calls,
+            List::Deeds => &mut part.deeds,
         };
         list.get_or_insert_default()
     }

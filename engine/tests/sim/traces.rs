@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0x3d2efbcfdf8cea18),
-    (1, 0xcd387e8be50b501d),
-    (2, 0x029c367ac3ceab67),
-    (3, 0x99aa348f5dc5292d),
+    (0, 0x40c90e278b092d2c),
+    (1, 0xfd42f7b2c001fb6e),
+    (2, 0x71b846adc25aac2d),
+    (3, 0x5cd8f6482c4ff02d),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

@@ -96,6 +96,8 @@ pub(crate) enum Event {
     },
     /// A fault of the schedule, by its place there.
     Fault(usize),
+    /// An action of the operator, likewise.
+    Action(usize),
     Reunite,
 }
 
@@ -195,6 +197,7 @@ impl World {
         }
         self.schedule_call(0);
         self.schedule_fault(0);
+        self.schedule_action(0);
         self.run_until(self.plan.trouble);
         self.heal();
         if self.atlas.serves() {
@@ -243,6 +246,7 @@ impl World {
             Event::HangUp { pair, connection } => self.hang_up(pair, connection),
             Event::Flap { pair, left } => self.flap(pair, left),
             Event::Fault(at) => self.fault(at),
+            Event::Action(at) => self.action(at),
             Event::Reunite => self.reunite(),
         }
     }

@@ -1,0 +1,68 @@
+//! What the operator of the cluster asks of it, and when: in the random schedule beside what goes
+//! wrong and what callers ask for. As with faults, each seed switches a random subset on.
+
+use crate::rng::{Rng, SURE};
+use crate::schedule::Deed;
+use crate::world::{Event, World};
+
+/// What an operator does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Tells one node to stop; it comes back.
+    Stop,
+}
+
+const ACTIONS: [Action; 1] = [Action::Stop];
+
+/// See the [module documentation](self).
+#[derive(Clone, Debug)]
+pub(crate) struct OperatorPlan {
+    /// The actions of this seed, and the longest pause between two of a kind.
+    pub(crate) enabled: Vec<(Action, u64)>,
+}
+
+impl OperatorPlan {
+    pub(crate) fn draw(rng: &mut Rng, election: u64, trouble: u64) -> Self {
+        let likely = rng.pick(&[SURE / 12, SURE / 5, SURE / 2]);
+        let actions = ACTIONS.into_iter().filter(|_| rng.chance(likely)).collect::<Vec<_>>();
+        let longest = |action| (action, rng.magnitude(election / 2, 2 * trouble));
+        Self { enabled: actions.into_iter().map(longest).collect() }
+    }
+}
+
+impl World {
+    pub(crate) fn schedule_action(&mut self, at: usize) {
+        if let Some(deed) = self.schedule.deeds.get(at) {
+            let pause = deed.at - self.now();
+            self.after(pause, Event::Action(at));
+        }
+    }
+
+    /// An action of the schedule comes, and the next one is awaited.
+    pub(crate) fn action(&mut self, at: usize) {
+        if self.healed {
+            return;
+        }
+        self.schedule_action(at + 1);
+        let Deed { what, seed, number, .. } = self.schedule.deeds[at];
+        self.act(what, number, &mut Rng::new(seed));
+    }
+
+    fn act(&mut self, action: Action, number: usize, rng: &mut Rng) {
+        let node = self.victim(rng);
+        self.trace.line(|| format!("*** action {number}: {action:?}, node {}", node + 1));
+        self.trace.step("action", node as u64, number as u64, 0);
+        match action {
+            Action::Stop => self.stop(node),
+        }
+        self.counts.add(action.name(), 1);
+    }
+}
+
+impl Action {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "nodes stopped",
+        }
+    }
+}
