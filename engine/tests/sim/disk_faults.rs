@@ -146,7 +146,9 @@ impl World {
         let (short, misread) = (now < node.short_until, now < node.misread_until);
         let process = self.seats[seat].process.as_ref().expect("it is alive");
         let rng = &mut self.disk_rng;
-        let (fault, name) = if errors && rng.chance(SURE / 50) {
+        // Operations on the directory are few.
+        let likely = if is_of_directory(op) { SURE / 8 } else { SURE / 50 };
+        let (fault, name) = if errors && rng.chance(likely) {
             (Fault::Io, io_name(op))
         } else if full && matches!(op, DiskOp::Create { .. } | DiskOp::Zero { .. }) {
             (Fault::NoSpace, "disk full")
@@ -177,6 +179,11 @@ impl World {
 /// Whether the log can't go on when the operation fails.
 fn is_of_log(op: &DiskOp) -> bool {
     matches!(op, DiskOp::Write { .. } | DiskOp::Sync { file: FileName::Segment(_) })
+}
+
+fn is_of_directory(op: &DiskOp) -> bool {
+    use DiskOp::{Create, Remove, Rename, SyncDir};
+    matches!(op, Create { .. } | Rename { .. } | Remove { .. } | SyncDir)
 }
 
 fn io_name(op: &DiskOp) -> &'static str {

@@ -105,7 +105,7 @@ impl Plan {
             turn: (0, rng.magnitude(1_000, 500_000)),
             clock: ClockPlan::draw(rng, election),
             faults: FaultPlan::draw(rng, election, trouble, promise),
-            operator: OperatorPlan::draw(rng, election, trouble),
+            operator: OperatorPlan::draw(&mut rng.fork(), election, trouble),
             promise,
             audit_ppm: audit_rate(rng),
             trouble,

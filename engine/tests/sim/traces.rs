@@ -10,9 +10,9 @@ use crate::world::Summary;
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
     (0, 0x40c90e278b092d2c),
-    (1, 0xfd42f7b2c001fb6e),
+    (1, 0xf7a956500fc191d9),
     (2, 0x71b846adc25aac2d),
-    (3, 0x5cd8f6482c4ff02d),
+    (3, 0x107a60782ab05ab3),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {
