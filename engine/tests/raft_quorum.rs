@@ -1,7 +1,8 @@
 //! Quorum arithmetic against a definition that only counts: all configurations of up to five
 //! incoming and up to five outgoing voters, disjoint, overlapping or the same.
 
-use ringleader::raft::quorum::{Configuration, VoteResult};
+use ringleader::raft::Configuration;
+use ringleader::raft::quorum::VoteResult;
 use ringleader_wal::NodeId;
 
 /// Incoming voters are 1..=a; outgoing are `b` nodes from `shift` on.
@@ -88,4 +89,47 @@ fn nobody_is_no_quorum() {
     let nobody = Configuration::default();
     assert_eq!(nobody.reached(|_| 1), None);
     assert_eq!(nobody.vote_result(|_| Some(true)), VoteResult::Lost);
+}
+
+fn nodes(numbers: &[u64]) -> Vec<NodeId> {
+    numbers.iter().copied().map(NodeId).collect()
+}
+
+#[test]
+fn a_configuration_survives_its_encoding() {
+    let plain = Configuration::new(&nodes(&[3, 1, 2]), &[]);
+    let joint = Configuration::new(&nodes(&[1, 4, 9]), &nodes(&[1, 2, 3]));
+    let with_learners = joint.clone().with_learners(&nodes(&[3, 7]));
+    for configuration in [Configuration::default(), plain, joint, with_learners.clone()] {
+        let bytes = configuration.encode();
+        assert_eq!(Configuration::decode(&bytes), Ok(configuration));
+    }
+    assert!(with_learners.members().eq(nodes(&[1, 4, 9, 2, 3, 7])));
+    let largest: Vec<NodeId> = (1..=62).map(NodeId).collect();
+    let largest =
+        Configuration::new(&largest[..15], &largest[15..30]).with_learners(&largest[30..]);
+    assert_eq!(Configuration::decode(&largest.encode()), Ok(largest));
+}
+
+/// Whatever a byte or the length is changed to, what is accepted is a configuration that encodes to
+/// the very same bytes.
+#[test]
+fn damaged_configurations_are_refused() {
+    let joint = Configuration::new(&nodes(&[1, 4]), &nodes(&[1, 2])).with_learners(&nodes(&[2]));
+    let bytes = joint.encode();
+    let accepted = |bytes: &[u8]| match Configuration::decode(bytes) {
+        Ok(configuration) => assert_eq!(configuration.encode(), bytes),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    };
+    for at in 0..bytes.len() {
+        assert!(Configuration::decode(&bytes[..at]).is_err(), "{at} bytes");
+        for value in 0..=u8::MAX {
+            let mut damaged = bytes.clone();
+            damaged[at] = value;
+            accepted(&damaged);
+        }
+    }
+    assert!(Configuration::decode(&[&bytes[..], &[0]].concat()).is_err());
+    let nobody_decides = [&[1, 0, 16, 0, 1, 0, 0, 0, 5], &[0; 7][..], &[4], &[0; 7]].concat();
+    assert!(Configuration::decode(&nobody_decides).is_err());
 }

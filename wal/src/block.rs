@@ -45,6 +45,23 @@ pub enum BlockKind {
     /// One empty entry, appended by a new leader to commit the entries of earlier terms (Raft
     /// thesis, section 3.6.2). The state machine does not see it.
     Noop = 1,
+    /// One entry that says who the group's members are from there on. Its payload is the owner's;
+    /// recovery hands these blocks over (see [`RecoveredGroup`](crate::RecoveredGroup)). The state
+    /// machine does not see them among its operations.
+    Configuration = 2,
+}
+
+impl BlockKind {
+    /// The kind that a header's number names.
+    #[inline]
+    fn of(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Operations),
+            1 => Some(Self::Noop),
+            2 => Some(Self::Configuration),
+            _ => None,
+        }
+    }
 }
 
 /// Why bytes are not a block.
@@ -185,6 +202,13 @@ impl Block {
     pub fn noop(group: GroupId, at: LogPosition) -> Self {
         let run = Run { payload: &[], ends: &[0], base: 0 };
         Self::encode(group, at, BlockKind::Noop, [run])
+    }
+
+    /// The entry that says who the group's members are.
+    #[must_use]
+    pub fn configuration(group: GroupId, at: LogPosition, payload: &[u8]) -> Self {
+        let end = u32::try_from(payload.len()).expect("a configuration is small");
+        Self::encode(group, at, BlockKind::Configuration, [Run { payload, ends: &[end], base: 0 }])
     }
 
     /// The encoded block.

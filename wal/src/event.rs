@@ -73,6 +73,8 @@ pub struct RecoveredGroup {
     pub last_index: LogIndex,
     /// The first index after `base` of each term, ascending.
     pub terms: Vec<LogPosition>,
+    /// The configuration blocks after `base`, in log order.
+    pub configurations: Vec<Block>,
 }
 
 /// Why a log can't be opened.

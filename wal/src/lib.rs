@@ -18,6 +18,7 @@
 
 pub mod block;
 pub mod config;
+mod configurations;
 pub mod disk;
 pub mod driver;
 pub mod event;

@@ -1,5 +1,6 @@
 //! The end of recovery: what was found becomes the log to go on with.
 
+use crate::configurations::Configurations;
 use crate::event::{Recovered, RecoveredGroup, RecoveryError};
 use crate::index::Groups;
 use crate::recovery::{Recovery, Stage};
@@ -37,7 +38,7 @@ impl Recovery {
         let prev = self.chain_files.last().map_or(0, |&(id, _)| id);
         let (retired, spares, misfits) = self.sort_out();
         let durable = Seq(self.expected.0 - 1);
-        let groups = recovered_groups(&self.groups)?;
+        let groups = recovered_groups(&self.groups, &self.configurations)?;
         Ok(Opened {
             groups: std::mem::take(&mut self.groups),
             segments: std::mem::take(&mut self.segments).behind(retired),
@@ -85,7 +86,10 @@ impl Recovery {
     }
 }
 
-fn recovered_groups(groups: &Groups) -> Result<Vec<RecoveredGroup>, RecoveryError> {
+fn recovered_groups(
+    groups: &Groups,
+    configurations: &Configurations,
+) -> Result<Vec<RecoveredGroup>, RecoveryError> {
     let mut list = Vec::with_capacity(groups.iter().len());
     for group in groups.iter() {
         if let Some(missing) = group.gap() {
@@ -97,6 +101,7 @@ fn recovered_groups(groups: &Groups) -> Result<Vec<RecoveredGroup>, RecoveryErro
             base: group.base,
             last_index: group.last.index,
             terms: group.terms().collect(),
+            configurations: configurations.of(group.id, group.base.index, group.last.index),
         });
     }
     list.sort_by_key(|group| group.group);

@@ -23,6 +23,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Identity, WalConfig};
+use crate::configurations::Configurations;
 use crate::disk::{DiskError, DiskOp, DiskOutput, FileName, PAGE};
 use crate::event::RecoveryError;
 use crate::format::{FORMAT_VERSION, LogKey, SegmentHeader};
@@ -104,6 +105,7 @@ pub(crate) struct Recovery {
     pub(crate) empty_tail: usize,
     pub(crate) groups: Groups,
     pub(crate) segments: Segments,
+    pub(crate) configurations: Configurations,
     scratch: Vec<Checked>,
 }
 
@@ -129,6 +131,7 @@ impl Recovery {
             empty_tail: 0,
             groups: Groups::default(),
             segments: Segments::default(),
+            configurations: Configurations::default(),
             scratch: Vec::new(),
         }
     }
@@ -382,7 +385,8 @@ impl Recovery {
             Err(Refused::Malformed(reason)) => return Err(malformed(reason)),
         }
         for checked in &self.scratch {
-            replay::apply(checked, id, batch.offset, &mut self.groups, &mut self.segments)
+            let Self { groups, segments, configurations, .. } = self;
+            replay::apply(checked, id, batch.offset, groups, segments, configurations)
                 .map_err(malformed)?;
         }
         self.expected.0 += 1;

@@ -4,6 +4,8 @@
 //! and miss some that were rewritten forward and come later (`Moved`). Appended blocks may
 //! therefore leave holes while replay runs; at the end none may be left.
 
+use crate::block::{Block, BlockKind};
+use crate::configurations::Configurations;
 use crate::format::Record;
 use crate::index::{Entry, Groups, Place};
 use crate::scan::{Batch, Item};
@@ -15,6 +17,8 @@ pub(crate) struct Checked {
     item: Item,
     term: Term,
     last: LogIndex,
+    /// The block itself, if it is a configuration.
+    configuration: Option<Block>,
 }
 
 /// Why a batch is not replayed.
@@ -32,14 +36,16 @@ pub(crate) fn check(batch: &Batch, out: &mut Vec<Checked>) -> Result<(), Refused
     let mut bodies = 0;
     for item in batch.items() {
         let item = item.map_err(Refused::Malformed)?;
-        let (term, last) = if let Record::Block { len, .. } = item.record {
-            bodies += u64::from(len);
-            let block = batch.block(&item).map_err(Refused::Damaged)?;
-            (block.term(), block.last_index())
-        } else {
-            (Term(0), LogIndex(0))
+        let Record::Block { len, .. } = item.record else {
+            out.push(Checked { item, term: Term(0), last: LogIndex(0), configuration: None });
+            continue;
         };
-        out.push(Checked { item, term, last });
+        bodies += u64::from(len);
+        let block = batch.block(&item).map_err(Refused::Damaged)?;
+        let (term, last) = (block.term(), block.last_index());
+        let is_configuration = block.kind() == BlockKind::Configuration;
+        let configuration = is_configuration.then(|| block.detached());
+        out.push(Checked { item, term, last, configuration });
     }
     if bodies != u64::from(batch.header.bodies) {
         return Err(Refused::Malformed("bodies do not fill the batch"));
@@ -54,6 +60,7 @@ pub(crate) fn apply(
     offset: u64,
     groups: &mut Groups,
     segments: &mut Segments,
+    configurations: &mut Configurations,
 ) -> Result<(), &'static str> {
     let place = Place { segment, offset: offset as u32, record: checked.item.number };
     match checked.item.record {
@@ -67,13 +74,17 @@ pub(crate) fn apply(
             } else {
                 group.append(segments, &entry);
             }
+            if let Some(block) = &checked.configuration {
+                configurations.note(block.clone());
+            }
         }
-        Record::Truncate { group, from } => {
-            let group = groups.entry(group);
+        Record::Truncate { group: id, from } => {
+            let group = groups.entry(id);
             if from <= group.base.index {
                 return Err("released entries were truncated");
             }
             group.truncate(segments, from);
+            configurations.truncate(id, from);
         }
         Record::HardState { group, state } => {
             let group = groups.entry(group);
@@ -83,9 +94,10 @@ pub(crate) fn apply(
         Record::Release { through, .. } if through.index.0 == u64::MAX => {
             return Err("index overflows");
         }
-        Record::Release { group, through } => {
-            let group = groups.entry(group);
+        Record::Release { group: id, through } => {
+            let group = groups.entry(id);
             group.release(segments, through);
+            configurations.release(id, group.base.index);
             segments.move_state(&mut group.base_at, segment);
         }
     }

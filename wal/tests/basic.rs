@@ -291,3 +291,29 @@ fn read_error_on_recovery_is_reported() {
     log.wal = Wal::open(log.config.clone(), ME);
     log.recover().unwrap();
 }
+
+/// Recovery finds a quiet group's configurations wherever the log has moved them, but not those
+/// that were truncated or released.
+#[test]
+fn configurations_move_with_their_group() {
+    let mut log = Harness::new(tiny(SyncMode::DurableWrites), 8);
+    log.configuration(9, 1, b"released");
+    log.append(9, 1, &payload(1, 10));
+    log.release(9, 1, 1);
+    log.configuration(9, 1, b"kept");
+    log.configuration(9, 1, b"truncated");
+    log.truncate(9, 4);
+    log.append(9, 2, &payload(2, 10));
+    for i in 0..300u64 {
+        log.append(1, 1, &payload(i as u8, 2500));
+        if i > 2 {
+            log.release(1, i - 2, 1);
+        }
+        log.settle();
+    }
+    assert!(log.wal.stats().relocated_blocks > 0, "{:?}", log.wal.stats());
+    log.reopen();
+    let kept = &log.model.groups[&GroupId(9)].configurations;
+    assert_eq!(kept.iter().map(|block| block.first_index()).collect::<Vec<_>>(), [LogIndex(3)]);
+    log.check_all();
+}

@@ -2,9 +2,10 @@
 
 use ringleader_wal::{LogPosition, NodeId, Term};
 
+use super::configuration::Configuration;
 use super::message::Message;
 use super::output::Outlet;
-use super::quorum::{Configuration, VoteResult};
+use super::quorum::VoteResult;
 use super::state::TERM_LIMIT;
 use super::{Raft, Role};
 
@@ -61,7 +62,7 @@ impl Raft {
 
     fn ask_for_votes(&self, out: &mut dyn Outlet) {
         let node = self.state.node;
-        for peer in self.state.configuration.members().filter(|peer| *peer != node) {
+        for peer in self.state.configuration.deciders().filter(|peer| *peer != node) {
             self.ask_for_vote(peer, out);
         }
     }

@@ -32,7 +32,7 @@ impl Leader {
     pub(super) fn take_office(state: &mut State, out: &mut dyn Outlet) -> Self {
         let at = LogPosition { index: state.log.last_index().next(), term: state.term() };
         state.append(Block::noop(state.group, at), out);
-        let peers = state.configuration.members().filter(|member| *member != state.node);
+        let peers = state.configuration.deciders().filter(|member| *member != state.node);
         let mut leader = Self {
             peers: peers.map(|id| Progress::new(id, at.index, state.now)).collect(),
             term_start: at.index,

@@ -23,6 +23,7 @@
 //! | `term` | what a message's term means |
 //! | `committed` | what the state machine takes |
 //! | `fifo` | a queue that is short as a rule |
+//! | [`configuration`] | who the members are |
 //! | [`quorum`] | majorities |
 //! | [`invariants`] | what holds after every call |
 //!
@@ -39,6 +40,7 @@
 mod candidate;
 mod committed;
 pub mod config;
+pub mod configuration;
 pub(crate) mod fifo;
 mod follower;
 pub mod invariants;
@@ -60,12 +62,12 @@ use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, S
 use self::candidate::Candidate;
 pub use self::committed::{Committed, CommittedBlocks};
 pub use self::config::{RaftConfig, RaftConfigError};
+pub use self::configuration::Configuration;
 use self::follower::Follower;
 use self::leader::Leader;
 pub use self::message::Message;
 pub use self::output::{Event, Load, LogOp, Outlet, Output};
 pub use self::progress::Mode;
-use self::quorum::Configuration;
 use self::state::{State, TERM_LIMIT};
 pub use self::status::{PeerStatus, RoleName, Status};
 use crate::time::Time;

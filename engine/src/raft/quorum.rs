@@ -3,15 +3,10 @@
 
 use ringleader_wal::NodeId;
 
+use super::configuration::Configuration;
+
 /// The most voters that a configuration, or either half of a joint one, may have.
 pub const MAX_VOTERS: usize = 15;
-
-/// Who decides.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Configuration {
-    voters: Box<[NodeId]>,
-    outgoing: Box<[NodeId]>,
-}
 
 /// Where an election stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,36 +20,15 @@ pub enum VoteResult {
 }
 
 impl Configuration {
-    /// The configuration in which `voters` decide, together with `outgoing` unless that is empty.
-    ///
-    /// # Panics
-    /// When either has more than [`MAX_VOTERS`] members.
-    #[must_use]
-    pub fn new(voters: &[NodeId], outgoing: &[NodeId]) -> Self {
-        Self { voters: sorted(voters), outgoing: sorted(outgoing) }
-    }
-
-    /// Whether `node` has a vote.
-    #[must_use]
-    pub fn contains(&self, node: NodeId) -> bool {
-        self.voters.contains(&node) || self.outgoing.contains(&node)
-    }
-
-    /// Everyone who has a vote, each once.
-    pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
-        let leaving = self.outgoing.iter().filter(|node| !self.voters.contains(node));
-        self.voters.iter().chain(leaving).copied()
-    }
-
     /// The number of voters, if they alone decide.
     pub(super) fn plain(&self) -> Option<usize> {
-        self.outgoing.is_empty().then_some(self.voters.len())
+        (!self.is_joint()).then_some(self.voters().len())
     }
 
     /// The highest value that a quorum reached; none if there are no voters.
     #[must_use]
     pub fn reached<T: Copy + Default + Ord>(&self, value: impl Fn(NodeId) -> T) -> Option<T> {
-        match (reached_by(&self.voters, &value), reached_by(&self.outgoing, &value)) {
+        match (reached_by(self.voters(), &value), reached_by(self.outgoing(), &value)) {
             (Some(incoming), Some(outgoing)) => Some(incoming.min(outgoing)),
             (incoming, _) => incoming,
         }
@@ -71,14 +45,6 @@ impl Configuration {
             _ => VoteResult::Lost,
         }
     }
-}
-
-fn sorted(nodes: &[NodeId]) -> Box<[NodeId]> {
-    let mut nodes = nodes.to_vec();
-    nodes.sort_unstable();
-    nodes.dedup();
-    assert!(nodes.len() <= MAX_VOTERS, "at most {MAX_VOTERS} voters");
-    nodes.into()
 }
 
 fn reached_by<T: Copy + Default + Ord>(

@@ -7,11 +7,11 @@ use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, S
 
 use super::Restored;
 use super::config::RaftConfig;
+use super::configuration::Configuration;
 use super::fifo::Fifo;
 use super::log::Log;
 use super::message::Message;
 use super::output::{LogOp, Outlet};
-use super::quorum::Configuration;
 use super::rng::SplitMix64;
 use crate::time::Time;
 
@@ -232,7 +232,7 @@ impl State {
     }
 
     pub(super) fn election_deadline(&self) -> Time {
-        if self.configuration.contains(self.node) {
+        if self.configuration.has_vote(self.node) {
             self.election_timer + self.election_timeout
         } else {
             Time::NEVER

@@ -107,7 +107,7 @@ impl Shard {
 }
 
 fn restore(group: RecoveredGroup) -> (GroupId, Restored) {
-    let RecoveredGroup { group, hard_state, base, last_index, terms } = group;
+    let RecoveredGroup { group, hard_state, base, last_index, terms, .. } = group;
     (group, Restored { hard_state, base, last_index, terms })
 }
 

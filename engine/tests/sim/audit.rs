@@ -16,6 +16,7 @@ impl Checker {
             base: LogPosition::default(),
             last_index: LogIndex(0),
             terms: Vec::new(),
+            configurations: Vec::new(),
         };
         let found = found.unwrap_or(&none);
         let (member, history) = (&mut self.members[at][node], &self.histories[at]);

@@ -71,11 +71,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<Header, BlockError> {
     }
     let header = rkyv::access::<ArchivedEncoded, rkyv::rancor::Failure>(&bytes[..BLOCK_HEADER_LEN])
         .map_err(|_| BlockError::Malformed("header"))?;
-    let kind = match header.kind.to_native() {
-        0 => BlockKind::Operations,
-        1 => BlockKind::Noop,
-        _ => return Err(BlockError::Malformed("unknown kind")),
-    };
+    let kind =
+        BlockKind::of(header.kind.to_native()).ok_or(BlockError::Malformed("unknown kind"))?;
     let header = Header {
         group: header.group.to_native(),
         term: header.term.to_native(),
@@ -93,6 +90,9 @@ fn check_table(bytes: &[u8], header: &Header) -> Result<(), BlockError> {
     }
     if header.first_index.checked_add(u64::from(header.count)).is_none() {
         return Err(BlockError::Malformed("index overflows"));
+    }
+    if header.kind == BlockKind::Configuration && header.count != 1 {
+        return Err(BlockError::Malformed("a configuration is one entry"));
     }
     let start = (header.count as usize)
         .checked_mul(4)

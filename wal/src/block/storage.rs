@@ -140,9 +140,11 @@ impl Storage {
     #[inline]
     pub(super) fn kind(&self) -> BlockKind {
         match self {
+            // It was checked when the block was made.
             Self::Inline { bytes, .. } => match read_u32(bytes, at::KIND) {
                 0 => BlockKind::Operations,
-                _ => BlockKind::Noop,
+                1 => BlockKind::Noop,
+                _ => BlockKind::Configuration,
             },
             Self::Shared { kind, .. } => *kind,
         }

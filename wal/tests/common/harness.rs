@@ -178,6 +178,15 @@ impl Harness {
         seq
     }
 
+    pub fn configuration(&mut self, group: u64, term: u64, payload: &[u8]) -> Seq {
+        let last = self.model.groups.entry(GroupId(group)).or_default().last();
+        let at = LogPosition { index: last.index.next(), term: Term(term) };
+        let block = Block::configuration(GroupId(group), at, payload);
+        let seq = self.wal.append(&block);
+        self.model.stage(seq, Op::Append(block));
+        seq
+    }
+
     pub fn hard_state(&mut self, group: u64, term: u64, vote: Option<u64>) -> Seq {
         let state = HardState { term: Term(term), voted_for: vote.map(NodeId) };
         let seq = self.wal.set_hard_state(GroupId(group), state);
@@ -254,6 +263,10 @@ impl Harness {
             6 if self.rng.chance(10) => {
                 let through = last.index.0 + 1 + self.rng.below(30);
                 self.release(group, through, last.term.0 + 1);
+            }
+            7 => {
+                let payload = vec![self.rng.next() as u8; self.rng.below(60) as usize];
+                self.configuration(group, last.term.0.max(1), &payload);
             }
             _ => {
                 let largest = (self.config.max_block_bytes() as u64 / 4 - 20).min(3000);

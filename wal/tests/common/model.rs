@@ -23,6 +23,8 @@ pub struct ModelGroup {
     pub base: LogPosition,
     /// Term and payload of each entry after the base.
     pub entries: Vec<(Term, Vec<u8>)>,
+    /// The configuration blocks among them.
+    pub configurations: Vec<Block>,
 }
 
 impl ModelGroup {
@@ -45,16 +47,21 @@ impl ModelGroup {
                     let payload = block.payload(LogIndex(index)).to_vec();
                     self.entries.push((block.term(), payload));
                 }
+                if block.kind() == BlockKind::Configuration {
+                    self.configurations.push(block.clone());
+                }
             }
             Op::HardState(_, hard_state) => self.hard_state = *hard_state,
             Op::Truncate(_, from) => {
                 self.entries.truncate((from.0 - self.base.index.0 - 1) as usize);
+                self.configurations.retain(|block| block.first_index() < *from);
             }
             Op::Release(_, through) => {
                 if through.index > self.base.index {
                     let gone = (through.index.0 - self.base.index.0) as usize;
                     self.entries.drain(..gone.min(self.entries.len()));
                     self.base = *through;
+                    self.configurations.retain(|block| block.first_index() > through.index);
                 }
             }
         }
@@ -74,6 +81,7 @@ impl ModelGroup {
             base: self.base,
             last_index: self.last().index,
             terms,
+            configurations: self.configurations.clone(),
         }
     }
 }

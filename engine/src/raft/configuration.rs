@@ -1,0 +1,205 @@
+//! Who the members of a group are (thesis, chapter 4), and how that is written down.
+//!
+//! A member is known by its node's number, and by nothing else: where a node can be reached is the
+//! business of the connections, is the same for all of its groups and changes without them, so no
+//! address is in a group's log.
+//!
+//! Encoded, little-endian:
+//!
+//! ```text
+//! 0         2              4         8
+//! +---------+--------------+---------+----------------------------------------------+
+//! | version | record bytes | members | members x (node: u64, roles: u8, zero: 7 x u8) |
+//! +---------+--------------+---------+----------------------------------------------+
+//! ```
+//!
+//! in ascending order of the nodes. A later version may have longer records.
+
+use std::collections::BTreeMap;
+
+use ringleader_wal::NodeId;
+
+use super::quorum::MAX_VOTERS;
+
+/// The most learners that a configuration may have.
+pub const MAX_LEARNERS: usize = 32;
+
+/// The members of a group. In joint consensus (thesis, section 4.3) `outgoing` are the voters
+/// before the change; otherwise it is empty. Without voters it says that nothing is known of the
+/// group yet: so a node begins that waits to be added to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    voters: Box<[NodeId]>,
+    outgoing: Box<[NodeId]>,
+    learners: Box<[NodeId]>,
+}
+
+/// Why bytes are not a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a configuration: {0}")]
+pub struct ConfigurationError(&'static str);
+
+const VERSION: u16 = 1;
+const HEADER_BYTES: usize = 8;
+const RECORD_BYTES: usize = 16;
+const MAX_MEMBERS: usize = 2 * MAX_VOTERS + MAX_LEARNERS;
+
+/// Bits of a record's roles.
+const VOTER: u8 = 1;
+const OUTGOING: u8 = 2;
+const LEARNER: u8 = 4;
+
+impl Configuration {
+    /// The configuration in which `voters` decide, together with `outgoing` unless that is empty.
+    ///
+    /// # Panics
+    /// When either has more than [`MAX_VOTERS`] members.
+    #[must_use]
+    pub fn new(voters: &[NodeId], outgoing: &[NodeId]) -> Self {
+        let [voters, outgoing] = [voters, outgoing].map(sorted);
+        assert!(voters.len().max(outgoing.len()) <= MAX_VOTERS, "at most {MAX_VOTERS} voters");
+        Self { voters, outgoing, learners: Box::default() }
+    }
+
+    /// The same with `learners`, who get the log and have no vote. One of the outgoing voters may
+    /// be a learner: it is one after the change.
+    ///
+    /// # Panics
+    /// When there are more than [`MAX_LEARNERS`], or one of them is among the voters.
+    #[must_use]
+    pub fn with_learners(self, learners: &[NodeId]) -> Self {
+        let learners = sorted(learners);
+        assert!(learners.len() <= MAX_LEARNERS, "at most {MAX_LEARNERS} learners");
+        assert!(!learners.iter().any(|node| self.voters.contains(node)), "a learner has no vote");
+        Self { learners, ..self }
+    }
+
+    /// The voters, ascending; in joint consensus those after the change.
+    #[must_use]
+    pub fn voters(&self) -> &[NodeId] {
+        &self.voters
+    }
+
+    /// In joint consensus the voters before the change, ascending.
+    #[must_use]
+    pub fn outgoing(&self) -> &[NodeId] {
+        &self.outgoing
+    }
+
+    /// The learners, ascending.
+    #[must_use]
+    pub fn learners(&self) -> &[NodeId] {
+        &self.learners
+    }
+
+    /// Whether the voters before and after a change decide together.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether nothing is known of the group's members.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.voters.is_empty()
+    }
+
+    /// Whether `node` has a vote.
+    #[must_use]
+    pub fn has_vote(&self, node: NodeId) -> bool {
+        self.voters.contains(&node) || self.outgoing.contains(&node)
+    }
+
+    /// Whether `node` is a member: has a vote or is a learner.
+    #[must_use]
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.has_vote(node) || self.learners.contains(&node)
+    }
+
+    /// Everyone who has a vote, each once.
+    pub fn deciders(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let leaving = self.outgoing.iter().filter(|node| !self.voters.contains(node));
+        self.voters.iter().chain(leaving).copied()
+    }
+
+    /// Every member, each once: first those who have a vote.
+    pub fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let learners = self.learners.iter().filter(|node| !self.outgoing.contains(node));
+        self.deciders().chain(learners.copied())
+    }
+
+    /// The configuration as it is written into the log.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut roles: BTreeMap<NodeId, u8> = BTreeMap::new();
+        let lists = [(&self.voters, VOTER), (&self.outgoing, OUTGOING), (&self.learners, LEARNER)];
+        for (nodes, role) in lists {
+            nodes.iter().for_each(|node| *roles.entry(*node).or_default() |= role);
+        }
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + RECORD_BYTES * roles.len());
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&(RECORD_BYTES as u16).to_le_bytes());
+        bytes.extend_from_slice(&(roles.len() as u32).to_le_bytes());
+        for (node, roles) in roles {
+            bytes.extend_from_slice(&node.0.to_le_bytes());
+            bytes.extend_from_slice(&u64::from(roles).to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    ///
+    /// # Errors
+    /// Says what is wrong. Nothing is allocated for more members than a configuration can have.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ConfigurationError> {
+        let error = |what| Err(ConfigurationError(what));
+        let Some((header, records)) = bytes.split_at_checked(HEADER_BYTES) else {
+            return error("cut short");
+        };
+        let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+        if (half(0), usize::from(half(2))) != (VERSION, RECORD_BYTES) {
+            return error("of an unknown version");
+        }
+        let count = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        if count > MAX_MEMBERS || records.len() != count * RECORD_BYTES {
+            return error("too many members, or not as many as announced");
+        }
+        let mut lists = [const { Vec::new() }; 3];
+        let mut last = NodeId(0);
+        for record in records.chunks_exact(RECORD_BYTES) {
+            let (node, roles) = record_of(record);
+            if node <= last {
+                return error("its members are not in order");
+            }
+            last = node;
+            if !matches!(roles, 1..=4 | 6) {
+                return error("a member with an impossible role");
+            }
+            for (list, bit) in lists.iter_mut().zip([VOTER, OUTGOING, LEARNER]) {
+                if roles & u64::from(bit) != 0 {
+                    list.push(node);
+                }
+            }
+        }
+        let [voters, outgoing, learners] = lists;
+        if voters.len().max(outgoing.len()) > MAX_VOTERS || learners.len() > MAX_LEARNERS {
+            return error("too many voters or learners");
+        }
+        if voters.is_empty() && count > 0 {
+            return error("without voters");
+        }
+        Ok(Self { voters: voters.into(), outgoing: outgoing.into(), learners: learners.into() })
+    }
+}
+
+fn record_of(record: &[u8]) -> (NodeId, u64) {
+    let word = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().expect("eight bytes"));
+    (NodeId(word(0)), word(8))
+}
+
+fn sorted(nodes: &[NodeId]) -> Box<[NodeId]> {
+    let mut nodes = nodes.to_vec();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes.into()
+}
