@@ -74,6 +74,19 @@ pub(super) enum Storage {
 
 const _: () = assert!(size_of::<Storage>() == 64, "a cache line");
 
+/// A number of the header, from where it lies or from beside the bytes.
+macro_rules! header_field {
+    ($name:ident: $number:ty, $read:ident, $at:expr) => {
+        #[inline]
+        pub(super) fn $name(&self) -> $number {
+            match self {
+                Self::Inline { bytes, .. } => $read(bytes, $at),
+                Self::Shared { $name, .. } => *$name,
+            }
+        }
+    };
+}
+
 impl Storage {
     /// Copies an encoded block that fits.
     #[inline]
@@ -105,37 +118,10 @@ impl Storage {
         }
     }
 
-    #[inline]
-    pub(super) fn group(&self) -> u64 {
-        match self {
-            Self::Inline { bytes, .. } => read_u64(bytes, at::GROUP),
-            Self::Shared { group, .. } => *group,
-        }
-    }
-
-    #[inline]
-    pub(super) fn term(&self) -> u64 {
-        match self {
-            Self::Inline { bytes, .. } => read_u64(bytes, at::TERM),
-            Self::Shared { term, .. } => *term,
-        }
-    }
-
-    #[inline]
-    pub(super) fn first_index(&self) -> u64 {
-        match self {
-            Self::Inline { bytes, .. } => read_u64(bytes, at::FIRST_INDEX),
-            Self::Shared { first_index, .. } => *first_index,
-        }
-    }
-
-    #[inline]
-    pub(super) fn count(&self) -> u32 {
-        match self {
-            Self::Inline { bytes, .. } => read_u32(bytes, at::COUNT),
-            Self::Shared { count, .. } => *count,
-        }
-    }
+    header_field!(group: u64, read_u64, at::GROUP);
+    header_field!(term: u64, read_u64, at::TERM);
+    header_field!(first_index: u64, read_u64, at::FIRST_INDEX);
+    header_field!(count: u32, read_u32, at::COUNT);
 
     #[inline]
     pub(super) fn kind(&self) -> BlockKind {
