@@ -1,8 +1,8 @@
-//! What the log costs: CPU per record without any disk, and durable batches on a real one.
+//! How many batches a second the log makes durable on a real disk, in each of its modes. What it
+//! costs the CPU is `benches/append.rs`'s to say.
 //!
 //! ```text
-//! cargo run --release -p ringleader-wal --example cost             # CPU only
-//! cargo run --release -p ringleader-wal --example cost -- DIR      # and the disk under DIR
+//! cargo run --release -p ringleader-wal --example durable -- DIR
 //! ```
 
 use std::cell::Cell;
@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use glommio::LocalExecutorBuilder;
-use ringleader_wal::disk::{DiskOp, DiskOutput};
 use ringleader_wal::driver::Disk;
 use ringleader_wal::{
     Block, BlockKind, GroupId, Identity, LogIndex, LogPosition, NodeId, Run, Seq, SyncMode, Term,
@@ -24,52 +23,6 @@ fn block(group: u64, index: u64, payload: &[u8]) -> Block {
     let at = LogPosition { index: LogIndex(index), term: Term(1) };
     let run = Run { payload, ends: &[payload.len() as u32], base: 0 };
     Block::encode(GroupId(group), at, BlockKind::Operations, [run])
-}
-
-/// Carries everything out at once, in memory that is never written.
-fn null_disk(wal: &mut Wal) {
-    let mut ops = Vec::new();
-    loop {
-        wal.take_ops(&mut ops);
-        if ops.is_empty() {
-            break;
-        }
-        for (id, op) in ops.drain(..) {
-            let output = match op {
-                DiskOp::List => DiskOutput::Listed(Vec::new()),
-                _ => DiskOutput::Done,
-            };
-            wal.complete(id, Ok(output));
-        }
-    }
-    while wal.next_event().is_some() {}
-}
-
-/// Nanoseconds to stage, submit and settle one block of `bytes` payload bytes, with one block of
-/// each of `groups` groups in every batch; encoding the blocks is not counted.
-fn cpu(groups: u64, bytes: usize) -> f64 {
-    let config = WalConfig { relocate_percent: 0, ..WalConfig::default() };
-    let mut wal = Wal::open(config, ME);
-    null_disk(&mut wal);
-    let payload = vec![1; bytes];
-    let mut spent = Duration::ZERO;
-    let mut records = 0;
-    for index in 1..=2_000_000 / groups.max(1) {
-        let blocks: Vec<Block> = (0..groups).map(|group| block(group, index, &payload)).collect();
-        let start = Instant::now();
-        for block in &blocks {
-            wal.append(block);
-        }
-        null_disk(&mut wal);
-        spent += start.elapsed();
-        records += groups;
-        if index % 100 == 0 {
-            let through = LogPosition { index: LogIndex(index - 50), term: Term(1) };
-            (0..groups).for_each(|group| _ = wal.release(GroupId(group), through));
-            null_disk(&mut wal);
-        }
-    }
-    spent.as_nanos() as f64 / records as f64
 }
 
 async fn disk(dir: PathBuf, sync: SyncMode, bytes: usize, seconds: u64) {
@@ -119,12 +72,7 @@ async fn disk(dir: PathBuf, sync: SyncMode, bytes: usize, seconds: u64) {
 }
 
 fn main() {
-    for (groups, bytes) in [(1, 16), (10, 16), (1000, 16), (1000, 256)] {
-        println!("{groups} groups, {bytes} B: {:.0} ns a block", cpu(groups, bytes));
-    }
-    let Some(dir) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        return;
-    };
+    let dir = std::env::args_os().nth(1).map(PathBuf::from).expect("a directory to write to");
     for (name, sync) in
         [("durable", SyncMode::DurableWrites), ("coalesced", SyncMode::CoalescedSync)]
     {
