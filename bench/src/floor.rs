@@ -1,7 +1,7 @@
 //! What the machine allows one operation at a time, measured in the same run as the engine: one
 //! durable write, one loopback round trip, and the least that three processes can do.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -14,9 +14,8 @@ use serde::Serialize;
 use crate::clock;
 use crate::histogram::Latencies;
 use crate::null_raft;
+use crate::pages::{MESSAGE, PAGE, write_before};
 
-/// Bytes of a durable write, and its alignment.
-const PAGE: usize = 4096;
 /// Pages of the file that is written to.
 const PAGES: u64 = 256;
 /// A slow disk gets fewer writes than this, so that the floor takes no longer than it may.
@@ -24,8 +23,6 @@ const WRITES: u64 = 500;
 const WRITES_TIME: u64 = 500_000_000;
 const ROUND_TRIPS: u64 = 5_000;
 const ROUND_TRIPS_TIME: u64 = 300_000_000;
-/// Bytes of a round trip's message, either way.
-const MESSAGE: usize = 64;
 
 /// The floor under one operation's latency, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -113,10 +110,7 @@ fn durable_writes(directory: &Path) -> anyhow::Result<Latencies> {
 struct Page([u8; PAGE]);
 
 fn write_durably(path: &Path) -> anyhow::Result<Latencies> {
-    let mut file = File::create(path)?;
-    // Written before, so that no durable write changes the file's size or its extents.
-    (0..PAGES).try_for_each(|_| file.write_all(&[0; PAGE]))?;
-    file.sync_all()?;
+    write_before(path, PAGES)?;
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(libc::O_DIRECT | libc::O_DSYNC);
     let file = options.open(path).context("opening a file with O_DIRECT|O_DSYNC")?;

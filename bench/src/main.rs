@@ -31,6 +31,7 @@ mod machine_state;
 mod measure;
 mod node;
 mod null_raft;
+mod pages;
 mod remote_client;
 mod remote_server;
 mod report;

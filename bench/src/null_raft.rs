@@ -5,9 +5,8 @@
 //! rest is the machine's.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::future::poll_fn;
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
@@ -25,10 +24,8 @@ use crate::children::Children;
 use crate::clock;
 use crate::control::{FromChild, NullRole, Outlet, ToChild};
 use crate::histogram::Latencies;
+use crate::pages::{MESSAGE, PAGE, write_before};
 
-/// Bytes of a message, and of the page that is written for it.
-const MESSAGE: usize = 64;
-const PAGE: usize = 4096;
 /// Pages of each file.
 const PAGES: u64 = 1024;
 const ROUNDS: u64 = 2_000;
@@ -67,10 +64,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut lines = std::io::stdin().lock().lines();
     let first = lines.next().context("no role on standard input")??;
     let ToChild::Null(role) = serde_json::from_str(&first)? else { bail!("not a role") };
-    let mut file = File::create(&role.file)?;
-    // Written before, so that no durable write changes the file's size or its extents.
-    (0..PAGES).try_for_each(|_| file.write_all(&[0; PAGE]))?;
-    file.sync_all()?;
+    write_before(&role.file, PAGES)?;
     let part = move || async move {
         match &role.followers[..] {
             [] => follow(&role.file, &out).await,

@@ -1,0 +1,18 @@
+//! What both floors are measured with: a page, a message, and a file that was written before.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// Bytes of a durable write, and its alignment.
+pub(crate) const PAGE: usize = 4096;
+/// Bytes of a round trip's message, either way.
+pub(crate) const MESSAGE: usize = 64;
+
+/// A file of `pages` zeroed pages on the disk, so that no durable write to it changes its size or
+/// its extents.
+pub(crate) fn write_before(path: &Path, pages: u64) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    (0..pages).try_for_each(|_| file.write_all(&[0; PAGE]))?;
+    file.sync_all()
+}
