@@ -11,12 +11,15 @@ const LOGIC: &[&str] = &[
     "engine/src/state_machine.rs",
     "engine/src/time.rs",
     "net/src/backoff.rs",
+    "net/src/config.rs",
     "net/src/decoder.rs",
     "net/src/envelope.rs",
+    "net/src/event.rs",
     "net/src/frame.rs",
     "net/src/handshake",
     "net/src/handshake.rs",
     "net/src/outbox.rs",
+    "net/src/throttle.rs",
     "wal/src",
 ];
 
@@ -28,11 +31,15 @@ const FORBIDDEN: &[&str] = &[
     "async ",
     ".await",
     "std::fs",
+    "std::io",
     "std::net",
-    "std::thread",
     "std::os",
     "std::process",
+    "thread::",
+    "socket2",
+    "crate::runtime",
     "Instant",
+    "Instant::now",
     "SystemTime",
     "libc",
     "rand::",
@@ -41,10 +48,23 @@ const FORBIDDEN: &[&str] = &[
     "Mutex",
     "RwLock",
     "Atomic",
+    "unsafe ",
+];
+
+/// What a file may use for all that: types that do nothing, and a hint to the CPU.
+const ALLOWED: &[(&str, &str)] = &[
+    ("net/src/config.rs", "std::net"),
+    ("net/src/event.rs", "std::io"),
+    ("net/src/throttle.rs", "Instant"),
+    ("wal/src/prefetch.rs", "unsafe "),
 ];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
+}
+
+fn inside<'a>(root: &Path, file: &'a Path) -> &'a str {
+    file.strip_prefix(root).ok().and_then(Path::to_str).expect("in the workspace")
 }
 
 fn sources(path: &Path, found: &mut Vec<PathBuf>) {
@@ -77,8 +97,9 @@ fn the_logic_does_no_io() {
     let drivers: Vec<PathBuf> = DRIVERS.iter().map(|driver| root.join(driver)).collect();
     for file in files.iter().filter(|file| !drivers.iter().any(|driver| file.starts_with(driver))) {
         let text = fs::read_to_string(file).expect("readable");
+        let allowed = |word: &str| ALLOWED.contains(&(inside(&root, file), word));
         for (number, line) in text.lines().enumerate() {
-            for word in FORBIDDEN {
+            for word in FORBIDDEN.iter().filter(|word| !allowed(word)) {
                 let at = format!("{}:{}", file.display(), number + 1);
                 assert!(!code(line).contains(word), "{at}: the logic must not use `{word}`");
             }
@@ -93,7 +114,7 @@ fn glommio_stays_in_the_drivers() {
     ["engine/src", "wal/src", "net/src"].iter().for_each(|c| sources(&root.join(c), &mut files));
     let drivers = ["engine/src/runtime", "wal/src/driver", "net/src/runtime"];
     for file in files {
-        let inside = file.strip_prefix(&root).expect("in the workspace").to_string_lossy();
+        let inside = inside(&root, &file);
         if drivers.iter().any(|driver| inside.starts_with(driver)) {
             continue;
         }
