@@ -43,8 +43,8 @@ pub(crate) struct Shared {
 ///
 /// # Ordering
 /// Operations for one group are appended in the order in which their futures are first polled;
-/// with [`try_propose`](Handle::try_propose), in the order of the calls. An operation is answered after it is durable on a majority of the group's voters
-/// and applied on this node.
+/// with [`try_propose`](Handle::try_propose), in the order of the calls. An operation is answered
+/// after it is durable on a majority of the group's voters and applied on this node.
 #[derive(Clone)]
 pub struct Handle {
     pub(crate) shared: Arc<Shared>,

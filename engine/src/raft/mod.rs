@@ -137,10 +137,24 @@ impl Raft {
     /// is ignored and counted.
     pub fn step(&mut self, now: Time, from: NodeId, message: Message, out: &mut dyn Outlet) {
         self.advance_clock(now);
+        // What makes up the steady state changes neither term nor office: it goes without the
+        // checks for that, and leaves nothing to be done after it.
+        if let Err(message) = self.replication(from, message, out) {
+            self.step_any(from, message, out);
+        }
+    }
+
+    /// Handles a message of the leader that this node follows, or an answer to this leader; gives
+    /// any other back.
+    #[inline(always)]
+    fn replication(
+        &mut self,
+        from: NodeId,
+        message: Message,
+        out: &mut dyn Outlet,
+    ) -> Result<(), Message> {
         let term = self.state.term();
         let state = &mut self.state;
-        // The two that make up the steady state change neither term nor office: they go without
-        // the checks for that, and leave nothing to be done after them.
         match (&mut self.role, message) {
             (
                 Role::Follower(follower),
@@ -151,8 +165,9 @@ impl Raft {
             (Role::Leader(leader), Message::AppendResponse { term: of, outcome }) if of == term => {
                 leader.append_response(state, from, outcome, out);
             }
-            (_, message) => self.step_any(from, message, out),
+            (_, message) => return Err(message),
         }
+        Ok(())
     }
 
     fn step_any(&mut self, from: NodeId, message: Message, out: &mut dyn Outlet) {
@@ -181,14 +196,12 @@ impl Raft {
             (Role::Candidate(_), Message::VoteResponse { granted, .. }) => {
                 self.count_vote(from, granted, out);
             }
-            (Role::Follower(follower), Message::AppendRequest { prev, commit, blocks, .. }) => {
-                follower.append_request(state, prev, commit, blocks, out);
+            (_, message @ (Message::AppendRequest { .. } | Message::AppendResponse { .. })) => {
+                // Given back: an answer to a question of a role that this node has left.
+                let _ = self.replication(from, message, out);
             }
             (Role::Follower(follower), Message::Heartbeat { commit, .. }) => {
                 follower.heartbeat(state, from, commit, out);
-            }
-            (Role::Leader(leader), Message::AppendResponse { outcome, .. }) => {
-                leader.append_response(state, from, outcome, out);
             }
             (Role::Leader(leader), Message::HeartbeatResponse { .. }) => {
                 leader.heartbeat_response(state, from, out);
@@ -249,7 +262,8 @@ impl Raft {
         }
     }
 
-    /// Everything that was given to [`Outlet::append`] and [`Outlet::log`] so far is in WAL batch `seq` or an earlier one.
+    /// Everything that was given to [`Outlet::append`] and [`Outlet::log`] so far is in WAL batch
+    /// `seq` or an earlier one.
     pub fn on_staged(&mut self, seq: Seq) {
         self.state.on_staged(seq);
     }
