@@ -64,6 +64,8 @@ pub enum DownReason {
     Local(String),
     /// The peer's node is no longer one of this shard's peers.
     Removed,
+    /// The peer's node is to be found at another address.
+    Moved,
     /// This shard is shutting down.
     Shutdown,
 }
@@ -83,6 +85,7 @@ impl fmt::Display for DownReason {
             Self::Replaced => f.write_str("replaced by a newer connection of the peer"),
             Self::Local(reason) => f.write_str(reason),
             Self::Removed => f.write_str("the node was removed"),
+            Self::Moved => f.write_str("the node's address changed"),
             Self::Shutdown => f.write_str("this shard is shutting down"),
         }
     }

@@ -55,7 +55,7 @@ fn a_dialer_survives_every_kind_of_answer() {
         // The node turns out to be elsewhere.
         world.open(bound.pop().unwrap(), identity(2, 1));
         world.start(identity(2, 1), 0);
-        world.shard(at(1, 0)).net.put_node(real);
+        world.shard(at(1, 0)).net.set_peer(real);
         world.connected().await;
         world.finish().await;
     });

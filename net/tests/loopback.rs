@@ -6,7 +6,7 @@ use bytes::Bytes;
 use common::{World, at, config, identity, run};
 use ringleader_net::outbox::PushError;
 use ringleader_net::{
-    BindError, BoundListener, DownReason, Endpoint, FrameKind, Net, NetConfig, NetEvent, PeerNode,
+    BindError, BoundListener, DownReason, Endpoint, FrameKind, Net, NetConfig, NetEvent,
 };
 
 const COUNT: usize = 150;
@@ -216,29 +216,6 @@ fn a_connection_given_up_is_made_anew() {
         let reason = DownReason::Local("its envelopes make no sense".into());
         assert_eq!(world.shard(b).downs(), [reason]);
         assert_eq!(world.shard(a).downs(), [DownReason::Closed]);
-        world.finish().await;
-    });
-}
-
-#[test]
-fn members_come_and_go() {
-    run(|| async {
-        let mut world = World::started(&[1, 1], config());
-        world.connected().await;
-        let (a, b) = (at(1, 0), at(2, 0));
-        let node = world.nodes[1];
-        world.shard(a).net.remove_node(2);
-        assert!(world.shard(a).net.outbox(b).is_none());
-        world.until("the end", |world| (world.shard(b).downs().len() == 1).then_some(())).await;
-        assert_eq!(world.shard(a).downs(), [DownReason::Removed]);
-
-        // Back at an address where nobody is, then at the right one.
-        let nowhere = BoundListener::bind(([127, 0, 0, 1], 0).into(), &config()).unwrap();
-        let address = nowhere.address();
-        drop(nowhere);
-        world.shard(a).net.put_node(PeerNode { address, ..node });
-        world.shard(a).net.put_node(node);
-        world.connected().await;
         world.finish().await;
     });
 }

@@ -11,7 +11,7 @@ use common::{World, at, config, identity, run};
 use ringleader_net::decoder::FrameDecoder;
 use ringleader_net::frame::{Frame, FrameError, encode};
 use ringleader_net::handshake::wire::{MAX_HANDSHAKE_FRAME, decode_reply, encode_hello};
-use ringleader_net::handshake::{Hello, Local, PROTOCOL_MAX, RefusalCode, Reply};
+use ringleader_net::handshake::{Hello, PROTOCOL_MAX, RefusalCode, Reply};
 use ringleader_net::{DownReason, FrameKind, NetConfig};
 
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
@@ -125,28 +125,6 @@ fn every_refusal_reaches_the_caller() {
         let stats = world.door(2).listener.stats();
         assert_eq!((stats.accepted, stats.refused, stats.handed_over), (count, count, 0));
         assert_eq!(world.shard(at(2, 0)).events, []);
-        world.finish().await;
-    });
-}
-
-#[test]
-fn a_refused_dialer_keeps_trying_until_it_is_welcome() {
-    run(|| async {
-        let (mut world, mut bound) = World::new(&[1, 1], config());
-        let mut picky = identity(2, 1);
-        picky.fingerprint = 1;
-        world.open(bound.pop().unwrap(), picky);
-        world.start(identity(2, 1), 0);
-        world.start(identity(1, 1), 0);
-        world
-            .until("some refusals", |world| {
-                (world.door(2).listener.stats().refused >= 3).then_some(())
-            })
-            .await;
-        assert_eq!(world.shard(at(1, 0)).events, []);
-        let welcoming = Local::new(identity(2, 1), &world.nodes);
-        world.door(2).listener.set_local(welcoming);
-        world.connected().await;
         world.finish().await;
     });
 }

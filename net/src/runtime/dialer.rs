@@ -1,6 +1,5 @@
 //! Getting and keeping a connection to a shard of a node with a higher number.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,18 +9,12 @@ use glommio::net::TcpStream;
 
 use super::shared::{Peer, Session, Shared};
 use super::socket::{Stream, release, tune, within};
-use crate::Endpoint;
 use crate::backoff::Backoff;
 use crate::decoder::FrameDecoder;
 use crate::frame::{Frame, FrameError, FrameKind};
 use crate::handshake::wire::{MAX_HANDSHAKE_FRAME, WireError, decode_reply, encode_hello};
 use crate::handshake::{Accepted, Hello, PROTOCOL_MAX, PROTOCOL_MIN, RefusalCode, Reply};
-
-/// A node to dial. The address may change; the next attempt uses the new one.
-pub(crate) struct Target {
-    pub(crate) address: Cell<SocketAddr>,
-    pub(crate) shards: u32,
-}
+use crate::{Endpoint, PeerNode};
 
 /// Why an attempt led to no connection.
 #[derive(Debug, thiserror::Error)]
@@ -53,13 +46,13 @@ impl DialError {
     }
 }
 
-/// Dials for ever; ends by being cancelled.
-pub(crate) async fn dial_loop(shared: Rc<Shared>, peer: Rc<Peer>, target: Rc<Target>) {
+/// Dials for ever; ends by being cancelled, which it bears at any point.
+pub(crate) async fn dial_loop(shared: Rc<Shared>, peer: Rc<Peer>, target: PeerNode) {
     let config = &shared.config;
     let mut backoff = Backoff::new(config.backoff_min, config.backoff_max, seed(&shared, &peer));
     let mut reported = String::new();
     loop {
-        let delay = match dial(&shared, &peer, &target).await {
+        let delay = match dial(&shared, &peer, target).await {
             Ok((stream, decoder, session)) => {
                 reported.clear();
                 let connection = shared.install(&peer, stream, decoder, session, None);
@@ -68,7 +61,7 @@ pub(crate) async fn dial_loop(shared: Rc<Shared>, peer: Rc<Peer>, target: Rc<Tar
                 backoff.next_delay()
             }
             Err(error) => {
-                report(&peer, target.address.get(), &error, &mut reported);
+                report(&peer, target.address, &error, &mut reported);
                 if error.is_lasting() { backoff.slowest_delay() } else { backoff.next_delay() }
             }
         };
@@ -97,10 +90,10 @@ fn seed(shared: &Shared, peer: &Peer) -> u64 {
 async fn dial(
     shared: &Shared,
     peer: &Peer,
-    target: &Target,
+    target: PeerNode,
 ) -> Result<(Stream, FrameDecoder, Session), DialError> {
     let config = &shared.config;
-    let connected = TcpStream::connect_timeout(target.address.get(), config.connect_timeout)
+    let connected = TcpStream::connect_timeout(target.address, config.connect_timeout)
         .await
         .map_err(|error| DialError::Connect(error.into()))?;
     let socket = release(connected);

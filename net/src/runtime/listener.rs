@@ -14,7 +14,7 @@ use socket2::Socket;
 
 use super::notify::Tasks;
 use super::socket::{BoundListener, Stream, adopt_listener, within};
-use crate::config::NetConfig;
+use crate::config::{NetConfig, PeerNode};
 use crate::decoder::FrameDecoder;
 use crate::frame::{FrameError, FrameKind};
 use crate::handshake::wire::{MAX_HANDSHAKE_FRAME, WireError, decode_hello, encode_reply};
@@ -148,9 +148,20 @@ impl Listener {
         self.address
     }
 
-    /// Changes who is welcome, for connections whose hello hasn't been judged yet.
-    pub fn set_local(&self, local: Local) {
-        *self.state.local.borrow_mut() = local;
+    /// Adds a node or changes its number of shards, for connections whose hello hasn't been
+    /// judged yet. The node's shards have to be told as well, with
+    /// [`Net::set_peer`](crate::Net::set_peer): until both are, the node is refused and tries
+    /// again.
+    pub fn set_peer(&self, node: PeerNode) {
+        let mut local = self.state.local.borrow_mut();
+        if node.node != local.identity.node {
+            local.members.insert(node.node, node.shards);
+        }
+    }
+
+    /// Forgets a node likewise: from now on it is refused.
+    pub fn remove_peer(&self, node: u64) {
+        self.state.local.borrow_mut().members.remove(&node);
     }
 
     /// Counters since the start.

@@ -1,13 +1,13 @@
 //! All connections of one shard.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::rc::Rc;
 
 use glommio::Task;
 
-use super::dialer::{Target, dial_loop};
+use super::dialer::dial_loop;
 use super::listener::ShardHandover;
 use super::shared::{Connection, Peer, Session, Shared};
 use super::socket::{Stream, tune};
@@ -32,7 +32,7 @@ use crate::{Endpoint, Epoch};
 /// Dropping it closes all connections; [`shutdown`](Self::shutdown) also waits for the tasks.
 pub struct Net {
     shared: Rc<Shared>,
-    nodes: BTreeMap<u64, Rc<Target>>,
+    nodes: BTreeMap<u64, PeerNode>,
     peers: BTreeMap<Endpoint, Slot>,
     touched: RefCell<Vec<Rc<Peer>>>,
     stopped: bool,
@@ -78,7 +78,7 @@ impl Net {
             touched: RefCell::default(),
             stopped: false,
         };
-        nodes.iter().for_each(|node| net.put_node(*node));
+        nodes.iter().for_each(|node| net.set_peer(*node));
         Ok(net)
     }
 
@@ -165,36 +165,45 @@ impl Net {
         }
     }
 
-    /// Adds a node or changes what is known of it. A new address counts from the next attempt; a
-    /// new number of shards ends all connections with the node first. The node's listener has to
-    /// be told as well, with [`Listener::set_local`](crate::Listener::set_local).
-    pub fn put_node(&mut self, node: PeerNode) {
-        if node.node == self.shared.identity.node || self.stopped {
+    /// Adds a node or changes what is known of it; nothing happens if nothing changed.
+    ///
+    /// After a change of the address, connections that this side dialed go down as
+    /// [`Moved`](DownReason::Moved), attempts at the old address end, and the new one is dialed at
+    /// once. Connections that the node dialed stay: they don't depend on where it listens. A new
+    /// number of shards ends all connections with the node first, as
+    /// [`Removed`](DownReason::Removed). The node's listener has to be told as well, with
+    /// [`Listener::set_peer`](crate::Listener::set_peer).
+    pub fn set_peer(&mut self, node: PeerNode) {
+        let known = self.nodes.get(&node.node).copied();
+        if node.node == self.shared.identity.node || self.stopped || known == Some(node) {
             return;
         }
-        if let Some(target) = self.nodes.get(&node.node) {
-            if target.shards == node.shards {
-                target.address.set(node.address);
-                return;
-            }
-            self.remove_node(node.node);
+        if known.is_some_and(|known| known.shards != node.shards) {
+            self.remove_peer(node.node);
         }
-        let target = Rc::new(Target { address: Cell::new(node.address), shards: node.shards });
-        self.nodes.insert(node.node, Rc::clone(&target));
+        self.nodes.insert(node.node, node);
         for shard in 0..node.shards {
             let endpoint = Endpoint { node: node.node, shard };
-            let peer = Rc::new(Peer::new(endpoint, &self.shared.config));
-            let dialer = dials(self.shared.identity.node, node.node).then(|| {
-                let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&peer));
-                glommio::spawn_local(dial_loop(shared, peer, Rc::clone(&target)))
+            let slot = self.peers.entry(endpoint).or_insert_with(|| Slot {
+                peer: Rc::new(Peer::new(endpoint, &self.shared.config)),
+                dialer: None,
             });
-            self.peers.insert(endpoint, Slot { peer, dialer });
+            if dials(self.shared.identity.node, node.node) {
+                // Cancels the dialer of the old address, whatever it is at.
+                drop(slot.dialer.take());
+                if let Some(connection) = slot.peer.connection() {
+                    self.shared.take_down(&slot.peer, &connection, DownReason::Moved);
+                }
+                let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&slot.peer));
+                slot.dialer = Some(glommio::spawn_local(dial_loop(shared, peer, node)));
+            }
         }
     }
 
     /// Forgets a node: its connections go down as [`Removed`](DownReason::Removed), and no new
-    /// ones are made or taken.
-    pub fn remove_node(&mut self, node: u64) {
+    /// ones are made or taken, until it is set again. The node's listener has to be told as well,
+    /// with [`Listener::remove_peer`](crate::Listener::remove_peer).
+    pub fn remove_peer(&mut self, node: u64) {
         self.nodes.remove(&node);
         let gone = self.peers.extract_if(.., |endpoint, _| endpoint.node == node);
         for (_, Slot { peer, dialer }) in gone {

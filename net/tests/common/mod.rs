@@ -124,7 +124,7 @@ pub(crate) struct World {
     pub(crate) started: Instant,
 }
 
-pub(crate) fn at(node: u64, shard: u32) -> Endpoint {
+pub(crate) const fn at(node: u64, shard: u32) -> Endpoint {
     Endpoint { node, shard }
 }
 
