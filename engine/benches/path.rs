@@ -24,7 +24,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use ringleader::shard::{ClientId, Effects, LinkId, LinkPeer, Shard, ShardConfig, Submission};
+use ringleader::shard::{ClientId, Effects, LinkId, Shard, ShardConfig, Submission};
 use ringleader::time::Time;
 use ringleader::{
     Entries, GroupConfig, GroupId, Limits, NodeId, RaftConfig, Replies, RoleName, StateMachine,
@@ -67,8 +67,7 @@ impl Node {
         let config = ShardConfig {
             node,
             groups: (1..=groups as u64).map(group).collect(),
-            links: others.map(|&node| LinkPeer { node, shard: 0 }).collect(),
-            place: Box::new(|_, _| 0),
+            nodes: others.map(|&node| (node, 1)).collect(),
             raft: std::sync::Arc::new(RaftConfig::default()),
             limits: Limits::default(),
             factory: Box::new(|_| Box::new(Hash(0))),

@@ -17,11 +17,36 @@ use crate::shard::BLOCK_BYTES;
 pub struct Member {
     /// Its number, unique in the cluster, never zero and never used again for another node.
     pub node: NodeId,
-    /// Where it listens for its peers.
+    /// Where it listens for its peers. It may change while the number stays: the node is started
+    /// with the new one, and the others are told ([`Handle::set_member`](crate::Handle::set_member),
+    /// and their configurations). A name has to be looked up by the caller.
     pub address: SocketAddr,
     /// Number of its shards. A group's shard on a node follows from the group's number and this
     /// count alone, so changing it on a node with data is refused.
     pub shards: u32,
+}
+
+impl Member {
+    /// What can be said of it without knowing the others.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let node = self.node;
+        if node.0 == 0 {
+            return Err("node 0 is reserved; number the members from 1".into());
+        }
+        if !(1..=1024).contains(&self.shards) {
+            return Err(format!("node {node}: shards must be 1 to 1024"));
+        }
+        Ok(())
+    }
+
+    /// Likewise, of a node that others have to reach.
+    pub(crate) fn check_peer(&self) -> Result<(), String> {
+        self.check()?;
+        if self.address.port() == 0 || self.address.ip().is_unspecified() {
+            return Err(format!("node {}: nobody can connect to {}", self.node, self.address));
+        }
+        Ok(())
+    }
 }
 
 /// A Raft group that this node is a voter of.
@@ -42,7 +67,8 @@ pub struct EngineConfig {
     pub cluster: u64,
     /// This node.
     pub node: NodeId,
-    /// All nodes of the cluster, this one included.
+    /// All nodes of the cluster, this one included. More can be added, and their addresses changed,
+    /// while the node runs ([`Handle::set_member`](crate::Handle::set_member)).
     pub members: Vec<Member>,
     /// The groups on this node.
     pub groups: Vec<GroupConfig>,
@@ -120,16 +146,6 @@ impl EngineConfig {
         self.members.iter().find(|member| member.node == self.node)
     }
 
-    /// The shard of a group on a member.
-    ///
-    /// # Panics
-    /// When `node` is not a member.
-    #[must_use]
-    pub fn shard_on(&self, group: GroupId, node: NodeId) -> u32 {
-        let member = self.members.iter().find(|member| member.node == node);
-        place(group, member.expect("a member").shards)
-    }
-
     /// Checks that the settings are within their bounds and do not contradict each other.
     ///
     /// # Errors
@@ -141,14 +157,10 @@ impl EngineConfig {
     fn check(&self) -> Result<(), String> {
         let mut nodes = HashSet::new();
         for member in &self.members {
-            if member.node.0 == 0 {
-                return Err("node 0 is reserved; number the members from 1".into());
-            }
+            let this = member.node == self.node;
+            if this { member.check() } else { member.check_peer() }?;
             if !nodes.insert(member.node) {
                 return Err(format!("node {} is listed twice among the members", member.node));
-            }
-            if !(1..=1024).contains(&member.shards) {
-                return Err(format!("node {}: shards must be 1 to 1024", member.node));
             }
         }
         let Some(this) = self.this_member() else {

@@ -10,6 +10,7 @@ use crate::config::{EngineConfig, place};
 use crate::error::StartError;
 use crate::handle::{Handle, Shared};
 use crate::inbox::{Inbox, Request};
+use crate::members::Members;
 use crate::runtime::{self, DataDir, Pulse, ShardSeat, ShardThread, Wrist};
 use crate::state_machine::StateMachine;
 
@@ -62,6 +63,7 @@ impl Engine {
         let shared = Shared {
             inboxes: inboxes.clone(),
             groups,
+            members: Members::new(config.node, &config.members),
             max_entry_bytes: config.limits.max_entry_bytes,
             next_client: AtomicU32::new(1),
         };

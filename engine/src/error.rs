@@ -70,6 +70,20 @@ pub enum QueryError {
     Stopped,
 }
 
+/// Why what is known of a node was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberError {
+    /// It is this node itself: its address and shards are those that it was started with.
+    #[error("this is the node itself; its entry takes effect when it is started")]
+    ThisNode,
+    /// The entry can't be right.
+    #[error("{0}")]
+    Invalid(String),
+    /// The engine is stopped.
+    #[error("the engine is stopped")]
+    Stopped,
+}
+
 /// Why an engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
-use ringleader_wal::{GroupId, LogIndex, Term};
+use ringleader_wal::{GroupId, LogIndex, NodeId, Term};
 
-use crate::error::{ProposeError, QueryError, UnknownCause};
+use crate::config::Member;
+use crate::error::{MemberError, ProposeError, QueryError, UnknownCause};
 use crate::inbox::{Inbox, Request};
 use crate::local::{Local, Task};
+use crate::members::Members;
 use crate::queue::{FromThread, Queue};
 use crate::shard::{GroupStatus, Submission};
 use crate::state_machine::StateMachine;
@@ -34,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     /// The shard of each group.
     pub(crate) groups: HashMap<GroupId, u32>,
+    pub(crate) members: Members,
     pub(crate) max_entry_bytes: usize,
     pub(crate) next_client: AtomicU32,
 }
@@ -164,6 +167,53 @@ impl Handle {
     #[must_use]
     pub fn shards(&self) -> u32 {
         self.shared.inboxes.len() as u32
+    }
+
+    /// Adds a node to those that this one connects to, or changes its address: connections that
+    /// this node made to the old one are closed, and the new one is dialed at once. A node keeps its
+    /// number wherever it moves.
+    ///
+    /// This is about who can be reached, not about who has a vote in which group. Every node has to
+    /// be told, in any order, before a group gets a member there; a node that was not told refuses
+    /// the new one's connections, with a line in both logs, until it is. Nothing of it is durable:
+    /// the configuration that the node is started with next should say the same.
+    ///
+    /// It takes effect on every shard before any request that is made after this returns.
+    ///
+    /// # Errors
+    /// See [`MemberError`]; nothing changed.
+    pub fn set_member(&self, member: Member) -> Result<(), MemberError> {
+        self.change_members(|members| members.set(member))
+    }
+
+    /// Forgets a node: its connections are closed, and it is refused from now on. A group of which
+    /// it is still a voter counts it as down, so take it out of its groups first. Nothing happens
+    /// if it was not known.
+    ///
+    /// # Errors
+    /// See [`MemberError`]; nothing changed.
+    pub fn remove_member(&self, node: NodeId) -> Result<(), MemberError> {
+        self.change_members(|members| members.remove(node))
+    }
+
+    /// The cluster's nodes as this one knows them at the moment, itself included, in the order of
+    /// their numbers.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.shared.members.all()
+    }
+
+    fn change_members(
+        &self,
+        change: impl FnOnce(&Members) -> Result<bool, MemberError>,
+    ) -> Result<(), MemberError> {
+        if self.shared.inboxes.iter().any(|inbox| inbox.is_closed()) {
+            return Err(MemberError::Stopped);
+        }
+        if change(&self.shared.members)? {
+            self.shared.inboxes.iter().for_each(|inbox| inbox.doorbell().ring());
+        }
+        Ok(())
     }
 
     /// A group's role, leader, term and indices, as this node sees them.

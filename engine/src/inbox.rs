@@ -74,6 +74,11 @@ impl Inbox {
         Ok(())
     }
 
+    /// Whether the shard has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.requests.is_disconnected()
+    }
+
     pub(crate) fn doorbell(&self) -> &Doorbell {
         &self.doorbell
     }

@@ -100,13 +100,14 @@ mod error;
 mod handle;
 mod inbox;
 mod local;
+mod members;
 mod queue;
 mod runtime;
 mod state_machine;
 
 pub use config::{EngineConfig, GroupConfig, Limits, Member, place};
 pub use engine::Engine;
-pub use error::{ProposeError, QueryError, StartError, UnknownCause};
+pub use error::{MemberError, ProposeError, QueryError, StartError, UnknownCause};
 pub use handle::{Handle, ProposeReply};
 pub use local::{Local, LocalQueue, OnCore};
 pub use queue::{Announce, FromThread, PushError, Queue, SubmitError};

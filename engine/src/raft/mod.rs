@@ -337,6 +337,11 @@ impl Raft {
         }
     }
 
+    /// Everyone who has a vote, each once.
+    pub(crate) fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.state.configuration.members()
+    }
+
     /// Whether this node leads its group, as far as it knows.
     #[must_use]
     pub fn is_leader(&self) -> bool {

@@ -125,9 +125,8 @@ impl Driver {
             .await
             .map_err(|error| error.to_string())?;
         let network = Network::start(&config, number, listener, &inboxes, raise)?;
-        let links = network.links().to_vec();
         let machine = move |group| machine(group);
-        let shard = Shard::new(shard_config(&config, number, links, Box::new(machine)), wal);
+        let shard = Shard::new(shard_config(&config, number, Box::new(machine)), wal);
         Ok(Self {
             shard,
             disk,
@@ -175,6 +174,10 @@ impl Driver {
     /// Feeds the shard everything that is ready.
     fn collect(&mut self) {
         let now = self.clock.now();
+        let ticks = self.clock.tick();
+        if ticks {
+            self.follow_members(now);
+        }
         self.disk.completions(&mut self.completions);
         for (id, result) in self.completions.drain(..) {
             self.shard.disk_completed(now, id, result);
@@ -182,12 +185,19 @@ impl Driver {
         self.network.feed(now, &mut self.shard);
         for _ in 0..REQUESTS_PER_TURN {
             let Ok(request) = self.requests.try_recv() else { break };
+            self.follow_members(now);
             self.handle(request);
         }
-        if self.clock.tick() {
+        if ticks {
             self.shard.tick(now);
             self.sleepers.wake_due();
         }
+    }
+
+    /// Before each request, so that whoever changed the members and then asks for something meets
+    /// a shard that knows of the change.
+    fn follow_members(&mut self, now: Time) {
+        self.network.follow(&self.shared.members, now, &mut self.shard);
     }
 
     fn handle(&mut self, request: Request) {
@@ -291,23 +301,18 @@ impl ReactorPass {
 fn shard_config(
     config: &Arc<EngineConfig>,
     number: u32,
-    links: Vec<crate::shard::LinkPeer>,
     factory: crate::shard::Factory,
 ) -> ShardConfig {
     let here = config.this_member().map_or(1, |member| member.shards);
     let on_shard =
         |group: &&crate::config::GroupConfig| crate::config::place(group.group, here) == number;
-    let place = {
-        let config = Arc::clone(config);
-        move |group, node| config.shard_on(group, node)
-    };
+    let others = config.members.iter().filter(|member| member.node != config.node);
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let seed = since_epoch.map_or(0, |time| time.as_nanos() as u64);
     ShardConfig {
         node: config.node,
         groups: config.groups.iter().filter(on_shard).cloned().collect(),
-        links,
-        place: Box::new(place),
+        nodes: others.map(|member| (member.node, member.shards)).collect(),
         raft: Arc::new(config.raft),
         limits: config.limits,
         factory,

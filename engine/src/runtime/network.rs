@@ -12,18 +12,23 @@ use ringleader_net::{
 };
 use ringleader_wal::NodeId;
 
-use crate::config::{EngineConfig, place};
+use crate::config::{EngineConfig, Member};
 use crate::error::StartError;
 use crate::inbox::{Inbox, Request};
+use crate::members::Members;
 use crate::shard::{LinkId, LinkPeer, OutFrame, Shard};
 use crate::time::Time;
 
 pub(super) struct Network {
     net: Net,
     listener: Option<Listener>,
+    /// The shard's links as far as they are known here, and their numbers.
     links: Vec<LinkPeer>,
     numbers: HashMap<Endpoint, LinkId>,
     events: Vec<NetEvent>,
+    /// The nodes that `net` and the listener know, and the version of the list that they are from.
+    members: BTreeMap<NodeId, Member>,
+    seen: u64,
 }
 
 /// How long a node waits for its address to be free.
@@ -69,32 +74,58 @@ impl Network {
             fingerprint: config.fingerprint(),
             incarnation: incarnation(),
         };
-        let nodes: Vec<PeerNode> = config
-            .members
-            .iter()
-            .map(|m| PeerNode { node: m.node.0, shards: m.shards, address: m.address })
-            .collect();
+        let others = config.members.iter().filter(|member| member.node != config.node);
+        let nodes: Vec<PeerNode> = others.clone().map(peer_node).collect();
         let net = Net::start(config.net.clone(), identity, shard, &nodes, notify)
             .map_err(|error| error.to_string())?;
-        let listener = listener.map(|bound| listen(bound, config, identity, inboxes));
-        let links = links(config, shard);
-        let numbers = links.iter().zip(0..).map(|(peer, at)| (endpoint(*peer), LinkId(at)));
+        let local = Local::new(identity, &nodes);
+        let listener = listener.map(|bound| listen(bound, config, local, inboxes));
         Ok(Self {
             net,
             listener: listener.transpose().map_err(|error| error.to_string())?,
-            numbers: numbers.collect(),
-            links,
+            links: Vec::new(),
+            numbers: HashMap::new(),
             events: Vec::new(),
+            members: others.map(|member| (member.node, member.clone())).collect(),
+            seen: 0,
         })
     }
 
-    /// The peers' shards that this shard shares groups with, in the order of their numbers.
-    pub(super) fn links(&self) -> &[LinkPeer] {
-        &self.links
+    /// Follows a change of the cluster's nodes.
+    pub(super) fn follow(&mut self, members: &Members, now: Time, shard: &mut Shard) {
+        let Some(members) = members.news(&mut self.seen) else { return };
+        for gone in self.members.keys().filter(|node| !members.contains_key(node)) {
+            self.net.remove_peer(gone.0);
+            self.listener.iter().for_each(|listener| listener.remove_peer(gone.0));
+        }
+        for member in members.values() {
+            self.net.set_peer(peer_node(member));
+            self.listener.iter().for_each(|listener| listener.set_peer(peer_node(member)));
+            shard.set_node(now, member.node, member.shards);
+        }
+        self.members = members;
+    }
+
+    /// Learns the links that the shard has made since the last time.
+    fn number_links(&mut self, now: Time, shard: &mut Shard) {
+        let added: Vec<LinkPeer> = shard.links().skip(self.links.len()).collect();
+        for peer in added {
+            let link = LinkId(self.links.len() as u32);
+            self.links.push(peer);
+            self.numbers.insert(endpoint(peer), link);
+            // A connection may have been there before anybody asked for it.
+            let epoch = self.net.outbox(endpoint(peer)).and_then(|outbox| outbox.epoch());
+            if let Some(epoch) = epoch {
+                shard.link_up(now, link, epoch.0);
+            }
+        }
     }
 
     /// Feeds the shard what happened on its connections, and tells it how much it may send.
     pub(super) fn feed(&mut self, now: Time, shard: &mut Shard) {
+        if shard.links().len() > self.links.len() {
+            self.number_links(now, shard);
+        }
         self.net.poll_events(&mut self.events);
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
@@ -165,6 +196,10 @@ impl Network {
     }
 }
 
+fn peer_node(member: &Member) -> PeerNode {
+    PeerNode { node: member.node.0, shards: member.shards, address: member.address }
+}
+
 fn endpoint(peer: LinkPeer) -> Endpoint {
     Endpoint { node: peer.node.0, shard: peer.shard }
 }
@@ -175,28 +210,14 @@ fn incarnation() -> u64 {
     since_epoch.map_or(0, |time| time.as_nanos() as u64)
 }
 
-fn links(config: &EngineConfig, shard: u32) -> Vec<LinkPeer> {
-    let here = config.this_member().map_or(1, |member| member.shards);
-    let mut links: BTreeMap<(NodeId, u32), LinkPeer> = BTreeMap::new();
-    for group in config.groups.iter().filter(|group| place(group.group, here) == shard) {
-        for &node in group.voters.iter().filter(|voter| **voter != config.node) {
-            let shard = config.shard_on(group.group, node);
-            links.insert((node, shard), LinkPeer { node, shard });
-        }
-    }
-    links.into_values().collect()
-}
-
 fn listen(
     bound: BoundListener,
     config: &EngineConfig,
-    identity: Identity,
+    local: Local,
     inboxes: &[Arc<Inbox>],
 ) -> std::io::Result<Listener> {
-    let others = config.members.iter().filter(|member| member.node != config.node);
-    let members = others.map(|member| (member.node.0, member.shards)).collect();
     let inboxes = inboxes.to_vec();
-    Listener::start(bound, config.net.clone(), Local { identity, members }, move |handover| {
+    Listener::start(bound, config.net.clone(), local, move |handover| {
         let inbox = &inboxes[handover.shard() as usize];
         // A shard whose inbox is full or closed loses the connection; the peer dials again.
         let _ = inbox.try_send(Request::Handover(handover));

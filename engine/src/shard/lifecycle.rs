@@ -8,8 +8,7 @@ use ringleader_wal::{GroupId, NodeId, Recovered, RecoveredGroup};
 use super::durability::Durability;
 use super::group::Group;
 use super::links::GroupLinks;
-use super::{Death, LinkPeer, Notice, RecoverySummary, Shard, State};
-use crate::config::GroupConfig;
+use super::{Death, Notice, RecoverySummary, Shard, State};
 use crate::error::UnknownCause;
 use crate::raft::{Raft, Restored};
 use crate::time::Time;
@@ -25,7 +24,9 @@ impl Shard {
             recovered.groups.into_iter().map(restore).collect();
         for config in &self.config.groups {
             let restored = restored.remove(&config.group).unwrap_or_default();
-            let links = self.links_of(config);
+            let others = config.voters.iter().filter(|voter| **voter != self.config.node);
+            let link = |voter: &NodeId| Some((*voter, self.links.to(config.group, *voter)?));
+            let links = GroupLinks::new(&others.filter_map(link).collect::<Vec<_>>());
             let seed = self.config.seed ^ config.group.0.rotate_left(32);
             let node = self.config.node;
             let settings = Arc::clone(&self.config.raft);
@@ -48,16 +49,6 @@ impl Shard {
             self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
         }
         self.effects.notices.push(Notice::Recovered(summary));
-    }
-
-    fn links_of(&self, config: &GroupConfig) -> GroupLinks {
-        let others = config.voters.iter().filter(|voter| **voter != self.config.node);
-        let link = |voter: &NodeId| {
-            let shard = (self.config.place)(config.group, *voter);
-            let link = self.links.find(LinkPeer { node: *voter, shard });
-            (*voter, link.expect("the driver lists a link for every other voter"))
-        };
-        GroupLinks::new(&others.map(link).collect::<Vec<_>>())
     }
 
     /// The log failed: nothing is acknowledged and nothing is said to anyone from now on.
@@ -126,8 +117,7 @@ mod tests {
         let config = ShardConfig {
             node: NodeId(1),
             groups: Vec::new(),
-            links: Vec::new(),
-            place: Box::new(|_, _| 0),
+            nodes: Vec::new(),
             raft: Arc::new(RaftConfig::default()),
             limits: Limits::default(),
             factory: Box::new(|_| unreachable!("there is no group")),

@@ -1,19 +1,22 @@
 //! The shard's side of its connections: which peer shard holds which replica, what this turn says
 //! to each, and how much room there is to say it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use ringleader_wal::{Block, GroupId, NodeId};
 
 use super::effects::OutFrame;
 use crate::codec::Encoder;
+use crate::config::place;
 use crate::raft::message::{AppendRequest, Message};
 
-/// Index of a link; the driver and the shard number the links alike.
+/// Index of a link, in the order of [`Shard::links`](super::Shard::links).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u32);
 
 /// The other end of a link: one shard of one node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkPeer {
     /// The node.
     pub node: NodeId,
@@ -21,7 +24,7 @@ pub struct LinkPeer {
     pub shard: u32,
 }
 
-/// The links to the other voters of a group. Those of three voters lie in the group itself: they are
+/// The links to the other members of a group. Those of three voters lie in the group itself: they are
 /// needed for each message.
 #[derive(Debug)]
 #[repr(C)]
@@ -63,24 +66,50 @@ struct Link {
 #[derive(Debug)]
 pub(super) struct Links {
     links: Vec<Link>,
+    /// The other nodes, and how many shards each has.
+    nodes: BTreeMap<NodeId, u32>,
     /// The shard takes part in nothing any more.
     silent: bool,
 }
 
 impl Links {
-    pub(super) fn new(peers: &[LinkPeer]) -> Self {
-        let link = |peer: &LinkPeer| Link {
-            peer: *peer,
-            epoch: None,
-            room: 0,
-            encoder: Encoder::default(),
-        };
-        Self { links: peers.iter().map(link).collect(), silent: false }
+    pub(super) fn new(nodes: impl Iterator<Item = (NodeId, u32)>) -> Self {
+        Self { links: Vec::new(), nodes: nodes.collect(), silent: false }
     }
 
-    pub(super) fn find(&self, peer: LinkPeer) -> Option<LinkId> {
-        let at = self.links.iter().position(|link| link.peer == peer)?;
-        Some(LinkId(at as u32))
+    /// False if that was known.
+    pub(super) fn set_node(&mut self, node: NodeId, shards: u32) -> bool {
+        self.nodes.insert(node, shards) != Some(shards)
+    }
+
+    /// Where a node keeps a group, if the node is known.
+    pub(super) fn end(&self, group: GroupId, node: NodeId) -> Option<LinkPeer> {
+        let shards = *self.nodes.get(&node)?;
+        Some(LinkPeer { node, shard: place(group, shards) })
+    }
+
+    /// The link to the replica of a group on a node; it is made if there is none yet.
+    pub(super) fn to(&mut self, group: GroupId, node: NodeId) -> Option<LinkId> {
+        let end = self.end(group, node)?;
+        Some(self.number(end))
+    }
+
+    pub(super) fn number(&mut self, peer: LinkPeer) -> LinkId {
+        let known = self.links.iter().position(|link| link.peer == peer);
+        let at = known.unwrap_or_else(|| {
+            let encoder = Encoder::default();
+            self.links.push(Link { peer, epoch: None, room: 0, encoder });
+            self.links.len() - 1
+        });
+        LinkId(at as u32)
+    }
+
+    pub(super) fn peers(&self) -> impl ExactSizeIterator<Item = LinkPeer> + '_ {
+        self.links.iter().map(|link| link.peer)
+    }
+
+    pub(super) fn is_up(&self, link: LinkId) -> bool {
+        self.links[link.0 as usize].epoch.is_some()
     }
 
     pub(super) fn node(&self, link: LinkId) -> NodeId {

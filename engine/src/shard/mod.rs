@@ -14,6 +14,7 @@ mod effects;
 mod group;
 mod lifecycle;
 mod links;
+mod peers;
 mod port;
 mod proposal;
 mod timers;
@@ -56,10 +57,8 @@ pub struct ShardConfig {
     pub node: NodeId,
     /// The groups of this shard.
     pub groups: Vec<GroupConfig>,
-    /// The peers' shards that hold replicas of these groups; a [`LinkId`] is an index into this.
-    pub links: Vec<LinkPeer>,
-    /// The shard of each voter of a group: `(group, node) -> shard`, for every other voter.
-    pub place: Box<dyn Fn(GroupId, NodeId) -> u32>,
+    /// The other nodes, and how many shards each has; more may come, see [`Shard::set_node`].
+    pub nodes: Vec<(NodeId, u32)>,
     /// The protocol's settings.
     pub raft: Arc<RaftConfig>,
     /// Limits on callers.
@@ -137,7 +136,7 @@ impl Shard {
             groups: Vec::with_capacity(config.groups.len()),
             slots,
             wal,
-            links: Links::new(&config.links),
+            links: peers::configured(&config),
             timers: Timers::with_groups(config.groups.len()),
             durability: Durability::default(),
             reads: NumberMap::default(),

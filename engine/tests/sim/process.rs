@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringleader::shard::{ClientId, Effects, LinkId, LinkPeer, Shard, ShardConfig, Submission};
+use ringleader::shard::{ClientId, Effects, LinkId, Shard, ShardConfig, Submission};
 use ringleader::time::Time;
-use ringleader::{GroupConfig, NodeId, place};
+use ringleader::{GroupConfig, NodeId};
 use ringleader_net::Frame;
 use ringleader_wal::Wal;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
@@ -134,14 +134,11 @@ fn shard(plan: &Plan, seat: usize, seed: u64) -> Shard {
     let voters: Vec<NodeId> = (1..=plan.nodes as u64).map(NodeId).collect();
     let (seats, node) = (&plan.seats, plan.seats.node(seat));
     let here = plan.groups.iter().filter(|group| seats.of_group(**group, node) == seat);
-    let links = seats.links(seat).iter();
-    let link = |peer: &usize| LinkPeer { node: seats.node_id(*peer), shard: seats.shard(*peer) };
-    let shards: Vec<u32> = (0..plan.nodes).map(|node| seats.shards(node)).collect();
+    let others = (0..plan.nodes).filter(|other| *other != node);
     let config = ShardConfig {
         node: seats.node_id(seat),
         groups: here.map(|group| GroupConfig { group: *group, voters: voters.clone() }).collect(),
-        links: links.map(link).collect(),
-        place: Box::new(move |group, node| place(group, shards[node.0 as usize - 1])),
+        nodes: others.map(|node| (NodeId(node as u64 + 1), seats.shards(node))).collect(),
         raft: Arc::new(plan.raft),
         limits: plan.limits,
         factory: Box::new(|_| Box::new(Machine::default())),

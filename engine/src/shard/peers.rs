@@ -1,0 +1,76 @@
+//! Which other nodes there are, and which links lead to them.
+//!
+//! A group's place on a node follows from the group's number and the node's number of shards
+//! ([`place`](crate::place)), so this is all that a shard needs to know of a node. Where a node
+//! listens is for the driver to know.
+
+use std::collections::BTreeSet;
+
+use ringleader_wal::NodeId;
+
+use super::links::{GroupLinks, LinkPeer, Links};
+use super::{Shard, ShardConfig};
+use crate::time::Time;
+
+impl Shard {
+    /// Another node of the cluster, and how many shards it has: to be said again when that
+    /// changes. Groups that have it as a member get links to it, see [`links`](Self::links).
+    ///
+    /// There is no opposite: links to a node that is gone are down, and stay so.
+    pub fn set_node(&mut self, now: Time, node: NodeId, shards: u32) {
+        if node == self.config.node || !self.links.set_node(node, shards) {
+            return;
+        }
+        for slot in 0..self.groups.len() {
+            if self.groups[slot].raft.members().any(|member| member == node) {
+                self.relink(now, slot as u32);
+            }
+        }
+    }
+
+    /// The other ends of all links, in the order of their numbers. A number is never given to
+    /// another end, and the list only grows: when a node is added ([`set_node`](Self::set_node))
+    /// or a group gets another member. The driver looks for what was added before each turn, and
+    /// says [`link_up`](Self::link_up) for those that are connected already.
+    pub fn links(&self) -> impl ExactSizeIterator<Item = LinkPeer> + '_ {
+        self.links.peers()
+    }
+
+    /// Follows a change of a group's members, or of where they are. Members on nodes that are not
+    /// known have no link until they are.
+    pub(super) fn relink(&mut self, now: Time, slot: u32) {
+        let Self { groups, links, config, .. } = self;
+        let group = &mut groups[slot as usize];
+        let others = group.raft.members().filter(|member| *member != config.node);
+        let found: Vec<_> =
+            others.filter_map(|member| Some((member, links.to(group.id, member)?))).collect();
+        let before = std::mem::replace(&mut group.links, GroupLinks::new(&found));
+        for (member, link) in found {
+            let earlier = before.to(member);
+            if earlier == Some(link) {
+                continue;
+            }
+            if earlier.is_some_and(|earlier| self.links.is_up(earlier)) {
+                self.groups[slot as usize].raft.on_peer_down(member);
+            }
+            if self.links.is_up(link) {
+                self.call(slot, |raft, out| raft.on_peer_up(now, member, out));
+            }
+        }
+    }
+}
+
+/// The links that the configuration alone asks for, in the order of their ends: there before the
+/// log is read, so that connections that are made meanwhile find them.
+pub(super) fn configured(config: &ShardConfig) -> Links {
+    let mut links = Links::new(config.nodes.iter().copied());
+    let mut ends = BTreeSet::new();
+    for group in &config.groups {
+        let others = group.voters.iter().filter(|voter| **voter != config.node);
+        ends.extend(others.filter_map(|voter| links.end(group.group, *voter)));
+    }
+    for end in ends {
+        links.number(end);
+    }
+    links
+}
