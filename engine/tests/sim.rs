@@ -17,6 +17,7 @@
 //! | `seats`, `process`, `effects` | nodes and their shards, driven as the runtime drives them |
 //! | `disk`, `file`, `disk_faults`, `damage`, `atlas` | disks, and what they do to what they hold |
 //! | `network`, `links`, `net_faults` | connections made of bytes, and what happens to them |
+//! | `peers` | which nodes a node knows and lets in |
 //! | `clock` | clocks at speeds of their own, late ticks, processes that stand still |
 //! | `faults` | which faults there are, and how each comes about |
 //! | `operator` | what the operator does |
@@ -76,6 +77,8 @@ mod operator;
 mod options;
 #[path = "sim/peace.rs"]
 mod peace;
+#[path = "sim/peers.rs"]
+mod peers;
 #[path = "sim/plan.rs"]
 mod plan;
 #[path = "sim/prevotes.rs"]

@@ -101,7 +101,7 @@ impl World {
             "node {} speaks after its log failed or it was stopped",
             self.plan.seats.name(seat)
         );
-        let to = self.plan.seats.peer(seat, frame.link.0);
+        let to = process.links[frame.link.0 as usize];
         let (from_node, to_node) = (self.plan.seats.node(seat), self.plan.seats.node(to));
         let body = frame.blocks.concat().into();
         self.trace.bytes(&frame.envelope);

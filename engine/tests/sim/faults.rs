@@ -137,6 +137,7 @@ const SOMETIMES: &[&str] = &[
     "full logs",
     "logs truncated",
     "nodes stopped",
+    "nodes told of another",
     "power failures",
     "processes ended",
     "read errors",
@@ -282,6 +283,7 @@ impl World {
         self.healed = true;
         self.reunite();
         self.mend_connections();
+        self.acquaint_all();
         self.mend_clocks();
         for node in 0..self.plan.nodes {
             let at = &mut self.nodes[node];

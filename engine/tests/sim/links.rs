@@ -24,7 +24,10 @@ impl World {
         self.network.pairs[pair].dialing = false;
         let seats = self.network.pairs[pair].seats;
         let there = seats.iter().all(|seat| self.seats[*seat].process.is_some());
-        if self.network.working(pair).is_some() || !there || self.network.is_cut(pair) {
+        let strangers = there && !self.are_acquainted(seats);
+        self.counts.add("connections refused to strangers", u64::from(strangers));
+        let reachable = there && !strangers && !self.network.is_cut(pair);
+        if self.network.working(pair).is_some() || !reachable {
             self.redial(pair);
             return;
         }
@@ -48,9 +51,9 @@ impl World {
         rng.between(shortest, longest)
     }
 
-    fn link_of(&self, end: End) -> (usize, u32) {
-        let seat = self.network.seat(end);
-        (seat, self.plan.seats.link(seat, self.network.seat(end.other())))
+    /// The seat of an end, and that of the other.
+    fn seats_of(&self, end: End) -> (usize, usize) {
+        (self.network.seat(end), self.network.seat(end.other()))
     }
 
     /// An end is told that the connection is there; it gives up an earlier one for it.
@@ -59,7 +62,7 @@ impl World {
         if working.is_none_or(|connection| connection.broken) {
             return;
         }
-        let (seat, link) = self.link_of(end);
+        let (seat, peer) = self.seats_of(end);
         while let Some(earlier) = self.network.current(end.pair, seat) {
             self.down(earlier);
         }
@@ -67,9 +70,9 @@ impl World {
         side.open();
         let epoch = side.epoch;
         if let Some(process) = &mut self.seats[seat].process {
-            process.epochs.insert(link, epoch);
+            process.epochs.insert(peer, epoch);
         }
-        self.feed(seat, Input::Up { link, epoch });
+        self.feed(seat, Input::Up { peer, epoch });
     }
 
     /// An end is told that the connection is gone.
@@ -77,11 +80,11 @@ impl World {
         let Some(side) = self.network.side(end).filter(|side| side.up) else { return };
         side.up = false;
         side.outbox.close();
-        let (seat, link) = self.link_of(end);
+        let (seat, peer) = self.seats_of(end);
         if let Some(process) = &mut self.seats[seat].process {
-            process.epochs.remove(&link);
+            process.epochs.remove(&peer);
         }
-        self.feed(seat, Input::Down { link });
+        self.feed(seat, Input::Down { peer });
         self.network.forget(end.pair);
     }
 
@@ -107,7 +110,7 @@ impl World {
     }
 
     fn lose_inbound(&mut self, end: End) {
-        let (seat, link) = self.link_of(end);
+        let (seat, peer) = self.seats_of(end);
         let (life, ghosts) = (self.life(seat), self.plan.net.ghost_ppm);
         let side = self.network.side(end).expect("the end exists");
         let inbound = side.inbound() as u64;
@@ -119,17 +122,17 @@ impl World {
             let rng = &mut self.network.pairs[end.pair].rng;
             if rng.chance(ghosts) {
                 let delay = rng.between(MS, 4 * self.plan.net.dead_after);
-                self.after(delay, Event::Ghost { seat, life, link, epoch, frame });
+                self.after(delay, Event::Ghost { seat, life, peer, epoch, frame });
             }
         }
     }
 
     /// A frame arrives on a connection that its receiver no longer has.
-    pub(crate) fn ghost(&mut self, seat: usize, life: u32, link: u32, epoch: u64, frame: Frame) {
+    pub(crate) fn ghost(&mut self, seat: usize, life: u32, peer: usize, epoch: u64, frame: Frame) {
         let Some(process) = &self.seats[seat].process else { return };
-        if self.life(seat) == life && process.epochs.get(&link) != Some(&epoch) {
+        if self.life(seat) == life && process.epochs.get(&peer) != Some(&epoch) {
             self.counts.add("frames of an earlier connection", 1);
-            self.feed(seat, Input::Frame { link, epoch, frame });
+            self.feed(seat, Input::Frame { peer, epoch, frame });
         }
     }
 
@@ -162,15 +165,15 @@ impl World {
         }
     }
 
-    /// What each link of a seat has room for.
-    pub(crate) fn rooms(&mut self, seat: usize) -> Vec<(u32, usize)> {
+    /// What a seat has room for to each of its peers.
+    pub(crate) fn rooms(&mut self, seat: usize) -> Vec<(usize, usize)> {
         let mut rooms = Vec::new();
         for &pair in self.network.pairs_of(seat).iter() {
             let Some(end) = self.network.current(pair, seat) else { continue };
-            let (_, link) = self.link_of(end);
+            let (_, peer) = self.seats_of(end);
             let outbox = &self.network.side(end).expect("it is current").outbox;
             let room = self.plan.net.room.saturating_sub(outbox.held_bytes());
-            rooms.push((link, room.min(outbox.free_bytes())));
+            rooms.push((peer, room.min(outbox.free_bytes())));
         }
         rooms
     }
@@ -227,9 +230,8 @@ impl World {
     }
 
     pub(crate) fn arrive(&mut self, end: End) {
-        let (from, to) = (self.network.seat(end.other()), self.network.seat(end));
-        let (seat, link) = self.link_of(end);
-        let blocked = self.network.is_blocked(from, to);
+        let (seat, peer) = self.seats_of(end);
+        let blocked = self.network.is_blocked(peer, seat);
         let Some(connection) = self.network.connection(end.pair, end.connection) else { return };
         let broken = connection.broken;
         let side = &mut connection.sides[end.side];
@@ -243,13 +245,13 @@ impl World {
         }
         let epoch = side.epoch;
         let (frames, fed) = side.arrive();
-        self.deliver_again_later(seat, link, epoch, &frames);
+        self.deliver_again_later(seat, peer, epoch, &frames);
         for frame in frames {
             let seats = &self.plan.seats;
             self.trace.line(|| {
-                format!("node {} gets a frame from {}", seats.name(seat), seats.name(from))
+                format!("node {} gets a frame from {}", seats.name(seat), seats.name(peer))
             });
-            self.feed(seat, Input::Frame { link, epoch, frame });
+            self.feed(seat, Input::Frame { peer, epoch, frame });
         }
         if fed.is_err() {
             self.counts.add("connections closed over their bytes", 1);

@@ -117,7 +117,7 @@ impl World {
     pub(crate) fn deliver_again_later(
         &mut self,
         seat: usize,
-        link: u32,
+        peer: usize,
         epoch: u64,
         frames: &[Frame],
     ) {
@@ -127,14 +127,13 @@ impl World {
             if net.duplicate_ppm > 0 && rng.chance(net.duplicate_ppm) {
                 let delay = rng.between(MS, 8 * net.dead_after);
                 let (life, frame) = (self.life(seat), frame.clone());
-                self.after(delay, Event::Ghost { seat, life, link, epoch, frame });
+                self.after(delay, Event::Ghost { seat, life, peer, epoch, frame });
             }
         }
     }
 
     /// A shard refused a frame: its owner closes the connection.
-    pub(crate) fn refuse_frame(&mut self, seat: usize, link: u32, epoch: u64, error: &str) {
-        let peer = self.plan.seats.peer(seat, link);
+    pub(crate) fn refuse_frame(&mut self, seat: usize, peer: usize, epoch: u64, error: &str) {
         let pair = self.network.pair_of(seat, peer);
         let side = usize::from(self.network.pairs[pair].seats[1] == seat);
         let its = self.network.pairs[pair].connections.iter();

@@ -1,6 +1,7 @@
 //! What the operator of the cluster asks of it, and when: in the random schedule beside what goes
 //! wrong and what callers ask for. As with faults, each seed switches a random subset on.
 
+use crate::plan::MS;
 use crate::rng::{Rng, SURE};
 use crate::schedule::Deed;
 use crate::world::{Event, World};
@@ -10,9 +11,11 @@ use crate::world::{Event, World};
 pub(crate) enum Action {
     /// Tells one node to stop; it comes back.
     Stop,
+    /// Takes a node out of the members of another, and puts it back.
+    Forget,
 }
 
-const ACTIONS: [Action; 1] = [Action::Stop];
+const ACTIONS: [Action; 2] = [Action::Stop, Action::Forget];
 
 /// See the [module documentation](self).
 #[derive(Clone, Debug)]
@@ -54,6 +57,10 @@ impl World {
         self.trace.step("action", node as u64, number as u64, 0);
         match action {
             Action::Stop => self.stop(node),
+            Action::Forget => {
+                let lasting = rng.between(MS, self.plan.faults.lasting.max(2 * MS));
+                self.forget_node(node, lasting, rng);
+            }
         }
         self.counts.add(action.name(), 1);
     }
@@ -63,6 +70,7 @@ impl Action {
     fn name(self) -> &'static str {
         match self {
             Self::Stop => "nodes stopped",
+            Self::Forget => "members forgotten",
         }
     }
 }

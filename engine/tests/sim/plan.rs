@@ -12,7 +12,7 @@ use crate::clock::ClockPlan;
 use crate::faults::FaultPlan;
 use crate::machine::OPERATION_BYTES;
 use crate::operator::OperatorPlan;
-use crate::rng::Rng;
+use crate::rng::{Rng, SURE};
 use crate::seats::Seats;
 
 /// One millisecond of simulated time.
@@ -35,6 +35,10 @@ pub(crate) struct NetPlan {
     pub(crate) ghost_ppm: u32,
     /// Parts of a million of the frames that came which come again, with a later connection.
     pub(crate) duplicate_ppm: u32,
+    /// Parts of a million of the nodes that a process is told of only after its start, and when at
+    /// the latest.
+    pub(crate) late_peers_ppm: u32,
+    pub(crate) late_peers: u64,
     /// How long bytes are under way on a clogged connection.
     pub(crate) clogged: (u64, u64),
 }
@@ -199,6 +203,8 @@ fn net(rng: &mut Rng, election: u64, largest: usize) -> NetPlan {
         dead_after: rng.between(election / 4, election * 4),
         ghost_ppm: if rng.coin() { 0 } else { rng.between(10_000, 900_000) as u32 },
         duplicate_ppm: if rng.coin() { 0 } else { rng.magnitude(100, 50_000) as u32 },
+        late_peers_ppm: rng.pick(&[0, 0, SURE / 20, SURE / 3]),
+        late_peers: rng.magnitude(MS, 4 * election),
         clogged: (election / 8, election * rng.between(1, 3)),
     }
 }

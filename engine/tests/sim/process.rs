@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringleader::shard::{ClientId, Effects, LinkId, Shard, ShardConfig, Submission};
+use ringleader::shard::{ClientId, Effects, Shard, ShardConfig, Submission};
 use ringleader::time::Time;
 use ringleader::{GroupConfig, NodeId};
 use ringleader_net::Frame;
@@ -30,18 +30,21 @@ pub(crate) enum Input {
         result: Result<DiskOutput, DiskError>,
         fatal: bool,
     },
+    /// On a connection of the seat `peer`.
     Frame {
-        link: u32,
+        peer: usize,
         epoch: u64,
         frame: Frame,
     },
     Up {
-        link: u32,
+        peer: usize,
         epoch: u64,
     },
     Down {
-        link: u32,
+        peer: usize,
     },
+    /// There is this node.
+    Node(usize),
     Submit(u32, Submission),
     Stop,
 }
@@ -57,10 +60,12 @@ pub(crate) struct Process {
     news: bool,
     /// Its turn is over, and nothing of what it asked for is done yet.
     pub(crate) held: bool,
-    /// The connection of each link as the process will know it after its inbox.
-    pub(crate) epochs: BTreeMap<u32, u64>,
-    /// The connection of each link as the process knows it.
-    known: BTreeMap<u32, u64>,
+    /// The connection of each seat as the process will know it after its inbox.
+    pub(crate) epochs: BTreeMap<usize, u64>,
+    /// The connection of each seat as the process knows it.
+    pub(crate) known: BTreeMap<usize, u64>,
+    /// The seats at the other ends of the shard's links, as far as the process has learnt them.
+    pub(crate) links: Vec<usize>,
     pub(crate) recovered: bool,
     /// Its log failed, or it was stopped: it must say nothing more, and answer no success.
     pub(crate) silent: bool,
@@ -94,6 +99,8 @@ pub(crate) struct Node {
     starting: bool,
     /// It will not come back: its disk is damaged, and it said so.
     pub(crate) gone: bool,
+    /// The nodes that its process lets in, by their numbers.
+    pub(crate) knows: Vec<bool>,
     pub(crate) clock: Clock,
     /// It crashes after so many more steps.
     pub(crate) crash_in: Option<u64>,
@@ -110,8 +117,9 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(rng: &mut Rng, drift_ppm: u64) -> Self {
+    pub(crate) fn new(rng: &mut Rng, nodes: usize, drift_ppm: u64) -> Self {
         Self {
+            knows: vec![true; nodes],
             rng: rng.fork(),
             life: 0,
             starting: true,
@@ -130,15 +138,14 @@ impl Node {
     }
 }
 
-fn shard(plan: &Plan, seat: usize, seed: u64) -> Shard {
+fn shard(plan: &Plan, seat: usize, nodes: Vec<(NodeId, u32)>, seed: u64) -> Shard {
     let voters: Vec<NodeId> = (1..=plan.nodes as u64).map(NodeId).collect();
     let (seats, node) = (&plan.seats, plan.seats.node(seat));
     let here = plan.groups.iter().filter(|group| seats.of_group(**group, node) == seat);
-    let others = (0..plan.nodes).filter(|other| *other != node);
     let config = ShardConfig {
         node: seats.node_id(seat),
         groups: here.map(|group| GroupConfig { group: *group, voters: voters.clone() }).collect(),
-        nodes: others.map(|node| (NodeId(node as u64 + 1), seats.shards(node))).collect(),
+        nodes,
         raft: Arc::new(plan.raft),
         limits: plan.limits,
         factory: Box::new(|_| Box::new(Machine::default())),
@@ -168,6 +175,7 @@ impl World {
                 at.crash_at = Some(CrashPoint::draw(&mut at.rng));
             }
         }
+        self.read_configuration(node);
         for seat in self.plan.seats.of(node) {
             self.start_seat(seat, life);
         }
@@ -177,7 +185,7 @@ impl World {
         let node = self.plan.seats.node(seat);
         let seed = self.nodes[node].rng.next();
         let process = Process {
-            shard: shard(&self.plan, seat, seed),
+            shard: shard(&self.plan, seat, self.known_nodes(node), seed),
             effects: Effects::default(),
             inbox: Vec::new(),
             turn_is_due: false,
@@ -186,6 +194,7 @@ impl World {
             held: false,
             epochs: BTreeMap::new(),
             known: BTreeMap::new(),
+            links: Vec::new(),
             recovered: false,
             silent: false,
             stopping: false,
@@ -329,6 +338,7 @@ impl World {
             self.after(rest, Event::Turn { seat, life });
             return;
         }
+        self.number_links(seat);
         let process = self.seats[seat].process.as_mut().expect("it is alive");
         process.turn_is_due = false;
         for input in std::mem::take(&mut process.inbox) {
@@ -339,8 +349,10 @@ impl World {
         }
         let rooms = self.rooms(seat);
         let process = self.seats[seat].process.as_mut().expect("it is alive");
-        for (link, room) in rooms {
-            process.shard.set_room(LinkId(link), room);
+        for (peer, room) in rooms {
+            if let Some(link) = process.link(peer) {
+                process.shard.set_room(link, room);
+            }
         }
         let more = process.shard.turn(&mut process.effects);
         let news = self.checker.observe(node, &process.shard);
@@ -378,7 +390,7 @@ impl World {
             .all(|seat| seat.process.as_ref().is_some_and(stopped))
     }
 
-    fn local_time(&self, node: usize) -> Time {
+    pub(crate) fn local_time(&self, node: usize) -> Time {
         Time(self.nodes[node].clock.read(self.now()))
     }
 
@@ -386,9 +398,14 @@ impl World {
         let node = self.plan.seats.node(seat);
         let now = self.local_time(node);
         let process = self.seats[seat].process.as_mut().expect("a step is of a running process");
-        let shard = &mut process.shard;
         let (seats, place) = (&self.plan.seats, seat as u64);
-        let name = |link: u32| seats.name(seats.peer(seat, link));
+        let link = match &input {
+            Input::Frame { peer, .. } | Input::Up { peer, .. } | Input::Down { peer } => {
+                process.link(*peer)
+            }
+            _ => None,
+        };
+        let shard = &mut process.shard;
         let (mut stale, mut refused) = (false, None);
         match input {
             Input::Tick => shard.tick(now),
@@ -397,23 +414,29 @@ impl World {
                 self.trace.step("disk", place, id.0, u64::from(result.is_ok()));
                 shard.disk_completed(now, id, result);
             }
-            Input::Frame { link, epoch, frame } => {
-                self.trace.step("frame", place, u64::from(link), epoch);
-                stale = process.known.get(&link) != Some(&epoch);
-                let fed = shard.frame(now, LinkId(link), epoch, &frame.envelope, frame.body);
-                refused = fed.err().map(|error| (link, epoch, error));
+            Input::Frame { peer, epoch, frame } => {
+                self.trace.step("frame", place, peer as u64, epoch);
+                stale = process.known.get(&peer) != Some(&epoch);
+                let feed = |link| shard.frame(now, link, epoch, &frame.envelope, frame.body).err();
+                refused = link.and_then(feed).map(|error| (peer, epoch, error));
             }
-            Input::Up { link, epoch } => {
-                self.trace.step("up", place, u64::from(link), epoch);
-                self.trace.line(|| format!("node {} link {} up", seats.name(seat), name(link)));
-                process.known.insert(link, epoch);
-                shard.link_up(now, LinkId(link), epoch);
+            Input::Up { peer, epoch } => {
+                self.trace.step("up", place, peer as u64, epoch);
+                let name = || seats.name(peer);
+                self.trace.line(|| format!("node {} link {} up", seats.name(seat), name()));
+                process.known.insert(peer, epoch);
+                link.into_iter().for_each(|link| shard.link_up(now, link, epoch));
             }
-            Input::Down { link } => {
-                self.trace.step("down", place, u64::from(link), 0);
-                self.trace.line(|| format!("node {} link {} down", seats.name(seat), name(link)));
-                process.known.remove(&link);
-                shard.link_down(LinkId(link));
+            Input::Down { peer } => {
+                self.trace.step("down", place, peer as u64, 0);
+                let name = || seats.name(peer);
+                self.trace.line(|| format!("node {} link {} down", seats.name(seat), name()));
+                process.known.remove(&peer);
+                link.into_iter().for_each(|link| shard.link_down(link));
+            }
+            Input::Node(other) => {
+                self.trace.step("node", place, other as u64, 0);
+                shard.set_node(now, NodeId(other as u64 + 1), seats.shards(other));
             }
             Input::Submit(client, submission) => {
                 self.trace.step("submit", place, u64::from(client), submission.user_data[0]);
@@ -428,8 +451,8 @@ impl World {
         }
         let news = self.checker.observe(node, shard);
         assert!(!(stale && news), "node {}: a frame of an earlier connection counted", node + 1);
-        if let Some((link, epoch, error)) = refused {
-            self.refuse_frame(seat, link, epoch, &error.to_string());
+        if let Some((peer, epoch, error)) = refused {
+            self.refuse_frame(seat, peer, epoch, &error.to_string());
         }
     }
 }

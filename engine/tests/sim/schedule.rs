@@ -42,8 +42,16 @@ pub(crate) struct Schedule {
 }
 
 /// What lasts for a whole run and can be switched off.
-pub(crate) const AMBIENT: [&str; 7] =
-    ["ghosts", "duplicates", "slow-network", "slow-disk", "drift", "late-ticks", "crash-again"];
+pub(crate) const AMBIENT: [&str; 8] = [
+    "ghosts",
+    "duplicates",
+    "slow-network",
+    "late-peers",
+    "slow-disk",
+    "drift",
+    "late-ticks",
+    "crash-again",
+];
 
 /// A part of a run. Written as `f3,7;c10-20;o1;t500;-drift`: the faults, calls and actions of the
 /// operator that are kept, the milliseconds until the faults end, and what is switched off; what is not named stays.
@@ -113,6 +121,7 @@ impl Plan {
         for what in &part.off {
             match *what {
                 "ghosts" => self.net.ghost_ppm = 0,
+                "late-peers" => self.net.late_peers_ppm = 0,
                 "duplicates" => self.net.duplicate_ppm = 0,
                 "slow-network" => self.net.slow_ppm = 0,
                 "slow-disk" => self.disk.slow_ppm = 0,

@@ -14,7 +14,7 @@ pub(crate) struct Seats {
     seats: Vec<(usize, u32)>,
     /// Per node: its first seat, and how many it has.
     nodes: Vec<(usize, u32)>,
-    /// Per seat: the seats that it has links to, in the order of the links.
+    /// Per seat: the seats that it may have links to.
     links: Vec<Vec<usize>>,
 }
 
@@ -83,20 +83,9 @@ impl Seats {
         first + place(group, count) as usize
     }
 
-    /// The seats that a seat has links to; a link is an index into this.
+    /// The seats that a seat may have links to.
     pub(crate) fn links(&self, seat: usize) -> &[usize] {
         &self.links[seat]
-    }
-
-    /// The link of a seat to another.
-    pub(crate) fn link(&self, seat: usize, peer: usize) -> u32 {
-        let at = self.links[seat].binary_search(&peer);
-        at.expect("the two share a group") as u32
-    }
-
-    /// The seat at the other end of a link.
-    pub(crate) fn peer(&self, seat: usize, link: u32) -> usize {
-        self.links[seat][link as usize]
     }
 
     pub(crate) fn name(&self, seat: usize) -> Name {

@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0x40c90e278b092d2c),
-    (1, 0xf7a956500fc191d9),
-    (2, 0x71b846adc25aac2d),
-    (3, 0x107a60782ab05ab3),
+    (0, 0xbaa2f9be4563ee68),
+    (1, 0x27fc52db9fe62590),
+    (2, 0xda5ffcf127ab8da5),
+    (3, 0x72cd7903b723e521),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

@@ -75,9 +75,15 @@ pub(crate) enum Event {
     Ghost {
         seat: usize,
         life: u32,
-        link: u32,
+        peer: usize,
         epoch: u64,
         frame: Frame,
+    },
+    /// A node is told of another.
+    Learn {
+        node: usize,
+        life: u32,
+        other: usize,
     },
     /// A connection across a partition has been silent for too long.
     GiveUp {
@@ -164,7 +170,9 @@ impl World {
         trace.line(|| format!("seed {seed}: {plan:#?}"));
         let groups = plan.groups.clone();
         Self {
-            nodes: (0..plan.nodes).map(|_| Node::new(&mut rng, plan.clock.drift_ppm)).collect(),
+            nodes: (0..plan.nodes)
+                .map(|_| Node::new(&mut rng, plan.nodes, plan.clock.drift_ppm))
+                .collect(),
             seats: (0..plan.seats.count()).map(|_| Seat::new(plan.disk.sector)).collect(),
             network: Network::new(plan.nodes, &plan.seats, &mut rng),
             clients: Clients::new(plan.load, plan.nodes, groups.len(), rng.fork()),
@@ -245,9 +253,10 @@ impl World {
             Event::Down(end) => self.down(end),
             Event::Arrive(end) => self.arrive(end),
             Event::Written(end) => self.written(end),
-            Event::Ghost { seat, life, link, epoch, frame } => {
-                self.ghost(seat, life, link, epoch, frame);
+            Event::Ghost { seat, life, peer, epoch, frame } => {
+                self.ghost(seat, life, peer, epoch, frame);
             }
+            Event::Learn { node, life, other } => self.learn(node, life, other),
             Event::GiveUp { pair, connection } => self.give_up(pair, connection),
             Event::HangUp { pair, connection } => self.hang_up(pair, connection),
             Event::Flap { pair, left } => self.flap(pair, left),
