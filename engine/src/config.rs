@@ -10,6 +10,7 @@ use ringleader_wal::{GroupId, NodeId, WalConfig};
 
 use crate::error::StartError;
 use crate::raft::RaftConfig;
+use crate::raft::quorum::MAX_VOTERS;
 use crate::shard::BLOCK_BYTES;
 
 /// A node of the cluster, as every node knows it.
@@ -49,12 +50,18 @@ impl Member {
     }
 }
 
-/// A Raft group that this node is a voter of.
+/// A Raft group that this node has a replica of, or waits to be added to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupConfig {
     /// The group.
     pub group: GroupId,
-    /// Its voters; all are [`Member`]s.
+    /// The voters that it began with, this node among them; all are [`Member`]s. They must be the
+    /// same on every node that has them, and stay so: who has been added or removed since is in
+    /// the group's log.
+    ///
+    /// None, on a node that is added to the group later: it takes part in nothing until a leader
+    /// sends it the log. Naming voters here that the group did not begin with would let two groups
+    /// of one number come to be.
     pub voters: Vec<NodeId>,
 }
 
@@ -191,8 +198,15 @@ impl EngineConfig {
             if voters.iter().collect::<HashSet<_>>().len() != voters.len() {
                 return Err(format!("group {group}: a voter is listed twice"));
             }
-            if !voters.contains(&self.node) {
-                return Err(format!("group {group}: node {} is not a voter of it", self.node));
+            if !voters.is_empty() && !voters.contains(&self.node) {
+                return Err(format!(
+                    "group {group}: node {} is not a voter of it; name no voters on a node that \
+                     is to be added",
+                    self.node
+                ));
+            }
+            if voters.len() > MAX_VOTERS {
+                return Err(format!("group {group}: at most {MAX_VOTERS} voters"));
             }
         }
         Ok(())

@@ -56,6 +56,51 @@ pub enum UnknownCause {
     StorageFailed,
 }
 
+/// Why a group's members were not, or may not have been, changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MembershipError {
+    /// Nothing changed: another node leads the group, or nobody that this node knows of; or it
+    /// stopped leading before the change was in the log.
+    #[error("this node does not lead the group{}", leader.map(|l| format!(" (node {l} does)")).unwrap_or_default())]
+    NotLeader {
+        /// The leader, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// Nothing changed: the leader has not committed an entry of its term yet. Try again at once.
+    #[error("the leader has only just been elected")]
+    NotReady,
+    /// Nothing changed: another change is under way.
+    #[error("another change of the members is under way")]
+    InProgress,
+    /// Nothing changed: there is no such configuration.
+    #[error("impossible change: {0}")]
+    Impossible(&'static str),
+    /// Nothing changed: this node does not know where that one is; see
+    /// [`Handle::set_member`](crate::Handle::set_member).
+    #[error("node {0} is not known here")]
+    UnknownNode(NodeId),
+    /// Nothing changed: this node was to become a voter and did not catch up, because it is down,
+    /// has no such group, or is too slow.
+    #[error("node {0} does not catch up")]
+    TooSlow(NodeId),
+    /// Nothing changed: the disk has no room for another log segment.
+    #[error("the log's disk is full")]
+    NoSpace,
+    /// Nothing changed: this node has no such group.
+    #[error("no group {0} on this node")]
+    UnknownGroup(GroupId),
+    /// Nothing changed: the shard's log failed.
+    #[error("the shard's log failed: {0}")]
+    StorageFailed(String),
+    /// Nothing changed: the engine is stopped.
+    #[error("the engine is stopped")]
+    Stopped,
+    /// **The change may or may not take place**: it is in the log, and then this node lost the sight
+    /// of it. The next leader brings it to its end if it has it, and only then takes another.
+    #[error("outcome unknown: {0}")]
+    Unknown(UnknownCause),
+}
+
 /// Why a group's state could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {

@@ -54,7 +54,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    fn inbox(&self, group: GroupId) -> Option<&Inbox> {
+    pub(crate) fn inbox(&self, group: GroupId) -> Option<&Inbox> {
         let shard = *self.shared.groups.get(&group)?;
         Some(&self.shared.inboxes[shard as usize])
     }
@@ -183,7 +183,7 @@ impl Handle {
     /// # Errors
     /// See [`MemberError`]; nothing changed.
     pub fn set_member(&self, member: Member) -> Result<(), MemberError> {
-        self.change_members(|members| members.set(member))
+        self.update_nodes(|members| members.set(member))
     }
 
     /// Forgets a node: its connections are closed, and it is refused from now on. A group of which
@@ -193,7 +193,7 @@ impl Handle {
     /// # Errors
     /// See [`MemberError`]; nothing changed.
     pub fn remove_member(&self, node: NodeId) -> Result<(), MemberError> {
-        self.change_members(|members| members.remove(node))
+        self.update_nodes(|members| members.remove(node))
     }
 
     /// The cluster's nodes as this one knows them at the moment, itself included, in the order of
@@ -203,7 +203,7 @@ impl Handle {
         self.shared.members.all()
     }
 
-    fn change_members(
+    fn update_nodes(
         &self,
         change: impl FnOnce(&Members) -> Result<bool, MemberError>,
     ) -> Result<(), MemberError> {

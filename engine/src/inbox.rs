@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Poll, Waker};
 
 use ringleader_net::ShardHandover;
-use ringleader_wal::GroupId;
+use ringleader_wal::{GroupId, LogIndex};
 
-use crate::error::ProposeError;
+use crate::error::{MembershipError, ProposeError};
 use crate::handle::ProposeReply;
 use crate::local::Task;
+use crate::raft::MembershipChange;
 use crate::runtime::{Bell, Doorbell};
 use crate::shard::{AnswerRun, ClientId, GroupStatus, Submission};
 use crate::state_machine::StateMachine;
@@ -20,11 +21,31 @@ pub(crate) type Query = Box<dyn FnOnce(Option<&mut dyn StateMachine>) + Send>;
 
 /// What other threads ask of a shard.
 pub(crate) enum Request {
-    Attach { client: ClientId, answers: flume::Sender<Vec<AnswerRun>> },
-    Submit { client: ClientId, submission: Submission },
-    Propose { submission: Submission, reply: flume::Sender<Result<ProposeReply, ProposeError>> },
-    Status { group: GroupId, reply: flume::Sender<Option<GroupStatus>> },
-    Query { group: GroupId, run: Query },
+    Attach {
+        client: ClientId,
+        answers: flume::Sender<Vec<AnswerRun>>,
+    },
+    Submit {
+        client: ClientId,
+        submission: Submission,
+    },
+    Propose {
+        submission: Submission,
+        reply: flume::Sender<Result<ProposeReply, ProposeError>>,
+    },
+    Status {
+        group: GroupId,
+        reply: flume::Sender<Option<GroupStatus>>,
+    },
+    Query {
+        group: GroupId,
+        run: Query,
+    },
+    ChangeMembers {
+        group: GroupId,
+        change: MembershipChange,
+        reply: flume::Sender<Result<LogIndex, MembershipError>>,
+    },
     Spawn(Task),
     Handover(ShardHandover),
     Stop,

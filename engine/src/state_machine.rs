@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use ringleader_wal::{Block, BlockKind, LogIndex, Term};
 
-use crate::raft::CommittedBlocks;
+use crate::raft::{CommittedBlocks, Configuration};
 
 /// A group's state, changed by committed operations alone.
 ///
@@ -20,6 +20,16 @@ pub trait StateMachine: Any {
     /// A reply that is pushed for an entry reaches the caller who proposed it on this node; see
     /// [`Replies`].
     fn apply(&mut self, entries: &Entries<'_>, replies: &mut Replies);
+
+    /// The group's members are `configuration` from the entry at `index` on, by a committed entry:
+    /// at the beginning of a change through joint consensus, at its end, and when only learners
+    /// change. Calls come in log order, on every replica and again after a restart, after the
+    /// operations before `index` and perhaps some after it.
+    ///
+    /// A replica whose node is no longer among the members is not needed any more.
+    fn configuration_committed(&mut self, index: LogIndex, configuration: &Configuration) {
+        let _ = (index, configuration);
+    }
 
     /// This node became the group's leader in `term`. Entries of earlier terms may still have to
     /// be applied.

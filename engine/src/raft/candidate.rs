@@ -62,7 +62,7 @@ impl Raft {
 
     fn ask_for_votes(&self, out: &mut dyn Outlet) {
         let node = self.state.node;
-        for peer in self.state.configuration.deciders().filter(|peer| *peer != node) {
+        for peer in self.state.configurations.latest().deciders().filter(|peer| *peer != node) {
             self.ask_for_vote(peer, out);
         }
     }
@@ -85,7 +85,7 @@ impl Raft {
     pub(super) fn count_pre_vote(&mut self, voter: NodeId, granted: bool, out: &mut dyn Outlet) {
         let Role::PreCandidate(candidate) = &mut self.role else { return };
         candidate.record(voter, granted);
-        match candidate.result(&self.state.configuration) {
+        match candidate.result(self.state.configurations.latest()) {
             VoteResult::Won => self.start_election(out),
             VoteResult::Lost => self.become_follower(self.state.term(), None),
             VoteResult::Pending => {}
@@ -95,7 +95,7 @@ impl Raft {
     pub(super) fn count_vote(&mut self, voter: NodeId, granted: bool, out: &mut dyn Outlet) {
         let Role::Candidate(candidate) = &mut self.role else { return };
         candidate.record(voter, granted);
-        match candidate.result(&self.state.configuration) {
+        match candidate.result(self.state.configurations.latest()) {
             VoteResult::Won => self.become_leader(out),
             VoteResult::Lost => self.become_follower(self.state.term(), None),
             VoteResult::Pending => {}

@@ -35,6 +35,14 @@ pub struct RaftConfig {
     /// 4.2.3). The two belong together: the refusal alone could keep a leader in office that
     /// nobody can reach. Default true.
     pub check_quorum: bool,
+    /// In how many rounds a node must catch up before it becomes a voter. A round brings it what
+    /// the log held when the round began; one that takes less than `election_timeout` is the last
+    /// (thesis, section 4.2.1). Default 10. A node that stays behind for longer is too slow for
+    /// the group: the change is given up.
+    pub catch_up_rounds: u32,
+    /// Such a node must get something new within so many times `election_timeout`, or the change is
+    /// given up. Default 10.
+    pub catch_up_patience: u32,
 }
 
 impl Default for RaftConfig {
@@ -48,6 +56,8 @@ impl Default for RaftConfig {
             cache_bytes: 8 << 20,
             pre_vote: true,
             check_quorum: true,
+            catch_up_rounds: 10,
+            catch_up_patience: 10,
         }
     }
 }
@@ -83,6 +93,8 @@ impl RaftConfig {
             ("max_inflight_messages", self.max_inflight_messages),
             ("max_inflight_bytes", self.max_inflight_bytes),
             ("max_append_bytes", self.max_append_bytes),
+            ("catch_up_rounds", self.catch_up_rounds as usize),
+            ("catch_up_patience", self.catch_up_patience as usize),
         ];
         match limits.into_iter().find(|(_, limit)| *limit == 0) {
             Some((name, _)) => Err(RaftConfigError::Zero(name)),

@@ -147,6 +147,19 @@ impl Configuration {
         bytes
     }
 
+    /// Reads the payload of a configuration entry. Unlike what a snapshot may say, it names voters:
+    /// a group that nobody decides for could never change that.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn of_entry(payload: &[u8]) -> Result<Self, ConfigurationError> {
+        let configuration = Self::decode(payload)?;
+        if configuration.is_empty() {
+            return Err(ConfigurationError("without voters"));
+        }
+        Ok(configuration)
+    }
+
     /// Reads what [`encode`](Self::encode) wrote.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
 
+use super::configurations::configuration_of;
 use super::message::{AppendOutcome, Blocks, Message};
 use super::output::Outlet;
 use super::state::State;
@@ -104,7 +105,7 @@ fn store(state: &mut State, blocks: Blocks, out: &mut dyn Outlet) -> bool {
 fn store_block(state: &mut State, block: Block, out: &mut dyn Outlet) -> bool {
     // The steady path: what follows the last entry is new as a whole.
     if block.first_index() == state.log.last_index().next() {
-        state.append(block, out);
+        state.append_any(block, out);
         return true;
     }
     let known = state.log.agreed_through(&block);
@@ -118,7 +119,7 @@ fn store_block(state: &mut State, block: Block, out: &mut dyn Outlet) -> bool {
         }
         state.truncate(from, out);
     }
-    state.append(block.slice(from, block.last_index()), out);
+    state.append_any(block.slice(from, block.last_index()), out);
     true
 }
 
@@ -133,10 +134,12 @@ fn commit_to(state: &mut State, commit: LogIndex) {
 fn well_formed(state: &State, prev: LogPosition, blocks: &Blocks) -> Option<LogIndex> {
     let mut last = prev;
     for block in blocks.as_slice() {
+        let readable = configuration_of(block).is_none_or(|read| read.is_ok());
         let follows = block.group() == state.group
             && block.first_index().prev() == last.index
             && block.term() >= last.term
-            && block.term() <= state.term();
+            && block.term() <= state.term()
+            && readable;
         if !follows {
             return None;
         }

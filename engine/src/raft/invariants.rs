@@ -47,6 +47,8 @@ pub fn check(raft: &Raft) {
     assert!(state.commit_index <= state.log.last_index(), "only entries can be committed");
     assert!(state.log.last().term <= state.term(), "no entry is ahead of the current term");
     assert!(state.verified <= state.log.last_index(), "verified entries stay");
+    let configurations = &state.configurations;
+    assert!(configurations.latest_at() <= state.log.last_index(), "what is in force is in the log");
     match &raft.role {
         Role::Follower(_) | Role::PreCandidate(_) => {}
         Role::Candidate(_) => {
@@ -57,6 +59,13 @@ pub fn check(raft: &Raft) {
             assert!(state.hard_state_is_durable(), "a leader's vote was durable before it asked");
             assert_eq!(state.log.term_at(leader.term_start), Some(state.term()));
             assert!(leader.term_start.prev() <= state.log.last_index());
+            let members = configurations.latest().members().filter(|node| *node != state.node);
+            let members: Vec<_> = members.collect();
+            let peers = leader.peers.iter().map(|peer| peer.id);
+            assert!(
+                peers.take(members.len()).eq(members),
+                "a leader knows its members, voters first"
+            );
             leader.peers.iter().for_each(|peer| peer.check(state.log.last_index()));
         }
     }

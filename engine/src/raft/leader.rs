@@ -4,8 +4,9 @@ use std::slice;
 
 use ringleader_wal::{Block, LogIndex, LogPosition, NodeId, prefetch};
 
+use super::change::Change;
 use super::message::{AppendOutcome, AppendRequest, Message};
-use super::output::{Load, Outlet};
+use super::output::{Event, Load, Outlet};
 use super::progress::{Mode, Progress};
 use super::quorum;
 use super::state::State;
@@ -13,7 +14,8 @@ use crate::time::Time;
 
 #[derive(Clone, Debug)]
 pub(super) struct Leader {
-    /// All other members.
+    /// All other members, first those who have a vote; then those who are catching up to become
+    /// members, and those who are to learn yet that they no longer are.
     pub(super) peers: Box<[Progress]>,
     /// Where this leader's own entries start. Only they are committed by counting, and the earlier
     /// ones with them (thesis, section 3.6.2).
@@ -22,8 +24,13 @@ pub(super) struct Leader {
     heartbeat_at: Time,
     /// A quorum was heard recently enough until then.
     quorum_until: Time,
-    /// Whether this node and the peers are all the voters, and a majority of them decides.
-    decide_alike: bool,
+    /// If this node and so many of the first peers are all the voters, and a majority of them
+    /// decides: how many peers.
+    decide_alike: Option<u32>,
+    /// When so much is committed, a change of the members goes on; see `change`.
+    pub(super) change_at: LogIndex,
+    /// The change that waits for new voters to catch up.
+    pub(super) change: Option<Box<Change>>,
 }
 
 impl Leader {
@@ -32,17 +39,78 @@ impl Leader {
     pub(super) fn take_office(state: &mut State, out: &mut dyn Outlet) -> Self {
         let at = LogPosition { index: state.log.last_index().next(), term: state.term() };
         state.append(Block::noop(state.group, at), out);
-        let peers = state.configuration.deciders().filter(|member| *member != state.node);
         let mut leader = Self {
-            peers: peers.map(|id| Progress::new(id, at.index, state.now)).collect(),
+            peers: Box::default(),
             term_start: at.index,
             heartbeat_at: state.now + state.config.heartbeat_interval,
             quorum_until: state.now + state.config.election_timeout,
-            decide_alike: false,
+            decide_alike: None,
+            // An earlier leader may have left a change half done.
+            change_at: at.index,
+            change: None,
         };
-        leader.decide_alike = state.configuration.plain() == Some(leader.peers.len() + 1);
+        leader.reconfigure(state);
         leader.replicate_to_all(state, out);
         leader
+    }
+
+    /// Follows the configuration in force: new members are looked for where this log ends, and
+    /// nobody is forgotten yet.
+    pub(super) fn reconfigure(&mut self, state: &State) {
+        let configuration = state.configurations.latest();
+        let mut old = std::mem::take(&mut self.peers).into_vec();
+        let mut peers = Vec::with_capacity(old.len());
+        for id in configuration.members().filter(|member| *member != state.node) {
+            let known = old.iter().position(|peer| peer.id == id).map(|at| old.remove(at));
+            peers.push(known.unwrap_or_else(|| self.new_peer(id, state)));
+        }
+        peers.append(&mut old);
+        self.peers = peers.into();
+        let alike = configuration.plain().filter(|_| configuration.has_vote(state.node));
+        self.decide_alike = alike.map(|voters| voters as u32 - 1);
+    }
+
+    /// Begins to send the log to a node that is not a member.
+    pub(super) fn enlist(&mut self, id: NodeId, state: &State) {
+        if self.peer(id).is_none() {
+            let mut peers = std::mem::take(&mut self.peers).into_vec();
+            peers.push(self.new_peer(id, state));
+            self.peers = peers.into();
+        }
+    }
+
+    fn new_peer(&mut self, id: NodeId, state: &State) -> Progress {
+        self.heartbeat_at = self.heartbeat_at.min(state.now + state.config.heartbeat_interval);
+        Progress::new(id, state.log.last_index(), state.now)
+    }
+
+    /// Ends what is sent to those who are not members. What they have already may be committed,
+    /// and they may be needed no more: they hear of that, so that they don't campaign.
+    pub(super) fn dismiss_strangers(&mut self, state: &State, out: &mut dyn Outlet) {
+        let configuration = state.configurations.latest();
+        let mut peers = std::mem::take(&mut self.peers).into_vec();
+        let before = peers.len();
+        peers.retain(|peer| {
+            let stays = configuration.contains(peer.id);
+            if !stays {
+                heartbeat(peer, state, out);
+            }
+            stays
+        });
+        if peers.len() < before {
+            out.event(Event::Reconfigured);
+        }
+        self.peers = peers.into();
+    }
+
+    /// Tells everyone what is committed.
+    pub(super) fn tell_commit(&mut self, state: &State, out: &mut dyn Outlet) {
+        self.peers.iter().for_each(|peer| heartbeat(peer, state, out));
+    }
+
+    #[inline]
+    pub(super) fn has_change_to_pursue(&self, state: &State) -> bool {
+        state.commit_index >= self.change_at
     }
 
     #[inline]
@@ -51,7 +119,7 @@ impl Leader {
         prefetch(&*self.peers, size_of_val(&*self.peers));
     }
 
-    fn peer(&mut self, id: NodeId) -> Option<&mut Progress> {
+    pub(super) fn peer(&mut self, id: NodeId) -> Option<&mut Progress> {
         self.peers.iter_mut().find(|peer| peer.id == id)
     }
 
@@ -68,10 +136,8 @@ impl Leader {
         outcome: AppendOutcome,
         out: &mut dyn Outlet,
     ) {
-        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else {
-            state.ignored += 1;
-            return;
-        };
+        // Who has just been removed may still answer.
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else { return };
         peer.heard_at = state.now;
         match outcome {
             AppendOutcome::Matched { match_index } if match_index <= state.log.last_index() => {
@@ -180,10 +246,11 @@ impl Leader {
             return;
         }
         let own = state.log.durable();
-        let reached = if self.decide_alike {
-            quorum::reached_by_most(own, self.peers.iter().map(|peer| peer.match_index))
+        let reached = if let Some(count) = self.decide_alike {
+            let peers = self.peers[..count as usize].iter();
+            quorum::reached_by_most(own, peers.map(|peer| peer.match_index))
         } else {
-            state.configuration.reached(|node| {
+            state.configurations.latest().reached(|node| {
                 let peer = self.peers.iter().find(|peer| peer.id == node);
                 peer.map_or(own, |peer| peer.match_index)
             })
@@ -215,7 +282,7 @@ impl Leader {
             self.quorum_until = Time::NEVER;
             return true;
         }
-        let heard = state.configuration.reached(|node| {
+        let heard = state.configurations.latest().reached(|node| {
             let peer = self.peers.iter().find(|peer| peer.id == node);
             peer.map_or(state.now, |peer| peer.heard_at)
         });
@@ -231,13 +298,17 @@ impl Leader {
         for peer in &mut self.peers {
             if peer.sent_at + state.config.heartbeat_interval <= state.now {
                 peer.sent_at = state.now;
-                let commit = state.commit_index.min(peer.match_index);
-                out.send(peer.id, Message::Heartbeat { term: state.term(), commit });
+                heartbeat(peer, state, out);
             }
             let due = peer.sent_at + state.config.heartbeat_interval;
             self.heartbeat_at = self.heartbeat_at.min(due);
         }
     }
+}
+
+fn heartbeat(peer: &Progress, state: &State, out: &mut dyn Outlet) {
+    let commit = state.commit_index.min(peer.match_index);
+    out.send(peer.id, Message::Heartbeat { term: state.term(), commit });
 }
 
 /// What was on its way is lost; what was durable is not. A peer that never agreed with this leader

@@ -23,7 +23,8 @@
 //! | `term` | what a message's term means |
 //! | `committed` | what the state machine takes |
 //! | `fifo` | a queue that is short as a rule |
-//! | [`configuration`] | who the members are |
+//! | [`configuration`], `configurations` | who the members are; which of those in the log is in force |
+//! | `change` | changing the members |
 //! | [`quorum`] | majorities |
 //! | [`invariants`] | what holds after every call |
 //!
@@ -36,11 +37,15 @@
 //!   same indices (`State::truncate`).
 //! - Only entries of the leader's own term are committed by counting (`Leader::advance_commit`).
 //! - No committed entry is removed (`State::truncate`).
+//! - The latest configuration in the log decides, committed or not (`Configurations`); the next one
+//!   is appended when it is committed, and an entry of the leader's own term (`Raft::pursue_change`).
 
 mod candidate;
+mod change;
 mod committed;
 pub mod config;
 pub mod configuration;
+mod configurations;
 pub(crate) mod fifo;
 mod follower;
 pub mod invariants;
@@ -60,9 +65,11 @@ use std::sync::Arc;
 use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
 
 use self::candidate::Candidate;
+pub use self::change::{ChangeError, Changing, MembershipChange};
 pub use self::committed::{Committed, CommittedBlocks};
 pub use self::config::{RaftConfig, RaftConfigError};
 pub use self::configuration::Configuration;
+use self::configurations::Configurations;
 use self::follower::Follower;
 use self::leader::Leader;
 pub use self::message::Message;
@@ -84,6 +91,8 @@ pub struct Restored {
     pub last_index: LogIndex,
     /// The first position of each term after `base`, in order.
     pub terms: Vec<LogPosition>,
+    /// The configurations in the log after `base`, in order.
+    pub configurations: Vec<(LogIndex, Configuration)>,
 }
 
 /// One member of one group.
@@ -113,23 +122,24 @@ struct Office {
 }
 
 impl Raft {
-    /// A member as the WAL remembers it, as a follower. `seed` chooses its election timeouts;
-    /// members of one group need different ones.
+    /// A member as the WAL remembers it, as a follower. `configuration` is in force at the log's
+    /// base. `seed` chooses its election timeouts; members of one group need different ones.
     ///
     /// # Panics
-    /// When `restored` contradicts itself, or there are more than [`quorum::MAX_VOTERS`] voters.
+    /// When `restored` contradicts itself.
     #[must_use]
     pub fn new(
         config: Arc<RaftConfig>,
         group: GroupId,
         node: NodeId,
-        voters: &[NodeId],
-        restored: Restored,
+        configuration: Configuration,
+        mut restored: Restored,
         seed: u64,
         now: Time,
     ) -> Self {
-        let configuration = Configuration::new(voters, &[]);
-        let state = State::new(config, group, node, configuration, restored, seed, now);
+        let appended = std::mem::take(&mut restored.configurations);
+        let configurations = Configurations::restored(restored.base.index, configuration, appended);
+        let state = State::new(config, group, node, configurations, restored, seed, now);
         Self { state, role: Role::Follower(Follower::default()) }
     }
 
@@ -164,6 +174,9 @@ impl Raft {
             }
             (Role::Leader(leader), Message::AppendResponse { term: of, outcome }) if of == term => {
                 leader.append_response(state, from, outcome, out);
+                if leader.has_change_to_pursue(state) {
+                    self.pursue_change_and_finish(out);
+                }
             }
             (_, message) => return Err(message),
         }
@@ -171,8 +184,10 @@ impl Raft {
     }
 
     fn step_any(&mut self, from: NodeId, message: Message, out: &mut dyn Outlet) {
-        let known = from != self.state.node && self.state.configuration.contains(from);
-        if !known || message.term() >= TERM_LIMIT {
+        // Whom this node does not know may still be a member by a configuration that it has not
+        // got yet: a leader of which it is to learn who the members are, or a candidate that needs
+        // its vote (thesis, section 4.2.3). Answers are counted only if they are of members.
+        if from == self.state.node || message.term() >= TERM_LIMIT {
             self.state.ignored += 1;
             return;
         }
@@ -205,6 +220,7 @@ impl Raft {
             }
             (Role::Leader(leader), Message::HeartbeatResponse { .. }) => {
                 leader.heartbeat_response(state, from, out);
+                self.pursue_change(out);
             }
             // Answers to questions of a role that this node has left.
             _ => {}
@@ -219,6 +235,7 @@ impl Raft {
             Role::Leader(leader) => {
                 if leader.has_quorum(&self.state) {
                     leader.send_heartbeats(&self.state, out);
+                    self.pursue_change(out);
                 } else {
                     self.become_follower(self.state.term(), None);
                 }
@@ -285,7 +302,12 @@ impl Raft {
                 self.finish(before, out);
             }
             Role::PreCandidate(_) | Role::Candidate(_) => {}
-            Role::Leader(leader) => leader.on_durable(&mut self.state),
+            Role::Leader(leader) => {
+                leader.on_durable(&mut self.state);
+                if leader.has_change_to_pursue(&self.state) {
+                    self.pursue_change_and_finish(out);
+                }
+            }
         }
     }
 
@@ -317,7 +339,9 @@ impl Raft {
         self.advance_clock(now);
         match &mut self.role {
             Role::Leader(leader) => leader.peer_up(&self.state, peer, out),
-            _ if self.state.configuration.contains(peer) => self.ask_for_vote(peer, out),
+            _ if self.state.configurations.latest().has_vote(peer) => {
+                self.ask_for_vote(peer, out);
+            }
             _ => {}
         }
     }
@@ -337,9 +361,12 @@ impl Raft {
         }
     }
 
-    /// Everyone who has a vote, each once.
+    /// Everyone whom this node may have to reach for the group's sake, itself included: the members,
+    /// and those to whom it sends the log although they are none.
     pub(crate) fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.state.configuration.members()
+        let members = self.configuration();
+        let others = self.peers().map(|peer| peer.id).filter(|id| !members.contains(*id));
+        members.members().chain(others)
     }
 
     /// Whether this node leads its group, as far as it knows.
@@ -374,6 +401,34 @@ impl Raft {
             Role::Follower(follower) => follower.leader,
             Role::PreCandidate(_) | Role::Candidate(_) => None,
         }
+    }
+
+    /// Who the members are, as far as this node knows: the latest configuration in its log.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        self.state.configurations.latest()
+    }
+
+    /// The configuration in force at an entry that is not before the last applied one, and where
+    /// it stands in the log.
+    #[must_use]
+    pub fn configuration_at(&self, index: LogIndex) -> (LogIndex, &Configuration) {
+        self.state.configurations.at(index)
+    }
+
+    /// The first configuration among the entries in `(after, last]`, and where it stands; `after` is
+    /// not before the last applied entry but one call.
+    pub(crate) fn configuration_after(
+        &self,
+        after: LogIndex,
+        last: LogIndex,
+    ) -> Option<(LogIndex, &Configuration)> {
+        self.state.configurations.after(after).filter(|(at, _)| *at <= last)
+    }
+
+    /// The latest time that any call passed in.
+    pub(crate) fn now(&self) -> Time {
+        self.state.now
     }
 
     /// Has the CPU fetch what an event will look at beyond this struct.

@@ -27,7 +27,7 @@ pub trait Outlet {
     /// Entries are to be read from the WAL for a peer that lags.
     fn load(&mut self, load: Load);
 
-    /// A change of office.
+    /// A change of office or of the members.
     fn event(&mut self, event: Event);
 
     /// [`Raft::deadline`](super::Raft::deadline) may be earlier than it was. Otherwise it is where
@@ -118,7 +118,7 @@ pub struct Load {
     pub max_bytes: usize,
 }
 
-/// A change of office.
+/// A change of office or of the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// This node leads the group.
@@ -139,5 +139,20 @@ pub enum Event {
         term: Term,
         /// The leader of that term, if it is known.
         leader: Option<NodeId>,
+    },
+    /// Another configuration is in force, because one was appended or taken back, or a leader began
+    /// or ceased to send the log to nodes that are no members.
+    Reconfigured,
+    /// A change of the members that this leader was asked for, with
+    /// [`Raft::change_members`](super::Raft::change_members), or found half done, is at its end: the
+    /// latest configuration is committed.
+    MembersChanged {
+        /// Where the configuration stands.
+        at: LogIndex,
+    },
+    /// That change was given up, and had no effect: this node did not catch up.
+    ChangeGivenUp {
+        /// The node that was to become a voter.
+        node: NodeId,
     },
 }

@@ -7,11 +7,11 @@ use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, S
 
 use super::Restored;
 use super::config::RaftConfig;
-use super::configuration::Configuration;
+use super::configurations::{Configurations, configuration_of};
 use super::fifo::Fifo;
 use super::log::Log;
 use super::message::Message;
-use super::output::{LogOp, Outlet};
+use super::output::{Event, LogOp, Outlet};
 use super::rng::SplitMix64;
 use crate::time::Time;
 
@@ -63,7 +63,7 @@ pub(super) struct State {
     election_timer: Time,
     pub(super) config: Arc<RaftConfig>,
     pub(super) node: NodeId,
-    pub(super) configuration: Configuration,
+    pub(super) configurations: Configurations,
     election_timeout: Duration,
     rng: SplitMix64,
     pub(super) ignored: u64,
@@ -74,12 +74,12 @@ impl State {
         config: Arc<RaftConfig>,
         group: GroupId,
         node: NodeId,
-        configuration: Configuration,
+        configurations: Configurations,
         restored: Restored,
         seed: u64,
         now: Time,
     ) -> Self {
-        let Restored { hard_state, base, last_index, terms } = restored;
+        let Restored { hard_state, base, last_index, terms, .. } = restored;
         let log = Log::restored(base, last_index, terms);
         assert!(hard_state.term >= log.last().term, "no entry is ahead of the current term");
         let mut rng = SplitMix64::new(seed);
@@ -88,7 +88,7 @@ impl State {
             config,
             group,
             node,
-            configuration,
+            configurations,
             hard_state,
             stage: Stage::Durable,
             commit_index: log.base().index,
@@ -147,6 +147,15 @@ impl State {
         self.log.append(block);
     }
 
+    /// Appends a block of any kind. A configuration is in force from here on.
+    pub(super) fn append_any(&mut self, block: Block, out: &mut dyn Outlet) {
+        if let Some(Ok(configuration)) = configuration_of(&block) {
+            self.configurations.append(block.first_index(), configuration, self.last_applied);
+            announce(out);
+        }
+        self.append(block, out);
+    }
+
     pub(super) fn truncate(&mut self, from: LogIndex, out: &mut dyn Outlet) {
         assert!(from > self.commit_index, "a committed entry is never removed");
         self.emit_hard_state(out);
@@ -156,6 +165,9 @@ impl State {
         }
         self.unstaged = true;
         out.log(LogOp::Truncate(from));
+        if self.configurations.truncate(from) {
+            announce(out);
+        }
     }
 
     pub(super) fn on_staged(&mut self, seq: Seq) {
@@ -232,7 +244,7 @@ impl State {
     }
 
     pub(super) fn election_deadline(&self) -> Time {
-        if self.configuration.has_vote(self.node) {
+        if self.configurations.may_campaign(self.node, self.commit_index) {
             self.election_timer + self.election_timeout
         } else {
             Time::NEVER
@@ -252,4 +264,10 @@ impl State {
                 .heard_leader_at
                 .is_some_and(|heard| self.now.since(heard) < self.config.election_timeout)
     }
+}
+
+/// Another configuration is in force; there may be a vote, and a timer, that were not there before.
+fn announce(out: &mut dyn Outlet) {
+    out.event(Event::Reconfigured);
+    out.reschedule();
 }

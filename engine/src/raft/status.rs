@@ -86,8 +86,8 @@ impl Raft {
         }
     }
 
-    /// What a leader knows about its peers, in the order of their numbers; nothing unless this node
-    /// leads.
+    /// What a leader knows about its peers: voters first, nodes that are not members, because they
+    /// catch up or have just been removed, last. Nothing unless this node leads.
     pub fn peers(&self) -> impl Iterator<Item = PeerStatus> + '_ {
         let peers = match &self.role {
             Role::Leader(leader) => &leader.peers[..],

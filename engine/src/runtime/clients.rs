@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use ringleader_wal::LogIndex;
 
-use crate::error::ProposeError;
+use crate::error::{MembershipError, ProposeError};
 use crate::handle::ProposeReply;
 use crate::inbox::Budget;
-use crate::shard::{AnswerRun, ClientId};
+use crate::shard::{AnswerRun, ChangeAnswer, ClientId};
+
+type ChangeReply = flume::Sender<Result<LogIndex, MembershipError>>;
 
 type Reply = flume::Sender<Result<ProposeReply, ProposeError>>;
 
@@ -21,6 +24,9 @@ pub(crate) struct Clients {
     futures: Slots,
     /// Queues that got answers in this turn.
     answered: Vec<ClientId>,
+    /// Who waits for a change of a group's members, by the change's name.
+    changes: HashMap<u64, ChangeReply>,
+    changes_named: u64,
     /// So many queues are looked through for those that were dropped.
     prune_at: usize,
 }
@@ -42,6 +48,22 @@ impl Clients {
     /// Keeps a future's reply channel; the number is the operation's `user_data`.
     pub(crate) fn add_future(&mut self, reply: Reply) -> u64 {
         self.futures.insert(reply)
+    }
+
+    /// Keeps the reply channel of a change of members; the number is the change's name.
+    pub(crate) fn add_change(&mut self, reply: ChangeReply) -> u64 {
+        self.changes_named += 1;
+        self.changes.insert(self.changes_named, reply);
+        self.changes_named
+    }
+
+    pub(crate) fn deliver_changes(&mut self, answers: &mut Vec<ChangeAnswer>) {
+        for (name, answer) in answers.drain(..) {
+            if let Some(reply) = self.changes.remove(&name) {
+                // A caller that dropped its future no longer wants the answer.
+                let _ = reply.send(answer);
+            }
+        }
     }
 
     /// Delivers a turn's answers: one message, and so one wake, per queue.

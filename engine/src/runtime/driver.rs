@@ -213,6 +213,10 @@ impl Driver {
                 let _ = reply.send(self.shard.status(group));
             }
             Request::Query { group, run } => run(self.shard.state_machine(group)),
+            Request::ChangeMembers { group, change, reply } => {
+                let name = self.clients.add_change(reply);
+                self.shard.change_members(self.clock.now(), name, group, &change);
+            }
             Request::Spawn(task) => self.spawn(task),
             Request::Handover(handover) => self.network.accept(handover),
             Request::Stop => {
@@ -230,12 +234,13 @@ impl Driver {
     }
 
     fn carry_out(&mut self) {
-        let Effects { disk, frames, answers, notices } = &mut self.effects;
+        let Effects { disk, frames, answers, changes, notices } = &mut self.effects;
         for (id, op) in disk.drain(..) {
             self.disk.submit(id, op);
         }
         self.network.send(frames);
         self.clients.deliver(answers, &self.inbox.budget);
+        self.clients.deliver_changes(changes);
         for notice in std::mem::take(notices) {
             note(self.number, &notice);
             match notice {

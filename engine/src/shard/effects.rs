@@ -5,6 +5,7 @@ use ringleader_wal::Recovered;
 use ringleader_wal::disk::{DiskOp, OpId};
 
 use super::links::LinkId;
+use super::membership::ChangeAnswer;
 use super::proposal::AnswerRun;
 
 /// The effects of one turn; the driver owns it, empties it and passes it again.
@@ -16,6 +17,8 @@ pub struct Effects {
     pub frames: Vec<OutFrame>,
     /// Answers to callers.
     pub answers: Vec<AnswerRun>,
+    /// Answers to who asked for changes of the members.
+    pub changes: Vec<ChangeAnswer>,
     /// What the node's owner should know.
     pub notices: Vec<Notice>,
 }
@@ -26,6 +29,7 @@ impl Effects {
         self.disk.clear();
         self.frames.clear();
         self.answers.clear();
+        self.changes.clear();
         self.notices.clear();
     }
 }

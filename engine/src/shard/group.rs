@@ -4,7 +4,9 @@ use ringleader_wal::{
     Block, BlockKind, GroupId, GroupSlot, LogIndex, LogPosition, Seq, Term, prefetch,
 };
 
+use super::effects::Effects;
 use super::links::GroupLinks;
+use super::membership::Asked;
 use super::proposal::{AnswerRun, Outcome, SubmissionRun};
 use crate::error::{ProposeError, UnknownCause};
 use crate::raft::fifo::Fifo;
@@ -39,6 +41,8 @@ pub(super) struct Group {
     pub(super) apply_queued: bool,
     /// Whether entries to be applied are being read from the log.
     pub(super) loading: bool,
+    /// Whether there are configurations that the state machine is to be told of.
+    pub(super) tells_members: bool,
     /// The group's place in the log's index.
     pub(super) log_slot: GroupSlot,
     /// The links to the other voters.
@@ -52,6 +56,8 @@ pub(super) struct Group {
     in_flight: usize,
     /// The term of the leadership that the state machine was told of and that still lasts.
     leading: Option<Term>,
+    /// The change of the members that somebody waits for.
+    pub(super) asked: Option<Box<Asked>>,
 }
 
 impl Group {
@@ -73,7 +79,9 @@ impl Group {
             in_flight: 0,
             apply_queued: false,
             loading: false,
+            tells_members: true,
             leading: None,
+            asked: None,
         }
     }
 
@@ -188,8 +196,12 @@ impl Group {
     }
 
     fn applied(&mut self, last: LogIndex, replies: &Replies, answers: &mut Vec<AnswerRun>) {
+        let before = self.raft.applied_index();
         self.answer_through(last, replies, answers);
         self.raft.on_applied(last);
+        if self.tells_members {
+            self.tell_members(before, last);
+        }
     }
 
     fn answer_through(&mut self, last: LogIndex, replies: &Replies, answers: &mut Vec<AnswerRun>) {
@@ -215,13 +227,13 @@ impl Group {
 
     /// Tells the state machine when this node starts or stops leading; a leader that stops cannot
     /// say what becomes of the proposals that wait.
-    pub(super) fn follow_role(&mut self, answers: &mut Vec<AnswerRun>) {
+    pub(super) fn follow_role(&mut self, effects: &mut Effects) {
         let leading = self.raft.is_leader().then(|| self.raft.term());
         if leading == self.leading {
             return;
         }
         if let Some(term) = self.leading {
-            self.give_up(UnknownCause::LeadershipLost, answers);
+            self.give_up(UnknownCause::LeadershipLost, effects);
             self.machine.leader_stop(term);
         }
         if let Some(term) = leading {
@@ -231,8 +243,8 @@ impl Group {
     }
 
     /// The shard takes part in nothing any more.
-    pub(super) fn retire(&mut self, cause: UnknownCause, answers: &mut Vec<AnswerRun>) {
-        self.give_up(cause, answers);
+    pub(super) fn retire(&mut self, cause: UnknownCause, effects: &mut Effects) {
+        self.give_up(cause, effects);
         if let Some(term) = self.leading.take() {
             self.machine.leader_stop(term);
         }
@@ -240,7 +252,9 @@ impl Group {
 
     /// Answers everybody: those in the log with "unknown", those of this turn, which are not in
     /// the log, with their own error.
-    fn give_up(&mut self, cause: UnknownCause, answers: &mut Vec<AnswerRun>) {
+    fn give_up(&mut self, cause: UnknownCause, effects: &mut Effects) {
+        self.give_up_change(cause, &mut effects.changes);
+        let answers = &mut effects.answers;
         let unproposed = match cause {
             UnknownCause::LeadershipLost => ProposeError::NotLeader { leader: self.raft.leader() },
             UnknownCause::Stopped => ProposeError::Stopped,

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ringleader_wal::{GroupId, NodeId, Recovered, RecoveredGroup};
+use ringleader_wal::{GroupId, Recovered, RecoveredGroup};
 
 use super::durability::Durability;
 use super::group::Group;
-use super::links::GroupLinks;
+use super::membership::read_configuration;
 use super::{Death, Notice, RecoverySummary, Shard, State};
-use crate::error::UnknownCause;
-use crate::raft::{Raft, Restored};
+use crate::error::{MembershipError, UnknownCause};
+use crate::raft::{Configuration, Raft, Restored};
 use crate::time::Time;
 
 impl Shard {
@@ -20,17 +20,20 @@ impl Shard {
             return;
         }
         let summary = RecoverySummary::from(&recovered);
-        let mut restored: HashMap<GroupId, Restored> =
+        let restored: Result<HashMap<GroupId, Restored>, String> =
             recovered.groups.into_iter().map(restore).collect();
+        let mut restored = match restored {
+            Ok(restored) => restored,
+            Err(cause) => return self.refuse_log(cause),
+        };
         for config in &self.config.groups {
             let restored = restored.remove(&config.group).unwrap_or_default();
-            let others = config.voters.iter().filter(|voter| **voter != self.config.node);
-            let link = |voter: &NodeId| Some((*voter, self.links.to(config.group, *voter)?));
-            let links = GroupLinks::new(&others.filter_map(link).collect::<Vec<_>>());
+            let configuration = Configuration::new(&config.voters, &[]);
             let seed = self.config.seed ^ config.group.0.rotate_left(32);
             let node = self.config.node;
             let settings = Arc::clone(&self.config.raft);
-            let raft = Raft::new(settings, config.group, node, &config.voters, restored, seed, now);
+            let raft = Raft::new(settings, config.group, node, configuration, restored, seed, now);
+            let links = self.links.of_group(config.group, raft.members(), node);
             let machine = (self.config.factory)(config.group);
             self.timers.schedule(self.groups.len() as u32, raft.deadline());
             self.groups.push(Group::new(config.group, raft, machine, links));
@@ -40,15 +43,18 @@ impl Shard {
                 "the log holds group {stranger}, which the configuration does not name; \
                  give the group back its entry, or use another data directory"
             );
-            self.state = State::Dead(Death::Storage(cause.clone()));
-            self.effects.notices.push(Notice::RecoveryFailed(cause));
-            return;
+            return self.refuse_log(cause);
         }
         self.state = State::Running;
         for link in self.links.connected() {
             self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
         }
         self.effects.notices.push(Notice::Recovered(summary));
+    }
+
+    pub(super) fn refuse_log(&mut self, cause: String) {
+        self.state = State::Dead(Death::Storage(cause.clone()));
+        self.effects.notices.push(Notice::RecoveryFailed(cause));
     }
 
     /// The log failed: nothing is acknowledged and nothing is said to anyone from now on.
@@ -63,6 +69,9 @@ impl Shard {
         for answer in &mut self.effects.answers {
             answer.revoke(UnknownCause::StorageFailed);
         }
+        for (_, answer) in self.effects.changes.iter_mut().filter(|(_, answer)| answer.is_ok()) {
+            *answer = Err(MembershipError::Unknown(UnknownCause::StorageFailed));
+        }
         self.retire(UnknownCause::StorageFailed);
     }
 
@@ -71,7 +80,7 @@ impl Shard {
         self.links.fall_silent();
         self.effects.frames.clear();
         for group in &mut self.groups {
-            group.retire(cause, &mut self.effects.answers);
+            group.retire(cause, &mut self.effects);
         }
     }
 
@@ -97,14 +106,15 @@ impl Shard {
     }
 }
 
-fn restore(group: RecoveredGroup) -> (GroupId, Restored) {
-    let RecoveredGroup { group, hard_state, base, last_index, terms, .. } = group;
-    (group, Restored { hard_state, base, last_index, terms })
+fn restore(group: RecoveredGroup) -> Result<(GroupId, Restored), String> {
+    let RecoveredGroup { group, hard_state, base, last_index, terms, configurations } = group;
+    let configurations = configurations.iter().map(read_configuration).collect::<Result<_, _>>()?;
+    Ok((group, Restored { hard_state, base, last_index, terms, configurations }))
 }
 
 #[cfg(test)]
 mod tests {
-    use ringleader_wal::{Identity, LogIndex, Term, Wal, WalConfig};
+    use ringleader_wal::{Identity, LogIndex, NodeId, Term, Wal, WalConfig};
 
     use super::*;
     use crate::config::Limits;

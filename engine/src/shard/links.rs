@@ -44,6 +44,10 @@ impl GroupLinks {
         Self { count, near, far: links[count..].into() }
     }
 
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (NodeId, LinkId)> + '_ {
+        self.near[..self.count].iter().chain(&self.far).copied()
+    }
+
     pub(super) fn to(&self, node: NodeId) -> Option<LinkId> {
         let near = self.near[..self.count].iter();
         near.chain(&self.far).find(|(voter, _)| *voter == node).map(|(_, link)| *link)
@@ -88,10 +92,27 @@ impl Links {
         Some(LinkPeer { node, shard: place(group, shards) })
     }
 
-    /// The link to the replica of a group on a node; it is made if there is none yet.
-    pub(super) fn to(&mut self, group: GroupId, node: NodeId) -> Option<LinkId> {
+    /// The link to where a node keeps a group, if the node is known.
+    pub(super) fn to(&self, group: GroupId, node: NodeId) -> Option<LinkId> {
         let end = self.end(group, node)?;
-        Some(self.number(end))
+        let at = self.links.iter().position(|link| link.peer == end)?;
+        Some(LinkId(at as u32))
+    }
+
+    /// The links to a group's members, as far as they are known, without the node itself.
+    pub(super) fn of_group(
+        &self,
+        group: GroupId,
+        members: impl Iterator<Item = NodeId>,
+        node: NodeId,
+    ) -> GroupLinks {
+        let others = members.filter(|member| *member != node);
+        let found = others.filter_map(|member| Some((member, self.to(group, member)?)));
+        GroupLinks::new(&found.collect::<Vec<_>>())
+    }
+
+    pub(super) fn knows(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
     }
 
     pub(super) fn number(&mut self, peer: LinkPeer) -> LinkId {

@@ -14,6 +14,7 @@ mod effects;
 mod group;
 mod lifecycle;
 mod links;
+mod membership;
 mod peers;
 mod port;
 mod proposal;
@@ -30,7 +31,7 @@ use ringleader_wal::{
 use crate::codec::{self, CodecError, FAR, NEAR};
 use crate::config::{GroupConfig, Limits};
 use crate::error::ProposeError;
-use crate::raft::{Outlet, PeerStatus, Raft, RaftConfig, RoleName};
+use crate::raft::{Configuration, Outlet, PeerStatus, Raft, RaftConfig, RoleName};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
 
@@ -46,6 +47,7 @@ use timers::Timers;
 pub use effects::{Effects, Notice, OutFrame, RecoverySummary};
 pub(crate) use group::BLOCK_BYTES;
 pub use links::{LinkId, LinkPeer};
+pub use membership::ChangeAnswer;
 pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
 
 /// Makes a group's state machine, in its initial state.
@@ -88,6 +90,8 @@ pub struct GroupStatus {
     pub last: LogPosition,
     /// The last entry that survives a crash of this node.
     pub durable: LogIndex,
+    /// Who the members are, by the latest configuration in this node's log.
+    pub configuration: Configuration,
     /// What a leader knows about its peers; empty on others.
     pub peers: Vec<PeerStatus>,
 }
@@ -249,9 +253,7 @@ impl Shard {
             match event {
                 WalEvent::Recovered(recovered) => self.start(now, recovered),
                 WalEvent::RecoveryFailed(error) => {
-                    let cause = error.to_string();
-                    self.state = State::Dead(Death::Storage(cause.clone()));
-                    self.effects.notices.push(Notice::RecoveryFailed(cause));
+                    self.refuse_log(error.to_string());
                 }
                 WalEvent::Durable(seq) => self.on_durable(now, seq),
                 WalEvent::Loaded { id, result } => self.on_loaded(now, id, result),
@@ -357,6 +359,7 @@ impl Shard {
             applied: status.applied,
             last: status.last,
             durable: status.durable,
+            configuration: group.raft.configuration().clone(),
             peers: group.raft.peers().collect(),
         })
     }

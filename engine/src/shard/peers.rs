@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use ringleader_wal::NodeId;
 
-use super::links::{GroupLinks, LinkPeer, Links};
+use super::links::{LinkPeer, Links};
 use super::{Shard, ShardConfig};
 use crate::time::Time;
 
@@ -20,6 +20,11 @@ impl Shard {
     pub fn set_node(&mut self, now: Time, node: NodeId, shards: u32) {
         if node == self.config.node || !self.links.set_node(node, shards) {
             return;
+        }
+        for group in &self.config.groups {
+            if let Some(end) = self.links.end(group.group, node) {
+                self.links.number(end);
+            }
         }
         for slot in 0..self.groups.len() {
             if self.groups[slot].raft.members().any(|member| member == node) {
@@ -41,11 +46,10 @@ impl Shard {
     pub(super) fn relink(&mut self, now: Time, slot: u32) {
         let Self { groups, links, config, .. } = self;
         let group = &mut groups[slot as usize];
-        let others = group.raft.members().filter(|member| *member != config.node);
-        let found: Vec<_> =
-            others.filter_map(|member| Some((member, links.to(group.id, member)?))).collect();
-        let before = std::mem::replace(&mut group.links, GroupLinks::new(&found));
-        for (member, link) in found {
+        let found = links.of_group(group.id, group.raft.members(), config.node);
+        let added: Vec<_> = found.nodes().collect();
+        let before = std::mem::replace(&mut group.links, found);
+        for (member, link) in added {
             let earlier = before.to(member);
             if earlier == Some(link) {
                 continue;
@@ -60,14 +64,14 @@ impl Shard {
     }
 }
 
-/// The links that the configuration alone asks for, in the order of their ends: there before the
-/// log is read, so that connections that are made meanwhile find them.
+/// The links that the groups may need, in the order of their ends: to wherever another node keeps
+/// one of them, or would. Whoever becomes a member is reached at once, and who is not may
+/// still be asked for its vote, or be the leader that this node is to learn the members from.
 pub(super) fn configured(config: &ShardConfig) -> Links {
     let mut links = Links::new(config.nodes.iter().copied());
     let mut ends = BTreeSet::new();
     for group in &config.groups {
-        let others = group.voters.iter().filter(|voter| **voter != config.node);
-        ends.extend(others.filter_map(|voter| links.end(group.group, *voter)));
+        ends.extend(config.nodes.iter().filter_map(|(node, _)| links.end(group.group, *node)));
     }
     for end in ends {
         links.number(end);

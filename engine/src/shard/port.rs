@@ -8,7 +8,7 @@ use super::apply::ReadFor;
 use super::durability::Held;
 use super::effects::OutFrame;
 use super::group::Group;
-use super::links::{GroupLinks, Links};
+use super::links::{GroupLinks, LinkId, Links};
 use crate::raft::message::{AppendRequest, Message};
 use crate::raft::{Event, Load, LogOp, Outlet, Raft};
 
@@ -39,6 +39,14 @@ struct Port<'a> {
     aside: &'a mut Aside,
 }
 
+impl Port<'_> {
+    /// The way to a member of the group or, seldom, to one who is not known to be one.
+    #[inline]
+    fn link(&self, to: NodeId) -> Option<LinkId> {
+        self.links_of.to(to).or_else(|| self.links.to(self.group, to))
+    }
+}
+
 impl Outlet for Port<'_> {
     fn append(&mut self, block: &Block) {
         *self.staged = self.wal.append_known(self.log_slot, block);
@@ -55,13 +63,13 @@ impl Outlet for Port<'_> {
     }
 
     fn send(&mut self, to: NodeId, message: Message) {
-        if let Some(link) = self.links_of.to(to) {
+        if let Some(link) = self.link(to) {
             self.links.push(link, self.group, &message);
         }
     }
 
     fn append_request(&mut self, to: NodeId, request: AppendRequest<'_>) {
-        if let Some(link) = self.links_of.to(to)
+        if let Some(link) = self.link(to)
             && !self.links.push_append(link, self.group, &request, self.frames)
         {
             self.aside.dropped.push(to);
@@ -121,9 +129,11 @@ impl Shard {
         if std::mem::take(&mut aside.reschedule) {
             timers.schedule(slot, group.raft.deadline());
         }
-        if !aside.events.is_empty() {
-            aside.events.clear();
-            group.follow_role(&mut effects.answers);
+        let mut relink = false;
+        for event in aside.events.drain(..) {
+            relink |= event == Event::Reconfigured;
+            group.follow_members(&event, &mut effects.changes);
+            group.follow_role(effects);
         }
         for to in aside.dropped.drain(..) {
             group.raft.on_send_dropped(to);
@@ -135,16 +145,20 @@ impl Shard {
         for (to, message) in aside.held.drain(..) {
             if group.staged > wal.durable() {
                 durability.hold(group.staged, Held { slot, to, message });
-            } else if let Some(link) = group.links.to(to) {
+            } else if let Some(link) = group.links.to(to).or_else(|| links.to(group.id, to)) {
                 links.push(link, group.id, &message);
             }
+        }
+        if relink {
+            self.relink(self.groups[slot as usize].raft.now(), slot);
         }
     }
 
     /// Sends a message that was held until it might leave.
     pub(super) fn send_held(&mut self, held: &Held) {
         let group = &self.groups[held.slot as usize];
-        if let Some(link) = group.links.to(held.to) {
+        let link = group.links.to(held.to).or_else(|| self.links.to(group.id, held.to));
+        if let Some(link) = link {
             self.links.push(link, group.id, &held.message);
         }
     }

@@ -4,14 +4,18 @@
 use std::collections::BTreeMap;
 
 use ringleader::raft::message::AppendOutcome;
-use ringleader::raft::{LogOp, Message};
-use ringleader_wal::{LogIndex, NodeId, Term};
+use ringleader::raft::{Configuration, LogOp, Message};
+use ringleader_wal::{BlockKind, LogIndex, NodeId, Term};
 
 use super::Node;
 use super::disk::{Disk, Entry};
 
 #[derive(Clone, Debug, Default)]
 pub struct Checker {
+    /// Who decides before the log says anything about that.
+    pub first: Configuration,
+    /// Every configuration that was ever appended anywhere.
+    configurations: BTreeMap<(u64, Term), Configuration>,
     leaders: BTreeMap<Term, u64>,
     /// All entries that were ever appended anywhere, each with the term before it.
     written: BTreeMap<(u64, Term), (Term, Vec<u8>)>,
@@ -22,6 +26,10 @@ pub struct Checker {
 }
 
 impl Checker {
+    pub fn new(first: Configuration) -> Self {
+        Self { first, ..Self::default() }
+    }
+
     pub fn adopt(&mut self, disk: &Disk) {
         for (index, entry) in disk.entries() {
             let before = disk.entry(index - 1).map_or(Term(0), |entry| entry.term);
@@ -38,6 +46,11 @@ impl Checker {
 
     pub fn on_log(&mut self, disk: &Disk, op: &LogOp) {
         let LogOp::Append(block) = op else { return };
+        if block.kind() == BlockKind::Configuration {
+            let at = (block.first_index().0, block.term());
+            let read = Configuration::of_entry(block.payload(block.first_index()));
+            self.configurations.insert(at, read.expect("a configuration"));
+        }
         let before = block.first_index().0 - 1;
         let mut before = disk.entry(before).map_or(Term(0), |entry| entry.term);
         for index in block.first_index().0..=block.last_index().0 {
@@ -84,8 +97,12 @@ impl Checker {
         assert!(status.durable <= node.disk.last_index(), "durable means on disk");
         for index in self.committed.len() as u64 + 1..=status.commit.0 {
             let entry = node.staged.entry(index).expect("committed entries are in the log");
-            let holders = nodes.values().filter(|node| node.disk.entry(index) == Some(entry));
-            assert!(holders.count() > nodes.len() / 2, "{index} is durable on a quorum");
+            let is_held = |id: NodeId| nodes[&id.0].disk.entry(index) == Some(entry);
+            // The leader decides by the last configuration that it has. One of the call that
+            // committed the entry may be newer.
+            let by = [self.in_force(&node.staged, index), self.in_force(&node.staged, u64::MAX)];
+            let decided = by.iter().any(|by| is_quorum(by, is_held));
+            assert!(decided, "{index} is durable on a quorum of {by:?}");
             self.committed.push(entry.clone());
             self.by.push(status.term);
         }
@@ -100,11 +117,36 @@ impl Checker {
                 assert_eq!(node.staged.entry(index), expected, "state machine safety on n{id}");
             }
         }
+        let last = self.committed.len() as u64;
+        let is_committed = |(index, term): (u64, Term)| {
+            self.committed.get(index as usize - 1).is_some_and(|entry| entry.term == term)
+        };
+        let now = self.configurations.iter().rfind(|(at, _)| is_committed(**at));
+        // What follows it may have committed something by now.
+        let later = self.configurations.iter().filter(|(at, _)| at.0 > last);
+        let by: Vec<_> =
+            later.map(|(_, by)| by).chain([now.map_or(&self.first, |at| at.1)]).collect();
         for (index, entry) in (1..).zip(&self.committed) {
-            let holders = nodes.values().filter(|node| node.disk.entry(index) == Some(entry));
-            assert!(holders.count() > nodes.len() / 2, "{index} stays durable on a quorum");
+            let is_held = |id: NodeId| nodes[&id.0].disk.entry(index) == Some(entry);
+            let decided = by.iter().any(|by| is_quorum(by, is_held));
+            assert!(decided, "{index} stays durable on a quorum of {by:?}");
         }
     }
+
+    /// The configuration that a log puts in force at an entry.
+    fn in_force(&self, disk: &Disk, index: u64) -> Configuration {
+        let appended = disk.configurations();
+        let latest = appended.into_iter().rfind(|(at, _)| at.0 <= index);
+        latest.map_or_else(|| self.first.clone(), |(_, configuration)| configuration)
+    }
+}
+
+/// Whether enough members agree: by counting, as the engine does not.
+fn is_quorum(by: &Configuration, agrees: impl Fn(NodeId) -> bool) -> bool {
+    let majority = |voters: &[NodeId]| {
+        2 * voters.iter().filter(|voter| agrees(**voter)).count() > voters.len()
+    };
+    majority(by.voters()) && (by.outgoing().is_empty() || majority(by.outgoing()))
 }
 
 /// Whether a member that starts from this disk can give no other vote in `term`.

@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use ringleader::raft::{LogOp, Restored};
-use ringleader_wal::{Block, HardState, LogIndex, LogPosition, Term};
+use ringleader::raft::{Configuration, LogOp, Restored};
+use ringleader_wal::{Block, BlockKind, HardState, LogIndex, LogPosition, Term};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -78,6 +78,17 @@ impl Disk {
             .collect()
     }
 
+    /// The configurations in the log.
+    pub fn configurations(&self) -> Vec<(LogIndex, Configuration)> {
+        let entries = self.blocks.iter().filter(|block| block.kind() == BlockKind::Configuration);
+        entries
+            .map(|block| {
+                let index = block.first_index();
+                (index, Configuration::of_entry(block.payload(index)).expect("a configuration"))
+            })
+            .collect()
+    }
+
     pub fn restored(&self) -> Restored {
         let mut terms: Vec<LogPosition> = Vec::new();
         for (index, entry) in self.entries() {
@@ -90,6 +101,7 @@ impl Disk {
             base: LogPosition::default(),
             last_index: self.last_index(),
             terms,
+            configurations: self.configurations(),
         }
     }
 }

@@ -12,7 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringleader::raft::invariants::{self, Summary};
-use ringleader::raft::{Committed, Load, LogOp, Message, Output, Raft, RaftConfig};
+use ringleader::raft::{
+    ChangeError, Changing, Committed, Configuration, Load, LogOp, MembershipChange, Message,
+    Output, Raft, RaftConfig,
+};
 use ringleader::time::Time;
 use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, Run, Seq, Term};
 
@@ -60,6 +63,12 @@ pub fn entry(first: LogPosition, payload: &[u8]) -> Block {
     Block::encode(GROUP, first, BlockKind::Operations, [run])
 }
 
+/// The configuration in which these decide.
+pub fn voters(nodes: &[u64]) -> Configuration {
+    let nodes: Vec<_> = nodes.iter().copied().map(NodeId).collect();
+    Configuration::new(&nodes, &[])
+}
+
 impl Node {
     fn new(disk: Disk) -> Self {
         Self {
@@ -93,6 +102,12 @@ impl Node {
 
 impl World {
     pub fn new(config: RaftConfig, disks: Vec<Disk>, seed: u64) -> Self {
+        let all: Vec<u64> = (1..).take(disks.len()).collect();
+        Self::beginning_with(config, disks, &all, seed)
+    }
+
+    /// Some of the members have a vote at first, and the others wait to be added.
+    pub fn beginning_with(config: RaftConfig, disks: Vec<Disk>, first: &[u64], seed: u64) -> Self {
         config.validate().expect("a valid configuration");
         let nodes = (1..).zip(disks.into_iter().map(Node::new)).collect();
         let mut world = Self {
@@ -101,7 +116,7 @@ impl World {
             nodes,
             links: BTreeMap::new(),
             cuts: BTreeSet::new(),
-            checker: Checker::default(),
+            checker: Checker::new(voters(first)),
             trace: None,
             out: Output::default(),
             seed,
@@ -147,13 +162,22 @@ impl World {
     }
 
     fn boot(&mut self, id: u64) {
-        let voters: Vec<_> = self.nodes.keys().map(|id| NodeId(*id)).collect();
+        let first = &self.checker.first;
+        let begins = first.contains(NodeId(id));
+        let configuration = if begins { first.clone() } else { Configuration::default() };
         let node = self.nodes.get_mut(&id).expect("a member");
         node.lives += 1;
         let seed = self.seed ^ (id << 32) ^ node.lives;
         let restored = node.disk.restored();
-        let raft =
-            Raft::new(self.config.clone(), GROUP, NodeId(id), &voters, restored, seed, self.now);
+        let raft = Raft::new(
+            self.config.clone(),
+            GROUP,
+            NodeId(id),
+            configuration,
+            restored,
+            seed,
+            self.now,
+        );
         node.summary = Some(Summary::of(&raft));
         node.raft = Some(raft);
         self.apply(id);
@@ -369,6 +393,14 @@ impl World {
             }
         }
         panic!("the group never comes to rest");
+    }
+
+    /// Asks a member to change the members.
+    pub fn change(&mut self, id: u64, change: &MembershipChange) -> Result<Changing, ChangeError> {
+        let mut result = Err(ChangeError::NotLeader);
+        self.say(|| format!("n{id} is asked for {change:?}"));
+        self.call(id, |raft, now, out| result = raft.change_members(now, change, out));
+        result
     }
 
     /// A leader's block with one entry of the given payload.

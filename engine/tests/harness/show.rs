@@ -1,7 +1,7 @@
 //! Messages and effects as one line each.
 
 use ringleader::raft::message::{AppendOutcome, Blocks};
-use ringleader::raft::{Event, LogOp, Message};
+use ringleader::raft::{Configuration, Event, LogOp, Message};
 use ringleader_wal::{Block, BlockKind, LogPosition, NodeId};
 
 pub fn position(at: LogPosition) -> String {
@@ -15,8 +15,29 @@ pub fn node(node: Option<NodeId>) -> String {
 fn block(block: &Block) -> String {
     let (first, last) = (block.first_index(), block.last_index());
     let range = if first == last { format!("{first}") } else { format!("{first}..{last}") };
-    let noop = if block.kind() == BlockKind::Noop { " noop" } else { "" };
-    format!("[{range}@{}{noop}]", block.term())
+    let what = match block.kind() {
+        BlockKind::Operations => String::new(),
+        BlockKind::Noop => " noop".into(),
+        BlockKind::Configuration => {
+            let read = Configuration::of_entry(block.payload(first)).expect("a configuration");
+            format!(" {}", configuration(&read))
+        }
+    };
+    format!("[{range}@{}{what}]", block.term())
+}
+
+pub fn configuration(configuration: &Configuration) -> String {
+    let list = |nodes: &[NodeId]| {
+        nodes.iter().map(|node| format!("n{node}")).collect::<Vec<_>>().join(" ")
+    };
+    let mut shown = format!("voters {}", list(configuration.voters()));
+    if configuration.is_joint() {
+        shown += &format!(", outgoing {}", list(configuration.outgoing()));
+    }
+    if !configuration.learners().is_empty() {
+        shown += &format!(", learners {}", list(configuration.learners()));
+    }
+    shown
 }
 
 fn blocks(blocks: &Blocks) -> String {
@@ -71,5 +92,8 @@ pub fn event(event: &Event) -> String {
         Event::LeaderChanged { term, leader } => {
             format!("follows {} in term {term}", node(*leader))
         }
+        Event::Reconfigured => "has other members".into(),
+        Event::MembersChanged { at } => format!("changed the members by {at}"),
+        Event::ChangeGivenUp { node } => format!("gives the change up because of n{node}"),
     }
 }

@@ -258,10 +258,9 @@ impl World {
         self.start_later(node);
     }
 
-    /// Somebody ends a process that has given up. At rest that is one whose disks are damaged, and
-    /// its shards that are not go on leading.
+    /// Somebody ends a process that has given up.
     pub(crate) fn restart(&mut self, node: usize, life: u32) {
-        if self.nodes[node].life == life && !self.at_rest {
+        if self.nodes[node].life == life {
             self.crash(node);
         }
     }

@@ -1,0 +1,98 @@
+//! Changing a group's members.
+
+use ringleader_wal::{GroupId, LogIndex, NodeId};
+
+use crate::error::{MembershipError, UnknownCause};
+use crate::handle::Handle;
+use crate::inbox::Request;
+use crate::raft::MembershipChange;
+
+impl MembershipChange {
+    /// Also makes `node` a voter: a new node, or a learner.
+    #[must_use]
+    pub fn voter(mut self, node: NodeId) -> Self {
+        self.voters.push(node);
+        self
+    }
+
+    /// Also makes `node` a learner: a new node, or a voter.
+    #[must_use]
+    pub fn learner(mut self, node: NodeId) -> Self {
+        self.learners.push(node);
+        self
+    }
+
+    /// Also removes `node`.
+    #[must_use]
+    pub fn remove(mut self, node: NodeId) -> Self {
+        self.removed.push(node);
+        self
+    }
+}
+
+impl Handle {
+    /// Changes the members of a group that this node leads: any number of them at once, through
+    /// joint consensus (thesis, section 4.3). Returns the log index of the final configuration once
+    /// that is committed; if nothing is to be changed, that of the present one.
+    ///
+    /// Every node named must be known ([`set_member`](Handle::set_member)) and have the group in its
+    /// configuration, without voters if it is new. A new voter is first brought up to date, and has
+    /// no vote meanwhile; what limits that is
+    /// [`catch_up_rounds`](crate::RaftConfig::catch_up_rounds) and
+    /// [`catch_up_patience`](crate::RaftConfig::catch_up_patience). A leader that is removed or
+    /// demoted steps down when the change is committed.
+    ///
+    /// Operations go on meanwhile. One change at a time: another is refused. Dropping the future does
+    /// not take the change back.
+    ///
+    /// # Errors
+    /// [`MembershipError::Unknown`] is the only error after which the change may take place.
+    pub async fn change_members(
+        &self,
+        group: GroupId,
+        change: MembershipChange,
+    ) -> Result<LogIndex, MembershipError> {
+        let inbox = self.inbox(group).ok_or(MembershipError::UnknownGroup(group))?;
+        let (reply, answer) = flume::bounded(1);
+        let sent = inbox.send(Request::ChangeMembers { group, change, reply }).await;
+        sent.map_err(|_| MembershipError::Stopped)?;
+        let lost = Err(MembershipError::Unknown(UnknownCause::Stopped));
+        answer.recv_async().await.unwrap_or(lost)
+    }
+
+    /// Makes `node` a voter; see [`change_members`](Handle::change_members).
+    ///
+    /// # Errors
+    /// As [`change_members`](Handle::change_members), like those below.
+    pub async fn add_voter(
+        &self,
+        group: GroupId,
+        node: NodeId,
+    ) -> Result<LogIndex, MembershipError> {
+        self.change_members(group, MembershipChange::default().voter(node)).await
+    }
+
+    /// Makes `node` a learner: it gets the log and has no vote.
+    ///
+    /// # Errors
+    /// See [`change_members`](Handle::change_members).
+    pub async fn add_learner(
+        &self,
+        group: GroupId,
+        node: NodeId,
+    ) -> Result<LogIndex, MembershipError> {
+        self.change_members(group, MembershipChange::default().learner(node)).await
+    }
+
+    /// Takes `node` out of the group.
+    ///
+    /// # Errors
+    /// See [`change_members`](Handle::change_members).
+    pub async fn remove_replica(
+        &self,
+        group: GroupId,
+        node: NodeId,
+    ) -> Result<LogIndex, MembershipError> {
+        self.change_members(group, MembershipChange::default().remove(node)).await
+    }
+}
