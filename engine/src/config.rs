@@ -250,7 +250,9 @@ impl EngineConfig {
     /// A number that nodes compare when they connect: it covers the settings that must agree.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        let agreed = [self.limits.max_entry_bytes as u64, self.net.max_frame_bytes as u64];
+        let agreed =
+            [self.limits.max_entry_bytes, self.net.max_frame_bytes, self.net.bulk.max_frame_bytes]
+                .map(|bytes| bytes as u64);
         let mut bytes = Vec::new();
         agreed.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
         u64::from(crc32fast::hash(&bytes))

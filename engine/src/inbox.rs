@@ -47,7 +47,7 @@ pub(crate) enum Request {
         reply: flume::Sender<Result<LogIndex, MembershipError>>,
     },
     Spawn(Task),
-    Handover(ShardHandover),
+    Handover(Box<ShardHandover>),
     Stop,
 }
 

@@ -21,7 +21,63 @@ pub struct PeerNode {
     pub address: SocketAddr,
 }
 
-/// Settings of the network. All limits are per connection unless they say otherwise.
+/// Settings of the connections for bulk data. All limits are per connection unless they say
+/// otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BulkConfig {
+    /// Largest frame in bytes, header included; sent and accepted. Default 2 MiB. All nodes must
+    /// agree.
+    pub max_frame_bytes: usize,
+    /// Most bytes queued for a peer or handed to its writer. Default 4 MiB.
+    pub outbox_bytes: usize,
+    /// Reading from a peer stops while this many bytes of its frames wait to be polled. Default
+    /// 2 MiB.
+    pub inbound_bytes: usize,
+    /// Most bytes given to the kernel in one write. Default 64 KiB: between two of them the shard
+    /// and its other connections have their turn.
+    pub write_bytes: usize,
+    /// Bytes per second that a shard sends to all its peers together, headers included. Default
+    /// `None`: as fast as the peers take it. Over any time it sends no more than that and 20 ms
+    /// of it (4 KiB at least) on top. At least 4 KiB per second.
+    pub bytes_per_second: Option<u64>,
+    /// A connection on which nothing was sent for this long is closed by the side that dialed it.
+    /// Default 10 s. Shorter frees descriptors sooner, longer spares a handshake.
+    pub idle_after: Duration,
+}
+
+impl Default for BulkConfig {
+    fn default() -> Self {
+        Self {
+            max_frame_bytes: 2 * MIB,
+            outbox_bytes: 4 * MIB,
+            inbound_bytes: 2 * MIB,
+            write_bytes: 64 * KIB,
+            bytes_per_second: None,
+            idle_after: Duration::from_secs(10),
+        }
+    }
+}
+
+impl BulkConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let frame = self.max_frame_bytes;
+        at_least("bulk.max_frame_bytes", frame, 4 * KIB)?;
+        at_most("bulk.max_frame_bytes", frame, u32::MAX as usize)?;
+        at_least("bulk.outbox_bytes", self.outbox_bytes, frame)?;
+        at_least("bulk.inbound_bytes", self.inbound_bytes, 1)?;
+        at_least("bulk.write_bytes", self.write_bytes, 4 * KIB)?;
+        if let Some(rate) = self.bytes_per_second {
+            at_least(
+                "bulk.bytes_per_second",
+                usize::try_from(rate).unwrap_or(usize::MAX),
+                4 * KIB,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Settings of the network. All limits are per consensus connection unless they say otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetConfig {
     /// Largest frame in bytes, header included; sent and accepted. Default 8 MiB. A larger one
@@ -70,6 +126,8 @@ pub struct NetConfig {
     /// Connections (per node) that may be in the handshake at once. Default 64. One more makes
     /// the oldest give way: an honest handshake takes a round trip, so the oldest is hardly one.
     pub max_pending_handshakes: usize,
+    /// Connections for bulk data.
+    pub bulk: BulkConfig,
 }
 
 impl Default for NetConfig {
@@ -88,6 +146,7 @@ impl Default for NetConfig {
             send_buffer_bytes: None,
             receive_buffer_bytes: None,
             max_pending_handshakes: 64,
+            bulk: BulkConfig::default(),
         }
     }
 }
@@ -119,11 +178,13 @@ impl NetConfig {
         at_least("read_chunk_bytes", self.read_chunk_bytes, 4 * KIB)?;
         at_least("write_bytes", self.write_bytes, 4 * KIB)?;
         at_least("max_pending_handshakes", self.max_pending_handshakes, 1)?;
+        self.bulk.validate()?;
         for (field, value) in [
             ("connect_timeout", self.connect_timeout),
             ("handshake_timeout", self.handshake_timeout),
             ("backoff_min", self.backoff_min),
             ("dead_after", self.dead_after),
+            ("bulk.idle_after", self.bulk.idle_after),
         ] {
             if value < Duration::from_millis(1) {
                 return Err(broken(field, format!("{value:?}"), "must be 1 ms or more".into()));

@@ -3,19 +3,21 @@
 use std::fmt;
 
 use crate::frame::{Frame, FrameError};
-use crate::{Endpoint, Epoch};
+use crate::{Endpoint, Epoch, Lane};
 
 /// Something that happened to one connection.
 ///
 /// For each epoch: one [`Up`](Self::Up), then any number of [`Frames`](Self::Frames) in the order
-/// in which they were sent, then one [`Down`](Self::Down). Of two epochs of one peer the first is
-/// down before the second is up.
+/// in which they were sent, then one [`Down`](Self::Down). Of two epochs of one peer and lane the
+/// first is down before the second is up. Between lanes there is no order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetEvent {
     /// A connection is established, its outbox empty and open.
     Up {
         /// The shard at the other end.
         peer: Endpoint,
+        /// What it is for.
+        lane: Lane,
         /// The connection.
         epoch: Epoch,
         /// The life of the peer's process: a changed number means that it restarted.
@@ -27,6 +29,8 @@ pub enum NetEvent {
     Frames {
         /// The shard at the other end.
         peer: Endpoint,
+        /// What it is for. Nothing arrives on [`Lane::BulkOut`].
+        lane: Lane,
         /// The connection.
         epoch: Epoch,
         /// In the order in which they were sent; never empty.
@@ -37,6 +41,8 @@ pub enum NetEvent {
     Down {
         /// The shard at the other end.
         peer: Endpoint,
+        /// What it was for.
+        lane: Lane,
         /// The connection.
         epoch: Epoch,
         /// Why.
@@ -66,6 +72,8 @@ pub enum DownReason {
     Removed,
     /// The peer's node is to be found at another address.
     Moved,
+    /// Nothing was sent on it for a while, and it is made again when it is needed.
+    Idle,
     /// This shard is shutting down.
     Shutdown,
 }
@@ -86,6 +94,7 @@ impl fmt::Display for DownReason {
             Self::Local(reason) => f.write_str(reason),
             Self::Removed => f.write_str("the node was removed"),
             Self::Moved => f.write_str("the node's address changed"),
+            Self::Idle => f.write_str("nothing was sent on it for a while"),
             Self::Shutdown => f.write_str("this shard is shutting down"),
         }
     }

@@ -43,7 +43,7 @@ pub enum FrameKind {
     HelloReply = 2,
     /// Consensus traffic of any number of groups.
     Consensus = 3,
-    /// Reserved for snapshot data, which travels on a connection of its own.
+    /// Snapshot data, which travels on connections of its own.
     Snapshot = 4,
     /// Reserved for clients.
     Client = 5,

@@ -11,15 +11,63 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::frame::FrameKind;
 use crate::{Endpoint, PeerNode};
 
 pub mod wire;
 
 /// Oldest protocol that this build speaks.
-pub const PROTOCOL_MIN: u16 = 1;
+pub const PROTOCOL_MIN: u16 = 2;
 
 /// Newest protocol that this build speaks.
-pub const PROTOCOL_MAX: u16 = 1;
+pub const PROTOCOL_MAX: u16 = 2;
+
+/// What a connection is for, as one of its ends sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// The traffic of the groups, both ways. One per pair of shards, dialed by the node with the
+    /// lower number.
+    Consensus,
+    /// Bulk data to the peer, dialed from here.
+    BulkOut,
+    /// Bulk data from the peer, dialed from there.
+    BulkIn,
+}
+
+impl Lane {
+    /// All lanes.
+    pub const ALL: [Self; 3] = [Self::Consensus, Self::BulkOut, Self::BulkIn];
+
+    /// The same connection as the other end sees it.
+    #[must_use]
+    pub fn other_end(self) -> Self {
+        match self {
+            Self::Consensus => Self::Consensus,
+            Self::BulkOut => Self::BulkIn,
+            Self::BulkIn => Self::BulkOut,
+        }
+    }
+
+    /// Whether a frame of this kind may arrive on an established connection.
+    #[must_use]
+    pub fn admits(self, kind: FrameKind) -> bool {
+        match self {
+            Self::Consensus => matches!(kind, FrameKind::Consensus | FrameKind::Client),
+            Self::BulkOut => false,
+            Self::BulkIn => kind == FrameKind::Snapshot,
+        }
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Consensus => "consensus",
+            Self::BulkOut => "bulk, to the peer",
+            Self::BulkIn => "bulk, from the peer",
+        })
+    }
+}
 
 /// What a dialing shard says about itself and about whom it wants to reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +84,9 @@ pub struct Hello {
     pub from_shards: u32,
     /// Whom the caller wants to reach.
     pub to: Endpoint,
+    /// What the connection is to be for, as the caller sees it; none if this build doesn't know
+    /// the number.
+    pub lane: Option<Lane>,
     /// Fingerprint of the settings that all nodes must agree on.
     pub fingerprint: u64,
     /// The life of the caller's process, see [`Identity::incarnation`].
@@ -78,6 +129,8 @@ pub struct Accept {
     pub from: Endpoint,
     /// The local shard that the caller wants.
     pub to_shard: u32,
+    /// What the connection is for, as this side sees it.
+    pub lane: Lane,
 }
 
 /// The answer to a [`Hello`].
@@ -193,7 +246,15 @@ pub enum Refusal {
         /// The caller's fingerprint.
         theirs: u64,
     },
-    /// Of two nodes the one with the lower number dials.
+    /// The caller wants a connection for something that this build doesn't know.
+    #[error("node {from} wants a connection for a use that node {node} doesn't know")]
+    Lane {
+        /// This node.
+        node: u64,
+        /// The caller.
+        from: u64,
+    },
+    /// Of two nodes the one with the lower number dials for consensus.
     #[error("node {from} must not dial node {node}: of two nodes the lower number dials")]
     Direction {
         /// This node.
@@ -243,6 +304,7 @@ codes! {
     FINGERPRINT = 8, "settings differ";
     DIRECTION = 9, "wrong direction";
     STALE = 10, "stale connection";
+    LANE = 11, "unknown use";
 }
 
 impl Local {
@@ -270,6 +332,7 @@ impl Refusal {
             Self::Fingerprint { .. } => RefusalCode::FINGERPRINT,
             Self::Direction { .. } => RefusalCode::DIRECTION,
             Self::Stale { .. } => RefusalCode::STALE,
+            Self::Lane { .. } => RefusalCode::LANE,
         }
     }
 
@@ -306,7 +369,14 @@ pub fn check(hello: &Hello, local: &Local) -> Result<Accept, Refusal> {
         return Err(Refusal::UnknownNode { node, cluster, from });
     };
     check_settings(hello, &local.identity, expected)?;
-    Ok(Accept { protocol, from: hello.from, to_shard: hello.to.shard })
+    let lane = match hello.lane {
+        Some(lane @ (Lane::Consensus | Lane::BulkOut)) => lane.other_end(),
+        Some(Lane::BulkIn) | None => return Err(Refusal::Lane { node, from }),
+    };
+    if lane == Lane::Consensus && !dials(from, node) {
+        return Err(Refusal::Direction { node, from });
+    }
+    Ok(Accept { protocol, from: hello.from, to_shard: hello.to.shard, lane })
 }
 
 fn check_settings(hello: &Hello, own: &Identity, expected: u32) -> Result<(), Refusal> {
@@ -325,13 +395,10 @@ fn check_settings(hello: &Hello, own: &Identity, expected: u32) -> Result<(), Re
         let (fingerprint, theirs) = (own.fingerprint, hello.fingerprint);
         return Err(Refusal::Fingerprint { node, fingerprint, from, theirs });
     }
-    if !dials(from, node) {
-        return Err(Refusal::Direction { node, from });
-    }
     Ok(())
 }
 
-/// Whether `from` is the side that dials `to`: of two nodes the lower number.
+/// Whether `from` is the side that dials `to` for consensus: of two nodes the lower number.
 #[must_use]
 pub fn dials(from: u64, to: u64) -> bool {
     from < to

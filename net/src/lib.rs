@@ -1,10 +1,11 @@
-//! Frames between the shards of different nodes: one ordered connection per pair of shards.
+//! Frames between the shards of different nodes: one ordered connection per pair of shards for
+//! consensus, and others, made when they are needed, for bulk data.
 //!
 //! The crate moves bytes and knows neither logs nor Raft. It has two layers.
 //!
 //! **Without IO**: [`frame`] (the layout), [`decoder`] (bytes to frames), [`envelope`] (reading an
 //! archive in place), [`outbox`] (bounded queue to one peer), [`handshake`] (who may talk to
-//! whom), [`backoff`], [`throttle`]. Plain synchronous code without clock, random source or
+//! whom), [`backoff`], [`throttle`], [`bucket`]. Plain synchronous code without clock, random source or
 //! thread; a simulator drives the very same code as the sockets do.
 //!
 //! **On glommio**: [`runtime`]: a [`Listener`] per node and a [`Net`] per shard.
@@ -13,6 +14,10 @@
 //!
 //! - Of two nodes the one with the lower number dials, the other accepts; there is at most one
 //!   established connection per pair of shards, and a newly accepted one replaces the one before.
+//! - Bulk data (snapshots) has a connection of its own in each direction, dialed by the side that
+//!   sends when it wants to ([`Net::want_bulk`]) and closed when it has been idle for a while. It
+//!   carries [`FrameKind::Snapshot`] and nothing else, one way, at a bounded rate, and never
+//!   stands before consensus traffic in a queue.
 //! - Every established connection has an [`Epoch`], unique and rising within its shard. Frames of
 //!   one epoch arrive in the order of [`Outbox::push`](outbox::Outbox::push), each at most once,
 //!   without gaps up to the point where the connection breaks. Nothing queued in one epoch is
@@ -31,6 +36,7 @@
 //! take a member's place.
 
 pub mod backoff;
+pub mod bucket;
 pub mod config;
 pub mod decoder;
 pub mod envelope;
@@ -43,10 +49,10 @@ pub mod throttle;
 
 use std::fmt;
 
-pub use config::{ConfigError, NetConfig, PeerNode};
+pub use config::{BulkConfig, ConfigError, NetConfig, PeerNode};
 pub use event::{DownReason, NetEvent};
 pub use frame::{Frame, FrameKind};
-pub use handshake::Identity;
+pub use handshake::{Identity, Lane};
 pub use runtime::{BindError, BoundListener, Listener, ListenerStats, Net, ShardHandover};
 
 /// One shard of one node.

@@ -11,6 +11,7 @@
 //! glommio sends without `MSG_NOSIGNAL`: `SIGPIPE` must be ignored, as every program with a Rust
 //! `main` does. A program that isn't one must see to it before it starts a [`Net`].
 
+mod bulk;
 mod connection;
 mod dialer;
 mod listener;

@@ -38,8 +38,8 @@ fn a_dialer_survives_every_kind_of_answer() {
         let answers = vec![
             b"HTTP/1.1 400 Bad Request\r\n\r\n and so on".to_vec(),
             encode_reply(&accepted(99, 1)).to_vec(),
-            encode_reply(&accepted(1, 5)).to_vec(),
-            encode_reply(&accepted(1, 1))[..30].to_vec(),
+            encode_reply(&accepted(2, 5)).to_vec(),
+            encode_reply(&accepted(2, 1))[..30].to_vec(),
             vec![],
             vec![0xff; 100_000],
         ];

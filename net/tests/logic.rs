@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use ringleader_net::backoff::Backoff;
+use ringleader_net::bucket::TokenBucket;
 use ringleader_net::decoder::FrameDecoder;
 use ringleader_net::handshake::wire::{
     MAX_HANDSHAKE_FRAME, decode_hello, decode_reply, encode_hello, encode_reply,
@@ -13,7 +14,7 @@ use ringleader_net::handshake::{
     Accept, Accepted, Hello, Local, PROTOCOL_MAX, Refusal, RefusalCode, Reply, check,
 };
 use ringleader_net::throttle::LogThrottle;
-use ringleader_net::{Endpoint, Identity, NetConfig, PeerNode};
+use ringleader_net::{BulkConfig, Endpoint, Identity, Lane, NetConfig, PeerNode};
 
 fn local() -> Local {
     let identity =
@@ -27,6 +28,7 @@ fn hello() -> Hello {
     Hello {
         protocol_min: 1,
         protocol_max: PROTOCOL_MAX + 3,
+        lane: Some(Lane::Consensus),
         cluster: 7,
         from: Endpoint { node: 1, shard: 1 },
         from_shards: 2,
@@ -37,10 +39,62 @@ fn hello() -> Hello {
     }
 }
 
+/// What the first layout of a hello had.
+#[test]
+fn an_older_caller_is_told_that_it_is_too_old() {
+    let old = Hello { protocol_min: 1, protocol_max: 1, ..hello() };
+    let bytes = &envelope(&encode_hello(&old))[..64];
+    assert_eq!(decode_hello(bytes), Ok(old));
+    assert_eq!(check(&old, &local()), Err(Refusal::Protocol { min: 1, max: 1 }));
+}
+
+#[test]
+fn bulk_data_may_be_dialed_from_either_side() {
+    for node in [1, 3] {
+        let from = Endpoint { node, shard: 0 };
+        let shards = node as u32 * 2;
+        let wants = Hello { from, from_shards: shards, lane: Some(Lane::BulkOut), ..hello() };
+        assert_eq!(check(&wants, &local()).map(|accept| accept.lane), Ok(Lane::BulkIn));
+    }
+}
+
+#[test]
+fn no_more_leaves_than_the_rate_gives() {
+    let (start, tick) = (Instant::now(), Duration::from_millis(5));
+    let mut bucket = TokenBucket::new(Some(1_000_000));
+    // What 20 ms give, and no more until time passes.
+    assert_eq!(bucket.available(), 20_000);
+    bucket.refill(start);
+    bucket.spend(20_000);
+    assert_eq!(bucket.available(), 0);
+    let mut sent = 0;
+    for at in 1..=200 {
+        bucket.refill(start + at * tick);
+        assert_eq!(bucket.available(), 5_000, "a tick's worth");
+        sent += bucket.available();
+        bucket.spend(bucket.available());
+    }
+    assert_eq!(sent, 1_000_000, "in a second");
+    // Odd ticks lose no bytes, time that goes back gives none, a pause gives no more than a burst.
+    for at in 1..=3_000 {
+        bucket.refill(start + 200 * tick + Duration::from_nanos(at * 333));
+    }
+    assert_eq!(bucket.available(), 999);
+    bucket.refill(start);
+    assert_eq!(bucket.available(), 999);
+    bucket.refill(start + Duration::from_secs(3600));
+    assert_eq!(bucket.available(), 20_000);
+    assert_eq!(TokenBucket::new(Some(5000)).available(), 4096, "the slowest still moves");
+    let mut free = TokenBucket::new(None);
+    free.spend(1 << 40);
+    free.refill(start);
+    assert_eq!(free.available(), usize::MAX);
+}
+
 #[test]
 fn a_matching_hello_is_accepted_with_the_newest_common_protocol() {
     let Hello { from, .. } = hello();
-    let accept = Accept { protocol: PROTOCOL_MAX, from, to_shard: 3 };
+    let accept = Accept { protocol: PROTOCOL_MAX, from, to_shard: 3, lane: Lane::Consensus };
     assert_eq!(check(&hello(), &local()), Ok(accept));
 }
 
@@ -51,7 +105,7 @@ fn every_mismatch_is_refused_for_its_own_reason() {
         change(&mut changed);
         check(&changed, &local()).unwrap_err()
     };
-    let cases: [(RefusalCode, Refusal); 11] = [
+    let cases: [(RefusalCode, Refusal); 13] = [
         (RefusalCode::PROTOCOL, refused(&|h| h.protocol_min = PROTOCOL_MAX + 1)),
         (RefusalCode::PROTOCOL, refused(&|h| (h.protocol_min, h.protocol_max) = (1, 0))),
         (RefusalCode::CLUSTER, refused(&|h| h.cluster = 8)),
@@ -63,6 +117,8 @@ fn every_mismatch_is_refused_for_its_own_reason() {
         (RefusalCode::NO_SUCH_SHARD, refused(&|h| h.from.shard = 2)),
         (RefusalCode::FINGERPRINT, refused(&|h| h.fingerprint = 1)),
         (RefusalCode::DIRECTION, refused(&|h| (h.from.node, h.from_shards) = (3, 6))),
+        (RefusalCode::LANE, refused(&|h| h.lane = Some(Lane::BulkIn))),
+        (RefusalCode::LANE, refused(&|h| h.lane = None)),
     ];
     for (code, refusal) in cases {
         assert_eq!(refusal.code(), code, "{refusal}");
@@ -102,13 +158,15 @@ fn a_hostile_sentence_is_cut_and_made_harmless() {
 proptest! {
     #[test]
     fn hellos_survive_the_wire(
-        versions in any::<(u16, u16)>(),
+        versions in (any::<u16>(), 2u16..),
+        lane in prop::option::of(prop::sample::select(vec![Lane::Consensus, Lane::BulkOut])),
         numbers in any::<(u64, u64, u64, u64, u64, u64)>(),
         shards in any::<(u32, u32, u32)>(),
     ) {
         let hello = Hello {
             protocol_min: versions.0,
             protocol_max: versions.1,
+            lane,
             cluster: numbers.0,
             from: Endpoint { node: numbers.1, shard: shards.0 },
             from_shards: shards.1,
@@ -192,4 +250,13 @@ fn settings_that_cannot_work_are_named() {
     assert_eq!(broken(&|c| c.backoff_max = Duration::from_millis(1)), "backoff_max");
     assert_eq!(broken(&|c| c.send_buffer_bytes = Some(1)), "send_buffer_bytes");
     assert_eq!(broken(&|c| c.max_pending_handshakes = 0), "max_pending_handshakes");
+    let bulk = |bulk: BulkConfig| broken(&|c| c.bulk = bulk.clone());
+    let good = BulkConfig::default;
+    assert_eq!(bulk(BulkConfig { max_frame_bytes: 1, ..good() }), "bulk.max_frame_bytes");
+    assert_eq!(bulk(BulkConfig { outbox_bytes: 4096, ..good() }), "bulk.outbox_bytes");
+    assert_eq!(bulk(BulkConfig { inbound_bytes: 0, ..good() }), "bulk.inbound_bytes");
+    assert_eq!(bulk(BulkConfig { write_bytes: 1, ..good() }), "bulk.write_bytes");
+    let slow = BulkConfig { bytes_per_second: Some(0), ..good() };
+    assert_eq!(bulk(slow), "bulk.bytes_per_second");
+    assert_eq!(bulk(BulkConfig { idle_after: Duration::ZERO, ..good() }), "bulk.idle_after");
 }

@@ -12,7 +12,7 @@ use ringleader_net::decoder::FrameDecoder;
 use ringleader_net::frame::{Frame, FrameError, encode};
 use ringleader_net::handshake::wire::{MAX_HANDSHAKE_FRAME, decode_reply, encode_hello};
 use ringleader_net::handshake::{Hello, PROTOCOL_MAX, RefusalCode, Reply};
-use ringleader_net::{DownReason, FrameKind, NetConfig};
+use ringleader_net::{DownReason, FrameKind, Lane, NetConfig};
 
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
 
@@ -62,6 +62,7 @@ fn hello(attempt: u64) -> Hello {
     Hello {
         protocol_min: 1,
         protocol_max: PROTOCOL_MAX,
+        lane: Some(Lane::Consensus),
         cluster: 7,
         from: at(1, 0),
         from_shards: 1,

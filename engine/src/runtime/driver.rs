@@ -177,6 +177,7 @@ impl Driver {
         let ticks = self.clock.tick();
         if ticks {
             self.follow_members(now);
+            self.network.tick();
         }
         self.disk.completions(&mut self.completions);
         for (id, result) in self.completions.drain(..) {
@@ -218,7 +219,7 @@ impl Driver {
                 self.shard.change_members(self.clock.now(), name, group, &change);
             }
             Request::Spawn(task) => self.spawn(task),
-            Request::Handover(handover) => self.network.accept(handover),
+            Request::Handover(handover) => self.network.accept(*handover),
             Request::Stop => {
                 self.stopping = true;
                 self.shard.stop();

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use ringleader_net::handshake::Local;
 use ringleader_net::{
-    BindError, BoundListener, Endpoint, FrameKind, Identity, Listener, Net, NetEvent, PeerNode,
-    ShardHandover,
+    BindError, BoundListener, Endpoint, FrameKind, Identity, Lane, Listener, Net, NetEvent,
+    PeerNode, ShardHandover,
 };
 use ringleader_wal::NodeId;
 
@@ -138,14 +138,24 @@ impl Network {
         }
     }
 
+    /// What the connections need to know of the time.
+    pub(super) fn tick(&self) {
+        self.net.tick(Instant::now());
+    }
+
     fn feed_event(&self, now: Time, shard: &mut Shard, event: NetEvent) {
         match event {
+            NetEvent::Up { peer, lane, epoch, .. } if lane != Lane::Consensus => {
+                self.net.disconnect(peer, epoch, "there is no use for bulk data here");
+            }
+            NetEvent::Down { lane, .. } | NetEvent::Frames { lane, .. }
+                if lane != Lane::Consensus => {}
             NetEvent::Up { peer, epoch, .. } => {
                 if let Some(&link) = self.numbers.get(&peer) {
                     shard.link_up(now, link, epoch.0);
                 }
             }
-            NetEvent::Frames { peer, epoch, frames } => {
+            NetEvent::Frames { peer, epoch, frames, .. } => {
                 let Some(&link) = self.numbers.get(&peer) else { return };
                 for frame in frames.into_iter().filter(|f| f.kind == FrameKind::Consensus) {
                     let fed = shard.frame(now, link, epoch.0, &frame.envelope, frame.body);
@@ -220,6 +230,6 @@ fn listen(
     Listener::start(bound, config.net.clone(), local, move |handover| {
         let inbox = &inboxes[handover.shard() as usize];
         // A shard whose inbox is full or closed loses the connection; the peer dials again.
-        let _ = inbox.try_send(Request::Handover(handover));
+        let _ = inbox.try_send(Request::Handover(Box::new(handover)));
     })
 }

@@ -13,6 +13,7 @@
 //! | 28 | 8 + 4 | wanted: node, shard |
 //! | 40 | 8 | fingerprint of the settings |
 //! | 48 | 8 + 8 | caller's incarnation, caller's attempt |
+//! | 64 | 2 | lane: 0 consensus, 1 bulk data from the caller (since protocol 2) |
 //!
 //! | Reply: offset | bytes | field |
 //! |---|---|---|
@@ -24,12 +25,15 @@
 
 use bytes::{BufMut, Bytes};
 
-use super::{Accepted, Hello, RefusalCode, Reply};
+use super::{Accepted, Hello, Lane, RefusalCode, Reply};
 use crate::Endpoint;
 use crate::frame::{FrameKind, encode};
 
 /// Largest frame of a handshake in bytes. All that is ever held for a stranger.
 pub const MAX_HANDSHAKE_FRAME: usize = 1024;
+
+/// A lane that no build knows.
+const LANE_UNKNOWN: u16 = u16::MAX;
 
 /// Longest sentence sent or kept, in bytes.
 const MAX_SENTENCE: usize = 512;
@@ -60,6 +64,7 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
     out.put_u64_le(hello.fingerprint);
     out.put_u64_le(hello.incarnation);
     out.put_u64_le(hello.attempt);
+    out.put_u16_le(hello.lane.map_or(LANE_UNKNOWN, lane_number));
     encode(FrameKind::Hello, &out, &[])
 }
 
@@ -71,9 +76,10 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
 /// [`check`](super::check) to say.
 pub fn decode_hello(envelope: &[u8]) -> Result<Hello, WireError> {
     let mut fields = Fields { all: envelope.len(), rest: envelope };
+    let (protocol_min, protocol_max) = (fields.u16()?, fields.u16()?);
     Ok(Hello {
-        protocol_min: fields.u16()?,
-        protocol_max: fields.u16()?,
+        protocol_min,
+        protocol_max,
         cluster: fields.u64()?,
         from: Endpoint { node: fields.u64()?, shard: fields.u32()? },
         from_shards: fields.u32()?,
@@ -81,7 +87,22 @@ pub fn decode_hello(envelope: &[u8]) -> Result<Hello, WireError> {
         fingerprint: fields.u64()?,
         incarnation: fields.u64()?,
         attempt: fields.u64()?,
+        // An older caller is to be told so, and not that its hello is too short.
+        lane: if protocol_max < 2 { Some(Lane::Consensus) } else { lane(fields.u16()?) },
     })
+}
+
+fn lane_number(lane: Lane) -> u16 {
+    match lane {
+        Lane::Consensus => 0,
+        Lane::BulkOut => 1,
+        // Nobody asks for what the other side dials.
+        Lane::BulkIn => LANE_UNKNOWN,
+    }
+}
+
+fn lane(number: u16) -> Option<Lane> {
+    [Lane::Consensus, Lane::BulkOut].into_iter().find(|lane| lane_number(*lane) == number)
 }
 
 /// The frame that carries a [`Reply`]. An overlong sentence is cut.

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::shared::{Connection, Peer, Shared};
+use crate::Lane;
 use crate::decoder::FrameDecoder;
 use crate::event::DownReason;
-use crate::frame::{Frame, FrameError, FrameKind};
+use crate::frame::{Frame, FrameError};
 use crate::outbox::advance_chunks;
 
 /// What both tasks need.
@@ -17,14 +18,15 @@ pub(crate) type Context = (Rc<Shared>, Rc<Peer>, Rc<Connection>);
 
 /// Reads until the connection ends.
 pub(crate) async fn read_loop((shared, peer, connection): Context, mut decoder: FrameDecoder) {
+    let (lane, inbound) = (peer.lane, shared.limits(peer.lane).inbound);
     loop {
         // What came along with the handshake's last bytes is looked at before the first read.
-        let (frames, error) = collect(&mut decoder);
+        let (frames, error) = collect(lane, &mut decoder);
         shared.deliver(&peer, &connection, frames);
         if let Some(error) = error {
             shared.take_down(&peer, &connection, DownReason::Protocol(error));
         }
-        while connection.backlog.get() >= shared.config.inbound_bytes && !connection.closed.get() {
+        while connection.backlog.get() >= inbound && !connection.closed.get() {
             connection.wake_reader.wait().await;
         }
         if connection.closed.get() {
@@ -54,16 +56,14 @@ async fn give_way() {
 }
 
 /// All complete frames. An error comes after those that arrived before it.
-fn collect(decoder: &mut FrameDecoder) -> (Vec<Frame>, Option<FrameError>) {
+fn collect(lane: Lane, decoder: &mut FrameDecoder) -> (Vec<Frame>, Option<FrameError>) {
     let mut frames = Vec::new();
     loop {
         match decoder.next_frame() {
-            Ok(Some(Frame {
-                kind: found @ (FrameKind::Hello | FrameKind::HelloReply), ..
-            })) => {
+            Ok(Some(frame)) if lane.admits(frame.kind) => frames.push(frame),
+            Ok(Some(Frame { kind: found, .. })) => {
                 return (frames, Some(FrameError::UnexpectedKind { found }));
             }
-            Ok(Some(frame)) => frames.push(frame),
             Ok(None) => return (frames, None),
             Err(error) => return (frames, Some(error)),
         }
@@ -96,6 +96,7 @@ async fn write_outbox(
         while !chunks.is_empty() {
             let count = connection.stream.write_chunks(&chunks).await?;
             advance_chunks(&mut chunks, count);
+            connection.wrote.set(true);
             let mut outbox = peer.outbox.borrow_mut();
             if outbox.epoch() == Some(connection.epoch) {
                 outbox.written(count);
@@ -106,7 +107,7 @@ async fn write_outbox(
     Ok(())
 }
 
-/// Takes one write's worth, if the outbox is this connection's.
+/// Takes one write's worth, or what a throttled lane may, if the outbox is this connection's.
 fn take(
     shared: &Shared,
     peer: &Peer,
@@ -114,5 +115,12 @@ fn take(
     chunks: &mut VecDeque<Bytes>,
 ) -> bool {
     let mut outbox = peer.outbox.borrow_mut();
-    outbox.epoch() == Some(connection.epoch) && outbox.take(shared.config.write_bytes, chunks) > 0
+    if outbox.epoch() != Some(connection.epoch) {
+        return false;
+    }
+    let taken = outbox.take(shared.allowance(peer.lane), chunks);
+    if peer.lane == Lane::BulkOut {
+        shared.bulk.borrow_mut().spend(taken);
+    }
+    taken > 0
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use glommio::net::TcpStream;
 
+use super::notify::Notify;
 use super::shared::{Peer, Session, Shared};
 use super::socket::{Stream, release, tune, within};
 use crate::backoff::Backoff;
@@ -46,22 +47,53 @@ impl DialError {
     }
 }
 
-/// Dials for ever; ends by being cancelled, which it bears at any point.
-pub(crate) async fn dial_loop(shared: Rc<Shared>, peer: Rc<Peer>, target: PeerNode) {
-    let config = &shared.config;
-    let mut backoff = Backoff::new(config.backoff_min, config.backoff_max, seed(&shared, &peer));
-    let mut reported = String::new();
-    loop {
-        let delay = match dial(&shared, &peer, target).await {
+/// Makes one connection after the other to one lane of a peer.
+pub(crate) struct Dialer {
+    shared: Rc<Shared>,
+    peer: Rc<Peer>,
+    target: PeerNode,
+    backoff: Backoff,
+    /// The last failure that was logged.
+    reported: String,
+}
+
+impl Dialer {
+    pub(crate) fn new(shared: &Rc<Shared>, peer: &Rc<Peer>, target: PeerNode) -> Self {
+        let config = &shared.config;
+        let backoff = Backoff::new(config.backoff_min, config.backoff_max, seed(shared, peer));
+        let (shared, peer) = (Rc::clone(shared), Rc::clone(peer));
+        Self { shared, peer, target, backoff, reported: String::new() }
+    }
+
+    /// Dials for ever; ends by being cancelled, which it bears at any point.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.attempt().await;
+        }
+    }
+
+    /// Dials whenever somebody wants it; likewise.
+    pub(crate) async fn run_on_demand(mut self, wanted: Rc<Notify>) {
+        loop {
+            wanted.wait().await;
+            self.attempt().await;
+        }
+    }
+
+    /// Makes a connection and stays until it ends, or fails; then waits for as long as the next
+    /// attempt has to.
+    async fn attempt(&mut self) {
+        let Self { shared, peer, target, backoff, reported } = self;
+        let delay = match dial(shared, peer, *target).await {
             Ok((stream, decoder, session)) => {
                 reported.clear();
-                let connection = shared.install(&peer, stream, decoder, session, None);
+                let connection = shared.install(peer, stream, decoder, session, None);
                 connection.ended.wait().await;
                 backoff.connection_lived(connection.since.elapsed());
                 backoff.next_delay()
             }
             Err(error) => {
-                report(&peer, target.address, &error, &mut reported);
+                report(peer, target.address, &error, reported);
                 if error.is_lasting() { backoff.slowest_delay() } else { backoff.next_delay() }
             }
         };
@@ -73,18 +105,22 @@ pub(crate) async fn dial_loop(shared: Rc<Shared>, peer: Rc<Peer>, target: PeerNo
 fn report(peer: &Peer, address: SocketAddr, error: &DialError, reported: &mut String) {
     let text = format!("{address}: {error}");
     if *reported == text {
-        tracing::debug!(peer = %peer.endpoint, %address, %error, "still cannot connect");
+        tracing::debug!(peer = %peer.endpoint, lane = %peer.lane, %address, %error, "still cannot connect");
         return;
     }
-    tracing::warn!(peer = %peer.endpoint, %address, %error, "cannot connect, will keep trying");
+    let (peer, lane) = (peer.endpoint, peer.lane);
+    tracing::warn!(%peer, %lane, %address, %error, "cannot connect, will keep trying");
     *reported = text;
 }
 
-/// Different for each pair of shards and each life of the process.
+/// Different for each pair of shards, each lane and each life of the process.
 fn seed(shared: &Shared, peer: &Peer) -> u64 {
     let Endpoint { node, shard } = peer.endpoint;
     let own = shared.identity.incarnation ^ shared.identity.node.rotate_left(17);
-    own ^ node.rotate_left(34) ^ u64::from(shared.shard).rotate_left(51) ^ u64::from(shard)
+    own ^ node.rotate_left(34)
+        ^ u64::from(shared.shard).rotate_left(51)
+        ^ u64::from(shard)
+        ^ (peer.lane as u64).rotate_left(8)
 }
 
 async fn dial(
@@ -110,7 +146,8 @@ async fn dial(
     if accepted.shards != target.shards {
         return Err(DialError::ShardCount { has: accepted.shards, expected: target.shards });
     }
-    decoder.set_limits(config.max_frame_bytes, config.read_chunk_bytes);
+    let limits = shared.limits(peer.lane);
+    decoder.set_limits(limits.frame, limits.read_chunk);
     let Accepted { protocol, incarnation, .. } = accepted;
     Ok((stream, decoder, Session { protocol, incarnation, attempt: hello.attempt }))
 }
@@ -124,6 +161,7 @@ fn hello(shared: &Shared, peer: &Peer) -> Hello {
         from: Endpoint { node: own.node, shard: shared.shard },
         from_shards: own.shards,
         to: peer.endpoint,
+        lane: Some(peer.lane),
         fingerprint: own.fingerprint,
         incarnation: own.incarnation,
         attempt: shared.next_attempt(),

@@ -7,9 +7,10 @@ use std::rc::Rc;
 
 use glommio::Task;
 
-use super::dialer::dial_loop;
+use super::dialer::Dialer;
 use super::listener::ShardHandover;
-use super::shared::{Connection, Peer, Session, Shared};
+use super::notify::Notify;
+use super::shared::{Peer, Session, Shared};
 use super::socket::{Stream, tune};
 use crate::config::{ConfigError, NetConfig, PeerNode};
 use crate::decoder::FrameDecoder;
@@ -17,7 +18,7 @@ use crate::event::{DownReason, NetEvent};
 use crate::handshake::wire::encode_reply;
 use crate::handshake::{Accepted, Identity, Refusal, Reply, dials};
 use crate::outbox::Outbox;
-use crate::{Endpoint, Epoch};
+use crate::{Endpoint, Epoch, Lane};
 
 /// The connections of one shard to all shards of all other nodes.
 ///
@@ -29,18 +30,25 @@ use crate::{Endpoint, Epoch};
 ///    task as soon as the shard awaits something;
 /// 4. wait until `notify` was called.
 ///
+/// Every few milliseconds it is told the time ([`tick`](Self::tick)).
+///
 /// Dropping it closes all connections; [`shutdown`](Self::shutdown) also waits for the tasks.
 pub struct Net {
-    shared: Rc<Shared>,
+    pub(super) shared: Rc<Shared>,
     nodes: BTreeMap<u64, PeerNode>,
-    peers: BTreeMap<Endpoint, Slot>,
+    pub(super) peers: BTreeMap<Endpoint, Slot>,
     touched: RefCell<Vec<Rc<Peer>>>,
-    stopped: bool,
+    pub(super) stopped: bool,
 }
 
-struct Slot {
-    peer: Rc<Peer>,
+/// All that there is of one shard of another node.
+pub(super) struct Slot {
+    pub(super) node: PeerNode,
+    /// In the order of [`Lane::ALL`].
+    lanes: [Rc<Peer>; 3],
     dialer: Option<Task<()>>,
+    /// The task that dials for bulk data, once somebody has wanted that, and what it waits for.
+    pub(super) bulk_dialer: RefCell<Option<(Rc<Notify>, Task<()>)>>,
 }
 
 impl Net {
@@ -101,7 +109,11 @@ impl Net {
     ///
     /// If the same outbox is borrowed already.
     pub fn outbox(&self, peer: Endpoint) -> Option<RefMut<'_, Outbox>> {
-        let peer = &self.peers.get(&peer)?.peer;
+        self.borrow_outbox(peer, Lane::Consensus)
+    }
+
+    pub(super) fn borrow_outbox(&self, peer: Endpoint, lane: Lane) -> Option<RefMut<'_, Outbox>> {
+        let peer = self.peers.get(&peer)?.lane(lane);
         if !peer.touched.replace(true) {
             self.touched.borrow_mut().push(Rc::clone(peer));
         }
@@ -151,7 +163,8 @@ impl Net {
             shards: own.shards,
             incarnation: own.incarnation,
         }));
-        let decoder = FrameDecoder::new(config.max_frame_bytes, config.read_chunk_bytes);
+        let limits = self.shared.limits(peer.lane);
+        let decoder = FrameDecoder::new(limits.frame, limits.read_chunk);
         self.shared.install(peer, Stream::new(socket.into()), decoder, session, Some(reply));
     }
 
@@ -160,8 +173,10 @@ impl Net {
     /// epoch isn't the current one.
     pub fn disconnect(&self, peer: Endpoint, epoch: Epoch, reason: impl Into<String>) {
         let Some(slot) = self.peers.get(&peer) else { return };
-        if let Some(connection) = slot.peer.connection().filter(|c| c.epoch == epoch) {
-            self.shared.take_down(&slot.peer, &connection, DownReason::Local(reason.into()));
+        for lane in &slot.lanes {
+            if let Some(connection) = lane.connection().filter(|c| c.epoch == epoch) {
+                return self.shared.take_down(lane, &connection, DownReason::Local(reason.into()));
+            }
         }
     }
 
@@ -184,18 +199,18 @@ impl Net {
         self.nodes.insert(node.node, node);
         for shard in 0..node.shards {
             let endpoint = Endpoint { node: node.node, shard };
-            let slot = self.peers.entry(endpoint).or_insert_with(|| Slot {
-                peer: Rc::new(Peer::new(endpoint, &self.shared.config)),
-                dialer: None,
-            });
+            let slot = self
+                .peers
+                .entry(endpoint)
+                .or_insert_with(|| Slot::new(endpoint, node, &self.shared.config));
+            slot.node = node;
+            // Cancels the dialers of the old address, whatever they are at.
+            drop((slot.dialer.take(), slot.bulk_dialer.take()));
+            slot.take_down(&self.shared, Lane::BulkOut, &DownReason::Moved);
             if dials(self.shared.identity.node, node.node) {
-                // Cancels the dialer of the old address, whatever it is at.
-                drop(slot.dialer.take());
-                if let Some(connection) = slot.peer.connection() {
-                    self.shared.take_down(&slot.peer, &connection, DownReason::Moved);
-                }
-                let (shared, peer) = (Rc::clone(&self.shared), Rc::clone(&slot.peer));
-                slot.dialer = Some(glommio::spawn_local(dial_loop(shared, peer, node)));
+                slot.take_down(&self.shared, Lane::Consensus, &DownReason::Moved);
+                let dialer = Dialer::new(&self.shared, slot.lane(Lane::Consensus), node);
+                slot.dialer = Some(glommio::spawn_local(dialer.run()));
             }
         }
     }
@@ -206,10 +221,10 @@ impl Net {
     pub fn remove_peer(&mut self, node: u64) {
         self.nodes.remove(&node);
         let gone = self.peers.extract_if(.., |endpoint, _| endpoint.node == node);
-        for (_, Slot { peer, dialer }) in gone {
-            drop(dialer);
-            if let Some(connection) = peer.connection() {
-                self.shared.take_down(&peer, &connection, DownReason::Removed);
+        for (_, mut slot) in gone {
+            drop((slot.dialer.take(), slot.bulk_dialer.take()));
+            for lane in Lane::ALL {
+                slot.take_down(&self.shared, lane, &DownReason::Removed);
             }
         }
     }
@@ -231,14 +246,13 @@ impl Net {
 
     fn stop(&mut self) -> Vec<Task<()>> {
         self.stopped = true;
-        let dialers = self.peers.values_mut().filter_map(|slot| slot.dialer.take()).collect();
-        let connected: Vec<(Rc<Peer>, Rc<Connection>)> = self
-            .peers
-            .values()
-            .filter_map(|slot| Some((Rc::clone(&slot.peer), slot.peer.connection()?)))
-            .collect();
-        for (peer, connection) in connected {
-            self.shared.take_down(&peer, &connection, DownReason::Shutdown);
+        let mut dialers = Vec::new();
+        for slot in self.peers.values_mut() {
+            dialers.extend(slot.dialer.take());
+            dialers.extend(slot.bulk_dialer.take().map(|(_, task)| task));
+            for lane in Lane::ALL {
+                slot.take_down(&self.shared, lane, &DownReason::Shutdown);
+            }
         }
         dialers
     }
@@ -251,9 +265,10 @@ impl Net {
             let shard = handover.accept.to_shard;
             return Err(Refusal::NoSuchShard { node, shards, shard });
         }
-        let Some(Slot { peer, .. }) = self.peers.get(&from) else {
+        let Some(slot) = self.peers.get(&from) else {
             return Err(Refusal::UnknownNode { node, cluster, from: from.node });
         };
+        let peer = slot.lane(handover.accept.lane);
         if let Some(connection) = peer.connection() {
             let Session { incarnation, attempt: current, .. } = connection.session;
             let attempt = handover.hello.attempt;
@@ -262,6 +277,24 @@ impl Net {
             }
         }
         Ok(peer)
+    }
+}
+
+impl Slot {
+    fn new(endpoint: Endpoint, node: PeerNode, config: &NetConfig) -> Self {
+        let lanes = Lane::ALL.map(|lane| Rc::new(Peer::new(endpoint, lane, config)));
+        Self { node, lanes, dialer: None, bulk_dialer: RefCell::default() }
+    }
+
+    pub(super) fn lane(&self, lane: Lane) -> &Rc<Peer> {
+        &self.lanes[lane as usize]
+    }
+
+    fn take_down(&self, shared: &Shared, lane: Lane, reason: &DownReason) {
+        let peer = self.lane(lane);
+        if let Some(connection) = peer.connection() {
+            shared.take_down(peer, &connection, reason.clone());
+        }
     }
 }
 

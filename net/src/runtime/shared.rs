@@ -10,17 +10,19 @@ use bytes::Bytes;
 use super::connection::{read_loop, write_loop};
 use super::notify::{Notify, Tasks};
 use super::socket::Stream;
+use crate::bucket::TokenBucket;
 use crate::config::NetConfig;
 use crate::decoder::FrameDecoder;
 use crate::event::{DownReason, NetEvent};
 use crate::frame::Frame;
 use crate::handshake::Identity;
 use crate::outbox::Outbox;
-use crate::{Endpoint, Epoch};
+use crate::{Endpoint, Epoch, Lane};
 
-/// A shard of another node.
+/// One lane to a shard of another node.
 pub(crate) struct Peer {
     pub(crate) endpoint: Endpoint,
+    pub(crate) lane: Lane,
     pub(crate) outbox: RefCell<Outbox>,
     pub(crate) current: RefCell<Option<Rc<Connection>>>,
     /// Whether the shard has asked for the outbox since the last flush.
@@ -28,10 +30,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(endpoint: Endpoint, config: &NetConfig) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, lane: Lane, config: &NetConfig) -> Self {
+        let limits = Limits::of(lane, config);
         Self {
             endpoint,
-            outbox: RefCell::new(Outbox::new(config.outbox_bytes, config.max_frame_bytes)),
+            lane,
+            outbox: RefCell::new(Outbox::new(limits.outbox, limits.frame)),
             current: RefCell::new(None),
             touched: Cell::new(false),
         }
@@ -42,6 +46,38 @@ impl Peer {
     }
 }
 
+/// What holds on one lane, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) frame: usize,
+    pub(crate) outbox: usize,
+    pub(crate) inbound: usize,
+    pub(crate) write: usize,
+    pub(crate) read_chunk: usize,
+}
+
+impl Limits {
+    pub(crate) fn of(lane: Lane, config: &NetConfig) -> Self {
+        let read_chunk = config.read_chunk_bytes;
+        match lane {
+            Lane::Consensus => Self {
+                frame: config.max_frame_bytes,
+                outbox: config.outbox_bytes,
+                inbound: config.inbound_bytes,
+                write: config.write_bytes,
+                read_chunk,
+            },
+            Lane::BulkOut | Lane::BulkIn => Self {
+                frame: config.bulk.max_frame_bytes,
+                outbox: config.bulk.outbox_bytes,
+                inbound: config.bulk.inbound_bytes,
+                write: config.bulk.write_bytes,
+                read_chunk: read_chunk.min(config.bulk.inbound_bytes),
+            },
+        }
+    }
+}
+
 /// One established connection.
 pub(crate) struct Connection {
     pub(crate) epoch: Epoch,
@@ -49,6 +85,10 @@ pub(crate) struct Connection {
     pub(crate) stream: Stream,
     pub(crate) since: Instant,
     pub(crate) closed: Cell<bool>,
+    /// Something was written since the last tick.
+    pub(crate) wrote: Cell<bool>,
+    /// Since when nothing was, as the ticks tell.
+    pub(crate) idle_since: Cell<Option<Instant>>,
     /// Bytes of frames that were delivered and not polled yet.
     pub(crate) backlog: Cell<usize>,
     pub(crate) wake_reader: Notify,
@@ -82,6 +122,8 @@ pub(crate) struct Shared {
     notify: Rc<dyn Fn()>,
     last_epoch: Cell<u64>,
     last_attempt: Cell<u64>,
+    /// What may leave on all bulk lanes together.
+    pub(crate) bulk: RefCell<TokenBucket>,
 }
 
 impl Shared {
@@ -92,6 +134,7 @@ impl Shared {
         notify: Rc<dyn Fn()>,
     ) -> Rc<Self> {
         Rc::new(Self {
+            bulk: RefCell::new(TokenBucket::new(config.bulk.bytes_per_second)),
             config,
             identity,
             shard,
@@ -101,6 +144,16 @@ impl Shared {
             last_epoch: Cell::new(0),
             last_attempt: Cell::new(0),
         })
+    }
+
+    pub(crate) fn limits(&self, lane: Lane) -> Limits {
+        Limits::of(lane, &self.config)
+    }
+
+    /// Bytes that a lane may write at once, at this moment.
+    pub(crate) fn allowance(&self, lane: Lane) -> usize {
+        let most = self.limits(lane).write;
+        if lane == Lane::BulkOut { most.min(self.bulk.borrow().available()) } else { most }
     }
 
     pub(crate) fn next_attempt(&self) -> u64 {
@@ -127,16 +180,18 @@ impl Shared {
             stream,
             since: Instant::now(),
             closed: Cell::new(false),
+            wrote: Cell::new(false),
+            idle_since: Cell::new(None),
             backlog: Cell::new(0),
             wake_reader: Notify::default(),
             wake_writer: Notify::default(),
             ended: Notify::default(),
         });
         *peer.current.borrow_mut() = Some(Rc::clone(&connection));
-        tracing::info!(peer = %peer.endpoint, epoch = %connection.epoch, "connected");
         let Session { protocol, incarnation, .. } = session;
-        let (id, epoch) = (peer.endpoint, connection.epoch);
-        let up = NetEvent::Up { peer: id, epoch, incarnation, protocol };
+        let (id, lane, epoch) = (peer.endpoint, peer.lane, connection.epoch);
+        tracing::info!(peer = %id, %lane, %epoch, "connected");
+        let up = NetEvent::Up { peer: id, lane, epoch, incarnation, protocol };
         self.push(up, peer, &connection);
         let context = (Rc::clone(self), Rc::clone(peer), Rc::clone(&connection));
         self.tasks.spawn(read_loop(context.clone(), decoder));
@@ -159,9 +214,9 @@ impl Shared {
         connection.wake_reader.notify();
         connection.wake_writer.notify();
         connection.ended.notify();
-        tracing::info!(peer = %peer.endpoint, epoch = %connection.epoch, %reason, "disconnected");
-        let (id, epoch) = (peer.endpoint, connection.epoch);
-        self.push(NetEvent::Down { peer: id, epoch, reason }, peer, connection);
+        let (id, lane, epoch) = (peer.endpoint, peer.lane, connection.epoch);
+        tracing::info!(peer = %id, %lane, %epoch, %reason, "disconnected");
+        self.push(NetEvent::Down { peer: id, lane, epoch, reason }, peer, connection);
     }
 
     /// Queues frames; those of two reads that the shard hasn't polled yet become one batch.
@@ -178,8 +233,8 @@ impl Shared {
             batch.extend(frames);
             return;
         }
-        let (id, epoch) = (peer.endpoint, connection.epoch);
-        self.push(NetEvent::Frames { peer: id, epoch, frames }, peer, connection);
+        let (id, lane, epoch) = (peer.endpoint, peer.lane, connection.epoch);
+        self.push(NetEvent::Frames { peer: id, lane, epoch, frames }, peer, connection);
     }
 
     /// Gives out all events, and makes outboxes follow: an outbox changes its epoch when the
@@ -194,7 +249,7 @@ impl Shared {
                 NetEvent::Down { .. } => peer.outbox.borrow_mut().close(),
                 NetEvent::Frames { .. } => {
                     let backlog = connection.backlog.replace(0);
-                    if backlog >= self.config.inbound_bytes {
+                    if backlog >= self.limits(peer.lane).inbound {
                         connection.wake_reader.notify();
                     }
                 }

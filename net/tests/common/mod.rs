@@ -13,7 +13,7 @@ use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
 use ringleader_net::handshake::Local;
 use ringleader_net::{
-    BoundListener, DownReason, Endpoint, Epoch, Frame, FrameKind, Identity, Listener, Net,
+    BoundListener, DownReason, Endpoint, Epoch, Frame, FrameKind, Identity, Lane, Listener, Net,
     NetConfig, NetEvent, PeerNode, ShardHandover,
 };
 
@@ -76,6 +76,8 @@ pub(crate) struct Shard {
     pub(crate) net: Net,
     pub(crate) events: Vec<NetEvent>,
     pub(crate) frames: Vec<(Endpoint, Frame)>,
+    /// What came on bulk lanes.
+    pub(crate) bulk: Vec<(Endpoint, Frame)>,
     /// Whether it leaves its events where they are.
     pub(crate) asleep: bool,
 }
@@ -91,16 +93,24 @@ impl Shard {
     }
 
     pub(crate) fn downs(&self) -> Vec<DownReason> {
+        self.downs_of(Lane::Consensus)
+    }
+
+    pub(crate) fn downs_of(&self, of: Lane) -> Vec<DownReason> {
         let down = |event: &NetEvent| match event {
-            NetEvent::Down { reason, .. } => Some(reason.clone()),
+            NetEvent::Down { lane, reason, .. } if *lane == of => Some(reason.clone()),
             _ => None,
         };
         self.events.iter().filter_map(down).collect()
     }
 
     pub(crate) fn ups(&self, of: Endpoint) -> Vec<Epoch> {
+        self.ups_of(of, Lane::Consensus)
+    }
+
+    pub(crate) fn ups_of(&self, of: Endpoint, on: Lane) -> Vec<Epoch> {
         let up = |event: &NetEvent| match event {
-            NetEvent::Up { peer, epoch, .. } if *peer == of => Some(*epoch),
+            NetEvent::Up { peer, lane, epoch, .. } if (*peer, *lane) == (of, on) => Some(*epoch),
             _ => None,
         };
         self.events.iter().filter_map(up).collect()
@@ -187,7 +197,14 @@ impl World {
         let notify = Rc::new(move || flag.raise());
         let net = Net::start(self.config.clone(), identity, shard, &self.nodes, notify);
         let (id, net) = (at(identity.node, shard), net.expect("valid settings"));
-        self.shards.push(Shard { id, net, events: Vec::new(), frames: Vec::new(), asleep: false });
+        self.shards.push(Shard {
+            id,
+            net,
+            events: Vec::new(),
+            frames: Vec::new(),
+            bulk: Vec::new(),
+            asleep: false,
+        });
     }
 
     pub(crate) fn shard(&mut self, id: Endpoint) -> &mut Shard {
@@ -224,8 +241,10 @@ impl World {
             shard.net.poll_events(&mut events);
             for event in events {
                 match event {
-                    NetEvent::Frames { peer, frames, .. } => {
-                        shard.frames.extend(frames.into_iter().map(|frame| (peer, frame)));
+                    NetEvent::Frames { peer, lane, frames, .. } => {
+                        let bulk = lane == Lane::BulkIn;
+                        let into = if bulk { &mut shard.bulk } else { &mut shard.frames };
+                        into.extend(frames.into_iter().map(|frame| (peer, frame)));
                     }
                     other => shard.events.push(other),
                 }
