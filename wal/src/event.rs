@@ -213,7 +213,7 @@ pub enum ReadError {
 }
 
 /// Plain counters since the log was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct WalStats {
     /// Batches submitted, idle marks included.
     pub batches: u64,

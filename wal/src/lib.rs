@@ -14,6 +14,7 @@
 //! | `segments`, `prepare`, `reclaim` | the life of a segment |
 //! | `index`, `spans`, `reader`, `scan` | where entries are, and reading them |
 //! | `recovery`, `replay`, `search`, `opened` | opening a log; a torn tail or damage? |
+//! | [`status`] | a log's state, to be looked at |
 //! | [`driver`] | the operations with glommio |
 
 pub mod block;
@@ -38,6 +39,7 @@ mod search;
 mod segments;
 mod spans;
 mod staging;
+pub mod status;
 pub mod types;
 mod wal;
 mod writer;
@@ -51,5 +53,6 @@ pub use event::{
 pub use gather::Gather;
 pub use index::GroupSlot;
 pub use prefetch::prefetch;
+pub use status::{SegmentStatus, WalPhase, WalStatus};
 pub use types::{GroupId, HardState, LogIndex, LogPosition, NodeId, NumberMap, Seq, Term};
 pub use wal::Wal;

@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+use crate::disk::FileName;
+use crate::status::SegmentStatus;
+
 /// One segment of the log. `file` is unknown until its first batch is submitted.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
@@ -44,6 +47,18 @@ impl Segment {
     fn live(&self) -> bool {
         self.spans > 0 || self.states > 0
     }
+
+    fn status(&self) -> SegmentStatus {
+        SegmentStatus {
+            id: self.id,
+            file: self.file.map(|file| FileName::Segment(file).to_string()),
+            bytes: self.len,
+            durable_bytes: self.durable_end,
+            live_bytes: self.bytes,
+            states: self.states,
+            reads: self.pins,
+        }
+    }
 }
 
 /// The segments in the order of their ids.
@@ -72,6 +87,10 @@ impl Segments {
 
     pub(crate) fn len(&self) -> usize {
         self.list.len()
+    }
+
+    pub(crate) fn statuses(&self) -> impl Iterator<Item = SegmentStatus> {
+        self.list.iter().map(Segment::status)
     }
 
     #[inline]

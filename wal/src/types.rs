@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 macro_rules! number {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
+    ($(#[$attribute:meta])* $name:ident) => {
+        $(#[$attribute])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub u64);
 
@@ -27,6 +29,8 @@ macro_rules! number {
 
 number! {
     /// A member of the cluster. Zero is reserved: on disk it means "nobody".
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
     NodeId
 }
 number! {
@@ -35,16 +39,36 @@ number! {
 }
 number! {
     /// A Raft term. Zero is the term before the first election; no entry carries it.
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
     Term
 }
 number! {
     /// The position of an entry in its group's log, counted from 1. Zero stands before the first.
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
     LogIndex
 }
 number! {
     /// A WAL batch's number. Batches become durable in the order of their numbers, so one number
     /// says which records survive a crash: all those staged in batches up to it.
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
     Seq
+}
+
+/// As a string: a number made from a name has all 64 bits, and many readers of JSON keep 53.
+impl Serialize for GroupId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for GroupId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(de::Error::custom)
+    }
 }
 
 impl LogIndex {
@@ -82,7 +106,9 @@ impl GroupId {
 }
 
 /// A place in a log: an index and the term of the entry there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct LogPosition {
     /// Index of the entry.
     pub index: LogIndex,
@@ -92,7 +118,7 @@ pub struct LogPosition {
 
 /// What a voter must not forget (Raft thesis, figure 3.1): durable before any message leaves that
 /// depends on it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HardState {
     /// The latest term this node has seen.
     pub term: Term,

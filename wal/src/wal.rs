@@ -332,6 +332,10 @@ impl Wal {
         self.segments.len()
     }
 
+    pub(crate) fn operations_in_flight(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Poisons the log.
     pub(crate) fn fail(&mut self, what: &'static str, file: u32, cause: DiskError) {
         if matches!(self.phase, Phase::Failed) {
