@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -105,6 +106,11 @@ pub(crate) struct ClusterArgs {
     #[arg(long, value_enum)]
     pub(crate) sync: Option<SyncChoice>,
 
+    /// Serve each node's metrics over HTTP (`GET /metrics`), the first node's at this address, the
+    /// next ones' on the ports after it.
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
+
     /// Log writes in flight per shard. Default: the engine's.
     #[arg(long, value_name = "WRITES", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) wal_depth: Option<u64>,
@@ -118,6 +124,14 @@ impl ClusterArgs {
                 "--rate needs at least one operation in flight per group: --inflight {} is less \
                  than --groups {}",
                 self.inflight, self.groups
+            ));
+        }
+        if let Some(first) = self.metrics
+            && (first.port() == 0 || u64::from(first.port()) + self.nodes > 1 << 16)
+        {
+            return Err(format!(
+                "--metrics {first}: there must be {} ports from there on",
+                self.nodes
             ));
         }
         if self.keep && self.data_dir.is_some() {
@@ -159,5 +173,8 @@ mod tests {
         }
         let line = ["b", "--groups", "10", "--inflight", "5", "--rate", "1"];
         assert!(Cli::parse_from(line).cluster.check().is_err());
+        let metrics = |port| Cli::parse_from(["b", "--metrics", port]).cluster.check();
+        assert!(metrics("127.0.0.1:65533").is_ok());
+        assert!(metrics("127.0.0.1:65534").is_err() && metrics("127.0.0.1:0").is_err());
     }
 }

@@ -98,6 +98,9 @@ impl<'a> Cluster<'a> {
                 wal_depth: args.wal_depth.map(|depth| depth as usize),
                 inflight: args.inflight,
                 payload: args.payload as usize,
+                metrics: args
+                    .metrics
+                    .map(|first| SocketAddr::new(first.ip(), first.port() + node as u16 - 1)),
             };
             let child = children.spawn(&format!("node {node}"), "node")?;
             children.send(child, &ToChild::Start(setup))?;

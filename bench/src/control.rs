@@ -95,6 +95,8 @@ pub(crate) struct NodeSetup {
     pub(crate) wal_depth: Option<usize>,
     pub(crate) inflight: u64,
     pub(crate) payload: usize,
+    /// Where it serves its metrics.
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 /// One group as one node sees it.

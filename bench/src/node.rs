@@ -1,11 +1,13 @@
 //! A node of the cluster: one process, one engine.
 
 use std::io::BufRead;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use futures_lite::future::block_on;
+use ringleader::report::Exporter;
 use ringleader::{
     Engine, EngineConfig, GroupConfig, GroupId, Handle, Member, NodeId, RoleName, StartError,
     StateMachine, SyncMode,
@@ -25,6 +27,9 @@ use crate::worker::{self, Loaders, Pending};
 /// Bytes that the engine charges for an operation in flight, besides its payload, rounded up.
 const OPERATION_WEIGHT: usize = 64;
 
+/// More groups than this are added up in the metrics.
+const LISTED_GROUPS: usize = 100;
+
 /// Runs until the orchestrator says so, or is gone.
 pub(crate) fn run() -> anyhow::Result<()> {
     let out = Outlet::new();
@@ -40,6 +45,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
             return Err(error);
         }
     };
+    let _exporter = node.setup.metrics.map(|address| node.export(address)).transpose()?;
     let depth = node.setup.inflight as usize;
     out.send(&FromChild::Ready { clients: remote_server::serve(node.handle.clone(), depth)? });
     for line in lines {
@@ -80,6 +86,11 @@ impl Node {
             Err(error @ StartError::Listen { .. }) => Err((Failure::Listen, error.into())),
             Err(error) => Err((Failure::Other, error.into())),
         }
+    }
+
+    fn export(&self, address: SocketAddr) -> anyhow::Result<Exporter> {
+        Exporter::start(address, self.handle.clone(), LISTED_GROUPS)
+            .with_context(|| format!("serving metrics at {address}"))
     }
 
     fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Instant;
 
 use ringleader_wal::GroupId;
 
@@ -66,6 +67,9 @@ impl Engine {
             members: Members::new(config.node, &config.members),
             max_entry_bytes: config.limits.max_entry_bytes,
             next_client: AtomicU32::new(1),
+            node: config.node,
+            cluster: config.cluster,
+            started: Instant::now(),
         };
         let mut engine = Self {
             handle: Handle { shared: Arc::new(shared) },

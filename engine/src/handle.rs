@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Instant;
 
 use bytes::Bytes;
 use ringleader_wal::{GroupId, LogIndex, NodeId, Term};
@@ -39,6 +40,9 @@ pub(crate) struct Shared {
     pub(crate) members: Members,
     pub(crate) max_entry_bytes: usize,
     pub(crate) next_client: AtomicU32,
+    pub(crate) node: NodeId,
+    pub(crate) cluster: u64,
+    pub(crate) started: Instant,
 }
 
 /// A way to a running [`Engine`](crate::Engine). Cloning is cheap; clones may be used from any

@@ -12,6 +12,7 @@ use crate::error::{MembershipError, ProposeError};
 use crate::handle::ProposeReply;
 use crate::local::Task;
 use crate::raft::MembershipChange;
+use crate::report::{GroupReport, ShardReport};
 use crate::runtime::{Bell, Doorbell};
 use crate::shard::{AnswerRun, ClientId, GroupStatus, Submission};
 use crate::state_machine::StateMachine;
@@ -45,6 +46,13 @@ pub(crate) enum Request {
         group: GroupId,
         change: MembershipChange,
         reply: flume::Sender<Result<LogIndex, MembershipError>>,
+    },
+    Report {
+        reply: flume::Sender<ShardReport>,
+    },
+    Groups {
+        from: usize,
+        reply: flume::Sender<Vec<GroupReport>>,
     },
     Spawn(Task),
     Handover(Box<ShardHandover>),
@@ -156,6 +164,12 @@ impl Budget {
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.give_back(0);
+    }
+
+    /// Bytes in flight.
+    pub(crate) fn taken(&self) -> usize {
+        let taken = self.limit - self.available.load(Ordering::Relaxed);
+        usize::try_from(taken).unwrap_or(0)
     }
 
     pub(crate) fn give_back(&self, weight: usize) {

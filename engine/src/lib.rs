@@ -68,6 +68,7 @@
 //! | [`Engine`], [`Handle`], [`Queue`], [`Local`], [`StateMachine`] | the public face |
 //! | [`raft`] | one group's protocol |
 //! | [`shard`] | many groups on one core: turns, durability, applying, callers |
+//! | [`report`] | what a node tells about itself: state, counters, distributions |
 //! | `codec` | protocol messages as frames |
 //! | `runtime` | glommio: the turn's driver, threads, the data directory |
 //! | `ringleader-wal` | the log that all groups of a shard share |
@@ -103,6 +104,7 @@ mod local;
 mod members;
 mod membership;
 mod queue;
+pub mod report;
 mod runtime;
 mod state_machine;
 
@@ -113,6 +115,7 @@ pub use handle::{Handle, ProposeReply};
 pub use local::{Local, LocalQueue, OnCore};
 pub use queue::{Announce, FromThread, PushError, Queue, SubmitError};
 pub use raft::{Configuration, MembershipChange, RaftConfig, RoleName};
+pub use report::Report;
 pub use ringleader_net::NetConfig;
 pub use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig};
 pub use shard::{Applied, Completion, GroupStatus};

@@ -18,6 +18,7 @@
 use std::collections::BTreeMap;
 
 use ringleader_wal::NodeId;
+use serde::{Deserialize, Serialize};
 
 use super::quorum::MAX_VOTERS;
 
@@ -27,7 +28,7 @@ pub const MAX_LEARNERS: usize = 32;
 /// The members of a group. In joint consensus (thesis, section 4.3) `outgoing` are the voters
 /// before the change; otherwise it is empty. Without voters it says that nothing is known of the
 /// group yet: so a node begins that waits to be added to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
     voters: Box<[NodeId]>,
     outgoing: Box<[NodeId]>,

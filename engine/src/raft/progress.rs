@@ -1,13 +1,15 @@
 //! What a leader knows about one peer's log (etcd's design), and what is on its way there.
 
 use ringleader_wal::{LogIndex, NodeId};
+use serde::{Deserialize, Serialize};
 
 use super::config::RaftConfig;
 use super::fifo::Fifo;
 use crate::time::Time;
 
 /// How entries are sent to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// It is not known where the two logs agree: one request at a time looks for the place. A lost
     /// one is repeated when the peer answers a heartbeat.

@@ -1,12 +1,14 @@
 //! A member's state, to be looked at.
 
 use ringleader_wal::{LogIndex, LogPosition, NodeId, Term};
+use serde::{Deserialize, Serialize};
 
 use super::progress::Mode;
 use super::{Raft, Role};
 
 /// The role of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RoleName {
     /// Follows a leader or waits for one.
     Follower,
@@ -46,7 +48,7 @@ pub struct Status {
 }
 
 /// What a leader knows about one peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerStatus {
     /// The peer.
     pub id: NodeId,

@@ -14,6 +14,7 @@ use ringleader_wal::{Identity, Wal};
 
 use super::clients::{Clients, FUTURES};
 use super::guests::Guests;
+use super::meter::{Meter, Moments};
 use super::network::Network;
 use super::notify::Notify;
 use super::pulse::BEAT;
@@ -23,6 +24,7 @@ use crate::config::EngineConfig;
 use crate::handle::Shared;
 use crate::inbox::{Inbox, Request};
 use crate::local::{Local, Task};
+use crate::report::{GroupReport, ShardReport};
 use crate::shard::{Effects, Notice, Shard, ShardConfig};
 use crate::time::Time;
 
@@ -32,6 +34,9 @@ const REQUESTS_PER_TURN: usize = 1024;
 
 /// Disk operations that run beside the log's writes: reads, syncs, filling segments.
 const BESIDE_WRITES: usize = 6;
+
+/// Groups reported on in one turn: looking at them takes some 100 us.
+const GROUPS_PER_PAGE: usize = 256;
 
 /// Runs a shard from its recovery to its end; `report` hears once whether it started.
 pub(super) async fn run(seat: ShardSeat, report: flume::Sender<Result<(), String>>) {
@@ -66,6 +71,7 @@ struct Driver {
     number: u32,
     completions: Vec<(OpId, Result<DiskOutput, DiskError>)>,
     effects: Effects,
+    meter: Meter,
     stopping: bool,
 }
 
@@ -145,24 +151,20 @@ impl Driver {
             number,
             completions: Vec::new(),
             effects: Effects::default(),
+            meter: Meter::new(number, config.raft.election_timeout),
             stopping: false,
         })
     }
 
     async fn run(mut self) {
         while !(self.stopping && self.shard.is_stopped()) {
-            self.collect();
-            let more = self.shard.turn(&mut self.effects);
-            self.carry_out();
-            if more {
+            if self.turn() {
                 self.reactor.once().await;
             } else {
                 self.wait().await;
             }
         }
-        self.collect();
-        self.shard.turn(&mut self.effects);
-        self.carry_out();
+        self.turn();
         self.guests.cancel().await;
         // What is still in the inbox is not proposed; its senders see their channels close.
         drop(self.requests);
@@ -171,28 +173,49 @@ impl Driver {
         self.disk.close().await;
     }
 
-    /// Feeds the shard everything that is ready.
-    fn collect(&mut self) {
-        let now = self.clock.now();
+    /// One turn; true if the next should not wait.
+    fn turn(&mut self) -> bool {
+        let begin = self.clock.now();
+        let events = self.collect(begin);
+        self.shard.replicate();
+        let applied = self.shard.counters().entries_applied;
+        let before = self.clock.now();
+        let more = self.shard.apply(&mut self.effects);
+        let after = self.clock.now();
+        self.carry_out(after);
+        let applied = self.shard.counters().entries_applied - applied;
+        let moments = Moments { begin, apply: (before, after), end: self.clock.now() };
+        self.meter.turned(&moments, events, applied, &self.shard);
+        more
+    }
+
+    /// Feeds the shard everything that is ready; the number of events.
+    fn collect(&mut self, now: Time) -> u64 {
         let ticks = self.clock.tick();
         if ticks {
             self.follow_members(now);
             self.network.tick();
         }
         self.disk.completions(&mut self.completions);
+        let mut events = self.completions.len();
         for (id, result) in self.completions.drain(..) {
+            self.meter.disk_ended(now, id);
             self.shard.disk_completed(now, id, result);
         }
-        self.network.feed(now, &mut self.shard);
+        events += self.network.feed(now, &mut self.shard);
         for _ in 0..REQUESTS_PER_TURN {
             let Ok(request) = self.requests.try_recv() else { break };
             self.follow_members(now);
+            self.meter.callers.requests += 1;
+            events += 1;
             self.handle(request);
         }
         if ticks {
             self.shard.tick(now);
+            self.meter.tick(now);
             self.sleepers.wake_due();
         }
+        events as u64
     }
 
     /// Before each request, so that whoever changed the members and then asks for something meets
@@ -218,6 +241,8 @@ impl Driver {
                 let name = self.clients.add_change(reply);
                 self.shard.change_members(self.clock.now(), name, group, &change);
             }
+            Request::Report { reply } => drop(reply.send(self.report())),
+            Request::Groups { from, reply } => drop(reply.send(self.group_page(from))),
             Request::Spawn(task) => self.spawn(task),
             Request::Handover(handover) => self.network.accept(*handover),
             Request::Stop => {
@@ -227,6 +252,31 @@ impl Driver {
         }
     }
 
+    fn report(&self) -> ShardReport {
+        let (log, log_counters) = self.shard.log_status();
+        let mut callers = self.meter.callers;
+        callers.inbox = self.requests.len();
+        callers.in_flight_bytes = self.inbox.budget.taken();
+        ShardReport {
+            shard: self.number,
+            health: self.shard.health(),
+            groups: self.shard.group_count(),
+            counters: *self.shard.counters(),
+            timings: self.meter.timings.clone(),
+            callers,
+            log,
+            log_counters,
+            links: self.network.reports(),
+        }
+    }
+
+    fn group_page(&self, from: usize) -> Vec<GroupReport> {
+        let page = self.shard.group_page(from, GROUPS_PER_PAGE);
+        let report =
+            |(status, queues, history)| GroupReport { shard: self.number, status, queues, history };
+        page.map(report).collect()
+    }
+
     /// Starts a caller's task beside this one.
     fn spawn(&mut self, task: Task) {
         let (shared, sleepers) = (Arc::clone(&self.shared), Rc::clone(&self.sleepers));
@@ -234,16 +284,18 @@ impl Driver {
         self.guests.spawn(task(local));
     }
 
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, now: Time) {
         let Effects { disk, frames, answers, changes, notices } = &mut self.effects;
         for (id, op) in disk.drain(..) {
+            self.meter.disk_starts(now, id, &op);
             self.disk.submit(id, op);
         }
         self.network.send(frames);
+        self.meter.answered(answers);
         self.clients.deliver(answers, &self.inbox.budget);
         self.clients.deliver_changes(changes);
         for notice in std::mem::take(notices) {
-            note(self.number, &notice);
+            self.meter.journal.note(&notice);
             match notice {
                 Notice::Recovered(_) => self.report_start(Ok(())),
                 Notice::RecoveryFailed(cause) => self.report_start(Err(cause)),
@@ -323,21 +375,5 @@ fn shard_config(
         limits: config.limits,
         factory,
         seed: seed ^ config.node.0.rotate_left(48) ^ u64::from(number).rotate_left(32),
-    }
-}
-
-fn note(shard: u32, notice: &Notice) {
-    match notice {
-        Notice::Recovered(summary) => {
-            tracing::info!(shard, groups = summary.groups, entries = summary.entries, "recovered");
-        }
-        Notice::RecoveryFailed(cause) => tracing::error!(shard, %cause, "recovery failed"),
-        Notice::StorageFailed(cause) => {
-            tracing::error!(shard, %cause, "the log failed; the shard acknowledges nothing more");
-        }
-        Notice::SpaceExhausted => {
-            tracing::warn!(shard, "the disk is full; proposals are refused until there is room");
-        }
-        Notice::SpaceAvailable => tracing::info!(shard, "there is room on the disk again"),
     }
 }

@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use ringleader_net::frame::HEADER_LEN;
 use ringleader_net::handshake::Local;
 use ringleader_net::{
     BindError, BoundListener, Endpoint, FrameKind, Identity, Lane, Listener, Net, NetEvent,
@@ -16,6 +18,7 @@ use crate::config::{EngineConfig, Member};
 use crate::error::StartError;
 use crate::inbox::{Inbox, Request};
 use crate::members::Members;
+use crate::report::LinkReport;
 use crate::shard::{LinkId, LinkPeer, OutFrame, Shard};
 use crate::time::Time;
 
@@ -25,6 +28,7 @@ pub(super) struct Network {
     /// The shard's links as far as they are known here, and their numbers.
     links: Vec<LinkPeer>,
     numbers: HashMap<Endpoint, LinkId>,
+    counts: Vec<LinkReport>,
     events: Vec<NetEvent>,
     /// The nodes that `net` and the listener know, and the version of the list that they are from.
     members: BTreeMap<NodeId, Member>,
@@ -85,6 +89,7 @@ impl Network {
             listener: listener.transpose().map_err(|error| error.to_string())?,
             links: Vec::new(),
             numbers: HashMap::new(),
+            counts: Vec::new(),
             events: Vec::new(),
             members: others.map(|member| (member.node, member.clone())).collect(),
             seen: 0,
@@ -112,22 +117,26 @@ impl Network {
         for peer in added {
             let link = LinkId(self.links.len() as u32);
             self.links.push(peer);
+            self.counts.push(LinkReport::of(&peer));
             self.numbers.insert(endpoint(peer), link);
             // A connection may have been there before anybody asked for it.
             let epoch = self.net.outbox(endpoint(peer)).and_then(|outbox| outbox.epoch());
             if let Some(epoch) = epoch {
+                self.counts[link.0 as usize].connections += 1;
                 shard.link_up(now, link, epoch.0);
             }
         }
     }
 
-    /// Feeds the shard what happened on its connections, and tells it how much it may send.
-    pub(super) fn feed(&mut self, now: Time, shard: &mut Shard) {
+    /// Feeds the shard what happened on its connections, and tells it how much it may send. Says
+    /// how many events there were.
+    pub(super) fn feed(&mut self, now: Time, shard: &mut Shard) -> usize {
         if shard.links().len() > self.links.len() {
             self.number_links(now, shard);
         }
         self.net.poll_events(&mut self.events);
         let mut events = std::mem::take(&mut self.events);
+        let count = events.len();
         for event in events.drain(..) {
             self.feed_event(now, shard, event);
         }
@@ -136,6 +145,7 @@ impl Network {
             let room = self.net.outbox(endpoint(*peer)).map_or(0, |outbox| outbox.free_bytes());
             shard.set_room(LinkId(at), room);
         }
+        count
     }
 
     /// What the connections need to know of the time.
@@ -143,7 +153,7 @@ impl Network {
         self.net.tick(Instant::now());
     }
 
-    fn feed_event(&self, now: Time, shard: &mut Shard, event: NetEvent) {
+    fn feed_event(&mut self, now: Time, shard: &mut Shard, event: NetEvent) {
         match event {
             NetEvent::Up { peer, lane, epoch, .. } if lane != Lane::Consensus => {
                 self.net.disconnect(peer, epoch, "there is no use for bulk data here");
@@ -152,15 +162,20 @@ impl Network {
                 if lane != Lane::Consensus => {}
             NetEvent::Up { peer, epoch, .. } => {
                 if let Some(&link) = self.numbers.get(&peer) {
+                    self.counts[link.0 as usize].connections += 1;
                     shard.link_up(now, link, epoch.0);
                 }
             }
             NetEvent::Frames { peer, epoch, frames, .. } => {
                 let Some(&link) = self.numbers.get(&peer) else { return };
+                let counts = &mut self.counts[link.0 as usize];
+                counts.frames_received += frames.len() as u64;
+                counts.bytes_received += frames.iter().map(|f| f.wire_len() as u64).sum::<u64>();
                 for frame in frames.into_iter().filter(|f| f.kind == FrameKind::Consensus) {
                     let fed = shard.frame(now, link, epoch.0, &frame.envelope, frame.body);
                     if let Err(error) = fed {
                         tracing::warn!(%peer, %error, "refused a frame");
+                        counts.given_up += 1;
                         self.net.disconnect(peer, epoch, error.to_string());
                         break;
                     }
@@ -182,16 +197,35 @@ impl Network {
             if outbox.epoch().is_none_or(|current| current.0 != epoch) {
                 continue;
             }
+            let bytes = HEADER_LEN + envelope.len() + blocks.iter().map(Bytes::len).sum::<usize>();
             let pushed = outbox.push(FrameKind::Consensus, &envelope, blocks);
             drop(outbox);
+            let counts = &mut self.counts[link.0 as usize];
+            counts.frames_sent += 1;
+            counts.bytes_sent += bytes as u64;
             if let Err(error) = pushed {
                 // The shard keeps to the room it was told of, so this is votes and heartbeats
                 // for a peer that reads nothing: start over with it.
+                counts.given_up += 1;
                 let epoch = ringleader_net::Epoch(epoch);
                 self.net.disconnect(peer, epoch, error.to_string());
             }
         }
         self.net.flush();
+    }
+
+    /// What went over each connection.
+    pub(super) fn reports(&self) -> Vec<LinkReport> {
+        let report = |(peer, counts): (&LinkPeer, &LinkReport)| {
+            let outbox = self.net.outbox(endpoint(*peer));
+            let open = outbox.as_ref().filter(|outbox| outbox.epoch().is_some());
+            LinkReport {
+                connected: open.is_some(),
+                outbox_bytes: open.map_or(0, |outbox| outbox.held_bytes()),
+                ..*counts
+            }
+        };
+        self.links.iter().zip(&self.counts).map(report).collect()
     }
 
     pub(super) fn accept(&self, handover: ShardHandover) {

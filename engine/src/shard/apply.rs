@@ -23,18 +23,23 @@ impl Shard {
         }
         let budget = self.config.limits.apply_bytes;
         let mut applying = std::mem::take(&mut self.applying);
+        let mut applied = 0;
         for (at, &slot) in applying.iter().enumerate() {
             self.approach(applying.get(at + NEAR).copied(), applying.get(at + FAR).copied());
             let group = &mut self.groups[slot as usize];
             group.apply_queued = false;
-            if let Some(from) =
-                group.apply_next(budget, &mut self.replies, &mut self.effects.answers)
-            {
+            let before = group.raft.applied_index();
+            let load = group.apply_next(budget, &mut self.replies, &mut self.effects.answers);
+            applied += group.raft.applied_index().0 - before.0;
+            if let Some(from) = load {
                 let id = self.wal.read(group.id, from, budget);
                 self.reads.insert(id, ReadFor::Apply { slot });
+                self.counters.apply_reads += 1;
             }
             self.queue_apply(slot);
         }
+        self.counters.apply_calls += applying.len() as u64;
+        self.counters.entries_applied += applied;
         applying.clear();
         let more = !self.applying.is_empty();
         applying.append(&mut self.applying);
@@ -83,6 +88,9 @@ impl Shard {
 
     fn apply_loaded(&mut self, slot: u32, blocks: &[Block]) {
         let group = &mut self.groups[slot as usize];
+        let before = group.raft.applied_index();
         group.apply_loaded(blocks, &mut self.replies, &mut self.effects.answers);
+        self.counters.apply_calls += 1;
+        self.counters.entries_applied += group.raft.applied_index().0 - before.0;
     }
 }

@@ -27,9 +27,14 @@ impl<'a> Delivery<'a> {
     pub(super) fn new(shard: &'a mut Shard, now: Time, from: NodeId) -> Self {
         Self { shard, now, from, slots: [NOBODY; RING], announced: 0, delivered: 0 }
     }
+
+    /// Counts what was delivered.
+    pub(super) fn finish(self) {
+        self.shard.counters.messages_received += self.delivered as u64;
+    }
 }
 
-impl Deliver for Delivery<'_> {
+impl Deliver for &mut Delivery<'_> {
     #[inline]
     fn announce(&mut self, group: GroupId) {
         let slot = self.shard.slots.get(&group).copied().unwrap_or(NOBODY);
@@ -44,7 +49,7 @@ impl Deliver for Delivery<'_> {
         let near = self.slots[(self.delivered + NEAR) % RING];
         self.delivered += 1;
         self.shard.approach_near(near);
-        let Self { now, from, .. } = *self;
+        let Delivery { now, from, .. } = **self;
         if slot != NOBODY {
             self.shard.call(slot, |raft, out| raft.step(now, from, message, out));
         }

@@ -1,8 +1,8 @@
 //! What a turn of a shard asks its driver to do.
 
 use bytes::Bytes;
-use ringleader_wal::Recovered;
 use ringleader_wal::disk::{DiskOp, OpId};
+use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Recovered, Term};
 
 use super::links::LinkId;
 use super::membership::ChangeAnswer;
@@ -61,6 +61,70 @@ pub enum Notice {
     SpaceExhausted,
     /// There is room again.
     SpaceAvailable,
+    /// Something happened in a group.
+    Group(GroupNotice),
+}
+
+/// Something that happens to a group seldom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupNotice {
+    /// The group.
+    pub group: GroupId,
+    /// The current term.
+    pub term: Term,
+    /// The last entry of this node's log.
+    pub last: LogPosition,
+    /// The last entry known committed.
+    pub commit: LogIndex,
+    /// What happened.
+    pub what: GroupEvent,
+}
+
+/// See [`GroupNotice`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupEvent {
+    /// This node stands in an election: it votes for itself.
+    Stands,
+    /// This node leads.
+    Leads,
+    /// This node no longer leads.
+    SteppedDown {
+        /// Why.
+        cause: StepDown,
+        /// The new leader, if it is known.
+        leader: Option<NodeId>,
+    },
+    /// This node follows another leader, or knows of none.
+    Follows {
+        /// The leader.
+        leader: Option<NodeId>,
+    },
+    /// Entries that an earlier leader left here, and that were never committed, are dropped.
+    Truncated {
+        /// The first of them.
+        from: LogIndex,
+    },
+    /// A change of the members is complete.
+    MembersChanged {
+        /// Where the configuration stands.
+        at: LogIndex,
+    },
+    /// A change of the members was given up: this node did not catch up.
+    ChangeGivenUp {
+        /// The node that was to become a voter.
+        node: NodeId,
+    },
+}
+
+/// Why a leader stopped leading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepDown {
+    /// It saw a higher term.
+    HigherTerm,
+    /// It had not heard from a quorum for an election timeout.
+    NoQuorum,
+    /// It is no voter of the group any more.
+    Removed,
 }
 
 /// What recovery found.

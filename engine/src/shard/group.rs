@@ -4,6 +4,7 @@ use ringleader_wal::{
     Block, BlockKind, GroupId, GroupSlot, LogIndex, LogPosition, Seq, Term, prefetch,
 };
 
+use super::counters::{GroupHistory, GroupQueues};
 use super::effects::Effects;
 use super::links::GroupLinks;
 use super::membership::Asked;
@@ -55,9 +56,10 @@ pub(super) struct Group {
     /// Weight of `incoming` and `waiting`.
     in_flight: usize,
     /// The term of the leadership that the state machine was told of and that still lasts.
-    leading: Option<Term>,
+    pub(super) leading: Option<Term>,
     /// The change of the members that somebody waits for.
     pub(super) asked: Option<Box<Asked>>,
+    pub(super) history: GroupHistory,
 }
 
 impl Group {
@@ -82,6 +84,15 @@ impl Group {
             tells_members: true,
             leading: None,
             asked: None,
+            history: GroupHistory::default(),
+        }
+    }
+
+    pub(super) fn queues(&self) -> GroupQueues {
+        GroupQueues {
+            in_flight_bytes: self.in_flight,
+            waiting: self.waiting.len(),
+            loading: self.loading,
         }
     }
 

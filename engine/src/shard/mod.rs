@@ -8,6 +8,7 @@
 //! There is no clock here, no IO, no thread and no source of randomness but the seed.
 
 mod apply;
+mod counters;
 mod delivery;
 mod durability;
 mod effects;
@@ -27,6 +28,7 @@ use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 use ringleader_wal::{
     GroupId, LogIndex, LogPosition, NodeId, NumberMap, ReadId, Seq, Term, Wal, WalEvent,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError, FAR, NEAR};
 use crate::config::{GroupConfig, Limits};
@@ -44,7 +46,8 @@ use port::Aside;
 use proposal::{Outcome, SubmissionRun};
 use timers::Timers;
 
-pub use effects::{Effects, Notice, OutFrame, RecoverySummary};
+pub use counters::{Counters, Followed, GroupHistory, GroupQueues, ShardHealth};
+pub use effects::{Effects, GroupEvent, GroupNotice, Notice, OutFrame, RecoverySummary, StepDown};
 pub(crate) use group::BLOCK_BYTES;
 pub use links::{LinkId, LinkPeer};
 pub use membership::ChangeAnswer;
@@ -72,7 +75,7 @@ pub struct ShardConfig {
 }
 
 /// A group as its node sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupStatus {
     /// The group.
     pub group: GroupId,
@@ -127,6 +130,8 @@ pub struct Shard {
     aside: Aside,
     replies: Replies,
     effects: Effects,
+    counters: Counters,
+    newest_proposal: Option<Followed>,
 }
 
 impl Shard {
@@ -149,6 +154,8 @@ impl Shard {
             aside: Aside::default(),
             replies: Replies::default(),
             effects: Effects::default(),
+            counters: Counters::default(),
+            newest_proposal: None,
             config,
         }
     }
@@ -209,7 +216,10 @@ impl Shard {
             return Ok(());
         }
         let from = self.links.node(link);
-        codec::decode(envelope, body, Delivery::new(self, now, from))
+        let mut delivery = Delivery::new(self, now, from);
+        let decoded = codec::decode(envelope, body, &mut delivery);
+        delivery.finish();
+        decoded
     }
 
     /// A connection to a peer's shard was made; `epoch` is above that of every earlier one.
@@ -283,6 +293,7 @@ impl Shard {
         }
         while let Some(slot) = self.timers.pop(now) {
             if self.groups[slot as usize].raft.deadline() <= now {
+                self.counters.timeouts += 1;
                 self.call(slot, |raft, out| raft.tick(now, out));
             }
             self.timers.schedule(slot, self.groups[slot as usize].raft.deadline());
@@ -294,9 +305,21 @@ impl Shard {
     ///
     /// True when there is more to apply than one turn may: the next turn should not wait.
     pub fn turn(&mut self, effects: &mut Effects) -> bool {
+        self.replicate();
+        self.apply(effects)
+    }
+
+    /// The first half of a [`turn`](Self::turn): everything but applying.
+    pub fn replicate(&mut self) {
+        self.counters.turns += 1;
+        self.newest_proposal = None;
         self.propose_incoming();
         self.wal.take_ops(&mut self.effects.disk);
         self.links.finish(&mut self.effects.frames);
+    }
+
+    /// The second half. For a driver that looks at its clock in between.
+    pub fn apply(&mut self, effects: &mut Effects) -> bool {
         let more = self.apply_committed();
         self.wal.take_ops(&mut self.effects.disk);
         std::mem::swap(&mut self.effects, effects);
@@ -306,6 +329,7 @@ impl Shard {
 
     fn propose_incoming(&mut self) {
         let mut proposing = std::mem::take(&mut self.proposing);
+        let (mut blocks, mut operations) = (0, 0);
         for (at, &slot) in proposing.iter().enumerate() {
             self.approach(proposing.get(at + NEAR).copied(), proposing.get(at + FAR).copied());
             loop {
@@ -314,8 +338,15 @@ impl Shard {
                 // answered it then, and nothing is incoming.
                 let Some(at) = group.raft.append_position() else { break };
                 let Some(block) = group.next_block(at) else { break };
+                blocks += 1;
+                operations += u64::from(block.count());
                 self.call(slot, |raft, out| raft.propose(block, out));
             }
+        }
+        if let Some(&slot) = proposing.last() {
+            self.counters.blocks_proposed += blocks;
+            self.counters.operations_proposed += operations;
+            self.note_proposal(slot);
         }
         proposing.clear();
         self.proposing = proposing;
@@ -348,9 +379,13 @@ impl Shard {
     #[must_use]
     pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
         let group = self.groups.get(*self.slots.get(&group)? as usize)?;
+        Some(self.status_of(group))
+    }
+
+    fn status_of(&self, group: &Group) -> GroupStatus {
         let status = group.raft.status();
         let takes_part = matches!(self.state, State::Running);
-        Some(GroupStatus {
+        GroupStatus {
             group: group.id,
             role: if takes_part { status.role } else { RoleName::Follower },
             term: status.term,
@@ -361,7 +396,7 @@ impl Shard {
             durable: status.durable,
             configuration: group.raft.configuration().clone(),
             peers: group.raft.peers().collect(),
-        })
+        }
     }
 
     /// A group's state machine, likewise.

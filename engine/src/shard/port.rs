@@ -1,12 +1,12 @@
 //! Carrying out what a group's protocol puts out: its records are staged and its messages encoded
 //! where they arise. What must wait for the end of the call, and what is rare, is put aside.
 
-use ringleader_wal::{Block, GroupId, GroupSlot, NodeId, Seq, Wal};
+use ringleader_wal::{Block, GroupId, GroupSlot, LogIndex, NodeId, Seq, Term, Wal};
 
 use super::Shard;
 use super::apply::ReadFor;
 use super::durability::Held;
-use super::effects::OutFrame;
+use super::effects::{GroupEvent, OutFrame};
 use super::group::Group;
 use super::links::{GroupLinks, LinkId, Links};
 use crate::raft::message::{AppendRequest, Message};
@@ -21,10 +21,36 @@ pub(super) struct Aside {
     more: bool,
     reschedule: bool,
     events: Vec<Event>,
+    /// The log was made shorter.
+    truncated: Option<LogIndex>,
+    /// A vote was given.
+    voted: Option<NodeId>,
     loads: Vec<Load>,
     held: Vec<(NodeId, Message)>,
     /// Peers whose append requests found no room.
     dropped: Vec<NodeId>,
+}
+
+impl Aside {
+    /// Whether [`take_rare`](Self::take_rare) may have something.
+    pub(super) fn has_rare(&self) -> bool {
+        !self.events.is_empty() || self.truncated.is_some() || self.voted.is_some()
+    }
+
+    /// What happened on `node` that is seldom; `led` is the term in which it led the group until
+    /// now, and it `has_vote` or not.
+    pub(super) fn take_rare(
+        &mut self,
+        node: NodeId,
+        led: Option<Term>,
+        has_vote: bool,
+    ) -> Vec<GroupEvent> {
+        let stands = self.voted.take().filter(|voted| *voted == node);
+        let stands = stands.map(|_| GroupEvent::Stands);
+        let truncated = self.truncated.take().map(|from| GroupEvent::Truncated { from });
+        let office = self.events.iter().filter_map(|event| GroupEvent::of(event, led, has_vote));
+        stands.into_iter().chain(truncated).chain(office).collect()
+    }
 }
 
 /// One group's way out, for the time of one call.
@@ -54,6 +80,12 @@ impl Outlet for Port<'_> {
     }
 
     fn log(&mut self, op: LogOp) {
+        match &op {
+            LogOp::Truncate(from) => self.aside.truncated = Some(*from),
+            LogOp::HardState(state) => self.aside.voted = state.voted_for,
+            LogOp::Append(_) => {}
+        }
+        self.aside.more = true;
         *self.staged = match op {
             LogOp::Append(block) => self.wal.append(&block),
             LogOp::Truncate(from) => self.wal.truncate(self.group, from),
@@ -123,7 +155,10 @@ impl Shard {
 
     /// Does what was put aside.
     fn settle(&mut self, slot: u32) {
-        let Self { groups, wal, links, effects, aside, durability, timers, reads, .. } = self;
+        self.tell(slot);
+        let Self {
+            groups, wal, links, effects, aside, durability, timers, reads, counters, ..
+        } = self;
         let group = &mut groups[slot as usize];
         aside.more = false;
         if std::mem::take(&mut aside.reschedule) {
@@ -136,15 +171,18 @@ impl Shard {
             group.follow_role(effects);
         }
         for to in aside.dropped.drain(..) {
+            counters.requests_dropped += 1;
             group.raft.on_send_dropped(to);
         }
         for Load { peer, from, max_bytes } in aside.loads.drain(..) {
             let id = wal.read(group.id, from, max_bytes);
             reads.insert(id, ReadFor::Peer { slot, peer, from });
+            counters.peer_reads += 1;
         }
         for (to, message) in aside.held.drain(..) {
             if group.staged > wal.durable() {
                 durability.hold(group.staged, Held { slot, to, message });
+                counters.messages_held += 1;
             } else if let Some(link) = group.links.to(to).or_else(|| links.to(group.id, to)) {
                 links.push(link, group.id, &message);
             }

@@ -186,6 +186,15 @@ impl AnswerRun {
         }
     }
 
+    /// Why none of the operations was, or may not have been, applied; none if they were.
+    #[must_use]
+    pub fn error(&self) -> Option<&ProposeError> {
+        match &self.outcome {
+            Outcome::Failed(error) => Some(error),
+            Outcome::Applied { .. } => None,
+        }
+    }
+
     /// Who gets the answers.
     #[must_use]
     pub fn client(&self) -> ClientId {

@@ -74,6 +74,7 @@ impl World {
                 self.counts.add("full logs", 1);
             }
             Notice::SpaceAvailable => process.full = false,
+            Notice::Group(_) => {}
         }
     }
 

@@ -5,5 +5,6 @@ mod client;
 mod cluster;
 mod crashes;
 mod load;
+mod metrics;
 mod replication;
 mod surroundings;

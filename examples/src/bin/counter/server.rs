@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_lite::future::block_on;
+use ringleader::report::Exporter;
 use ringleader::{Engine, EngineConfig, GroupConfig, GroupId, Handle, Member, NodeId};
 use ringleader::{ProposeError, ProposeReply};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -42,12 +43,15 @@ pub(crate) struct Args {
     /// All servers, this one included; the same list in the same order everywhere
     #[arg(long, value_name = "IP:PORT,...", value_delimiter = ',', required = true)]
     peers: Vec<SocketAddr>,
+    /// Serve metrics for Prometheus here, over HTTP under /metrics
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
 }
 
 /// # Errors
 /// Says what is wrong with the arguments.
 pub(crate) fn config(args: &Args) -> Result<EngineConfig, String> {
-    let Args { data_dir, group, listen, peers } = args;
+    let Args { data_dir, group, listen, peers, .. } = args;
     let position = peers.iter().position(|peer| peer == listen);
     let position = position.ok_or_else(|| format!("--listen {listen} is not one of --peers"))?;
     let members: Vec<Member> = peers
@@ -98,6 +102,11 @@ pub(crate) fn run(args: &Args, config: EngineConfig) -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("handling signals")?;
     let listener = TcpListener::bind(args.listen)
         .with_context(|| format!("listening for clients on {}", args.listen))?;
+    let exporter = args.metrics.map(|address| {
+        Exporter::start(address, engine.handle(), 100)
+            .with_context(|| format!("serving metrics at {address}"))
+    });
+    let _exporter = exporter.transpose()?;
     let service =
         Service { handle: engine.handle(), group: args.group.clone(), peers: args.peers.clone() };
     thread::spawn(move || accept(&listener, &Arc::new(service)));
@@ -217,6 +226,7 @@ mod tests {
             group: "counter".into(),
             listen: listen.parse().unwrap(),
             peers: peers.iter().map(|peer| peer.parse().unwrap()).collect(),
+            metrics: None,
         })
     }
 

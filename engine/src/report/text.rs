@@ -1,0 +1,228 @@
+//! A report as text for people.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Distribution, GroupReport, Report, ShardReport, Table};
+use crate::raft::{Mode, RoleName};
+use crate::shard::ShardHealth;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, cluster, version, uptime, shards, groups } = self;
+        let up = Duration::from_secs(uptime.as_secs());
+        writeln!(f, "node {node} of cluster {cluster}, ringleader {version}, up {up:?}")?;
+        for shard in shards {
+            write!(f, "\n{shard}")?;
+        }
+        if groups.is_empty() {
+            return Ok(());
+        }
+        write!(f, "\ngroups\n{}", group_table(groups))?;
+        let peers = peer_table(groups);
+        if peers.is_empty() { Ok(()) } else { write!(f, "\npeers of led groups\n{peers}") }
+    }
+}
+
+impl fmt::Display for ShardHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recovering => f.write_str("reads its log"),
+            Self::Running => f.write_str("running"),
+            Self::StorageFailed(cause) => write!(f, "STORAGE FAILED: {cause}"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+impl fmt::Display for ShardReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shard, health, groups, counters, callers, log, .. } = self;
+        writeln!(f, "shard {shard}: {health}; {groups} groups")?;
+        writeln!(
+            f,
+            "  callers   inbox {}, in flight {} B; applied {}, refused {}, unknown {}",
+            callers.inbox,
+            callers.in_flight_bytes,
+            callers.applied,
+            callers.refused,
+            callers.unknown
+        )?;
+        writeln!(
+            f,
+            "  turns     {}; proposed {} operations in {} blocks; applied {} entries in {} calls",
+            counters.turns,
+            counters.operations_proposed,
+            counters.blocks_proposed,
+            counters.entries_applied,
+            counters.apply_calls
+        )?;
+        let history = &counters.groups;
+        writeln!(
+            f,
+            "  groups    {} elections, {} won; {} step-downs, {} leader changes, {} truncations",
+            history.elections,
+            history.elected,
+            history.stepped_down,
+            history.leader_changes,
+            history.truncations
+        )?;
+        writeln!(
+            f,
+            "  log       durable through batch {}; staged {} B; under way: {} writes, {} others; \
+             {} spare segments, {} B of files{}",
+            log.durable,
+            log.staged_bytes,
+            log.writes_in_flight,
+            log.others_in_flight,
+            log.spare_segments,
+            log.file_bytes,
+            if log.has_space { "" } else { "; NO SPACE" }
+        )?;
+        for table in [self.timing_table(), self.segment_table(), self.link_table()] {
+            if !table.is_empty() {
+                table.to_string().lines().try_for_each(|line| writeln!(f, "  {line}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ShardReport {
+    fn timing_table(&self) -> Table {
+        let mut table = Table::new(&["time", "count", "p50", "p99", "p99.9", "max"]);
+        let timings = &self.timings;
+        let rows: [(&str, &Distribution); 6] = [
+            ("commit", &timings.commit),
+            ("turn", &timings.turn),
+            ("apply", &timings.apply),
+            ("log write", &timings.write),
+            ("log sync", &timings.sync),
+            ("log read", &timings.read),
+        ];
+        for (name, distribution) in rows.into_iter().filter(|row| row.1.count() > 0) {
+            let summary = distribution.summary();
+            let times = [summary.p50, summary.p99, summary.p999, summary.max].map(time);
+            table.row([name.to_owned(), summary.count.to_string()].into_iter().chain(times));
+        }
+        table
+    }
+
+    fn segment_table(&self) -> Table {
+        let headings = ["segment", "file", "bytes", "durable", "live", "states", "reads"];
+        let mut table = Table::new(&headings);
+        for segment in &self.log.segments {
+            let numbers = [segment.bytes, segment.durable_bytes, segment.live_bytes];
+            let file = segment.file.clone().unwrap_or_else(|| "-".into());
+            let head = [segment.id.to_string(), file];
+            let counts = [segment.states, segment.reads].map(|count| count.to_string());
+            table.row(head.into_iter().chain(numbers.map(|n| n.to_string())).chain(counts));
+        }
+        table
+    }
+
+    fn link_table(&self) -> Table {
+        let headings = ["link to", "state", "connections", "sent", "received", "outbox"];
+        let mut table = Table::new(&headings);
+        for link in &self.links {
+            table.row([
+                format!("node {} shard {}", link.node, link.shard),
+                if link.connected { "up" } else { "DOWN" }.into(),
+                link.connections.to_string(),
+                format!("{} B in {} frames", link.bytes_sent, link.frames_sent),
+                format!("{} B in {} frames", link.bytes_received, link.frames_received),
+                format!("{} B", link.outbox_bytes),
+            ]);
+        }
+        table
+    }
+}
+
+/// Groups, a line each.
+#[must_use]
+pub fn group_table(groups: &[GroupReport]) -> Table {
+    let mut table = Table::new(&[
+        "group",
+        "shard",
+        "role",
+        "term",
+        "leader",
+        "commit",
+        "applied",
+        "last",
+        "durable",
+        "waiting",
+        "peer lag",
+        "elections",
+        "changes",
+    ]);
+    for group in groups {
+        let status = &group.status;
+        let or_none = |number: Option<u64>| number.map_or("-".to_owned(), |n| n.to_string());
+        table.row([
+            status.group.to_string(),
+            group.shard.to_string(),
+            role(status.role).to_owned(),
+            status.term.to_string(),
+            or_none(status.leader.map(|leader| leader.0)),
+            status.commit.to_string(),
+            status.applied.to_string(),
+            status.last.index.to_string(),
+            status.durable.to_string(),
+            group.queues.waiting.to_string(),
+            or_none(group.peer_lag()),
+            group.history.elections.to_string(),
+            group.history.leader_changes.to_string(),
+        ]);
+    }
+    table
+}
+
+/// What leaders know about their peers, a line each.
+#[must_use]
+pub fn peer_table(groups: &[GroupReport]) -> Table {
+    let headings = ["group", "peer", "mode", "match", "next", "lag", "in flight", "bytes"];
+    let mut table = Table::new(&headings);
+    for group in groups {
+        let last = group.status.last.index.0;
+        for peer in &group.status.peers {
+            table.row([
+                group.status.group.to_string(),
+                peer.id.to_string(),
+                mode(peer.mode).to_owned(),
+                peer.match_index.to_string(),
+                peer.next_index.to_string(),
+                last.saturating_sub(peer.match_index.0).to_string(),
+                peer.inflight_messages.to_string(),
+                peer.inflight_bytes.to_string(),
+            ]);
+        }
+    }
+    table
+}
+
+fn role(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Follower => "follower",
+        RoleName::PreCandidate => "pre-candidate",
+        RoleName::Candidate => "candidate",
+        RoleName::Leader => "leader",
+    }
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Probe => "probe",
+        Mode::Replicate => "replicate",
+    }
+}
+
+/// Three digits and a unit.
+fn time(nanos: u64) -> String {
+    match nanos {
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{:.1} us", nanos as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", nanos as f64 / 1e6),
+        _ => format!("{:.2} s", nanos as f64 / 1e9),
+    }
+}

@@ -1,0 +1,149 @@
+//! What the driver measures of its shard. Clocks are read a few times per turn, never per block or
+//! operation; everything is a plain field of this core.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ringleader_wal::disk::{DiskOp, OpId};
+
+use super::journal::Journal;
+use crate::error::ProposeError;
+use crate::report::{CallerCounters, Timings};
+use crate::shard::{AnswerRun, Followed, Shard};
+use crate::time::Time;
+
+pub(super) struct Meter {
+    pub(super) timings: Timings,
+    pub(super) callers: CallerCounters,
+    pub(super) journal: Journal,
+    /// What takes longer endangers elections.
+    slow: Duration,
+    followed: Option<(Followed, Time)>,
+    /// Disk operations under way, oldest first.
+    flying: VecDeque<Flying>,
+}
+
+struct Flying {
+    id: OpId,
+    kind: Kind,
+    since: Time,
+    /// It was said that it takes long.
+    told: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Write,
+    Sync,
+    Read,
+}
+
+/// The moments of a turn.
+pub(super) struct Moments {
+    /// Before it collected anything.
+    pub(super) begin: Time,
+    /// Before and after state machines applied.
+    pub(super) apply: (Time, Time),
+    /// After its effects were carried out.
+    pub(super) end: Time,
+}
+
+impl Meter {
+    pub(super) fn new(shard: u32, election_timeout: Duration) -> Self {
+        Self {
+            timings: Timings::default(),
+            callers: CallerCounters::default(),
+            journal: Journal::new(shard),
+            slow: election_timeout / 2,
+            followed: None,
+            flying: VecDeque::new(),
+        }
+    }
+
+    /// A disk operation starts.
+    pub(super) fn disk_starts(&mut self, now: Time, id: OpId, op: &DiskOp) {
+        let kind = match op {
+            DiskOp::Write { len, .. } => {
+                self.timings.write_bytes.record(*len);
+                Kind::Write
+            }
+            DiskOp::Sync { .. } => Kind::Sync,
+            DiskOp::Read { .. } => Kind::Read,
+            // Preparing segments takes as long as it takes.
+            _ => return,
+        };
+        self.flying.push_back(Flying { id, kind, since: now, told: false });
+    }
+
+    /// A disk operation's end is seen.
+    pub(super) fn disk_ended(&mut self, now: Time, id: OpId) {
+        let Some(at) = self.flying.iter().position(|flying| flying.id == id) else { return };
+        let Flying { kind, since, told, .. } = self.flying.remove(at).expect("it was found");
+        let took = now.since(since);
+        let (distribution, what) = match kind {
+            Kind::Write => (&mut self.timings.write, "a write of the log"),
+            Kind::Sync => (&mut self.timings.sync, "a sync of the log"),
+            Kind::Read => (&mut self.timings.read, "a read of the log"),
+        };
+        distribution.record(took.as_nanos() as u64);
+        if took >= self.slow && !told {
+            self.journal.slow(what, took);
+        }
+    }
+
+    /// Time passed: tells of a disk operation that does not end.
+    pub(super) fn tick(&mut self, now: Time) {
+        if let Some(oldest) = self.flying.front_mut()
+            && !oldest.told
+            && now.since(oldest.since) >= self.slow
+        {
+            oldest.told = true;
+            self.journal.slow("a disk operation that has not ended", now.since(oldest.since));
+        }
+    }
+
+    /// A turn's answers are about to be delivered.
+    pub(super) fn answered(&mut self, answers: &[AnswerRun]) {
+        for run in answers {
+            let counter = match run.error() {
+                None => &mut self.callers.applied,
+                Some(ProposeError::Unknown(_)) => &mut self.callers.unknown,
+                Some(_) => &mut self.callers.refused,
+            };
+            *counter += run.len() as u64;
+        }
+    }
+
+    /// A turn ended, in which `events` were taken in and `applied` entries applied.
+    pub(super) fn turned(&mut self, at: &Moments, events: u64, applied: u64, shard: &Shard) {
+        let took = at.end.since(at.begin);
+        self.timings.turn.record(took.as_nanos() as u64);
+        self.timings.events.record(events);
+        let (before, after) = at.apply;
+        if applied > 0 {
+            self.timings.apply.record(after.since(before).as_nanos() as u64);
+            self.timings.applied.record(applied);
+        }
+        if took >= self.slow {
+            let apply = after.since(before);
+            let culprit = if apply >= took / 2 { "a turn, in state machines" } else { "a turn" };
+            self.journal.slow(culprit, took);
+        }
+        self.follow(at, shard);
+    }
+
+    /// Follows one proposal at a time to where it is applied.
+    fn follow(&mut self, at: &Moments, shard: &Shard) {
+        if self.followed.is_none() {
+            self.followed = shard.newest_proposal().map(|proposal| (proposal, at.begin));
+        }
+        if let Some((proposal, since)) = self.followed {
+            match shard.is_applied(proposal) {
+                Some(false) => return,
+                Some(true) => self.timings.commit.record(at.end.since(since).as_nanos() as u64),
+                None => {}
+            }
+            self.followed = None;
+        }
+    }
+}

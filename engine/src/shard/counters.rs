@@ -1,0 +1,206 @@
+//! What a shard counts as it goes, in plain fields, and what it tells of its groups.
+
+use ringleader_wal::{LogIndex, Term, WalStats, WalStatus};
+use serde::{Deserialize, Serialize};
+
+use super::effects::{GroupEvent, GroupNotice, Notice, StepDown};
+use super::{Death, GroupStatus, Shard, State};
+use crate::raft::Event;
+
+/// Counters since the shard was made. Those of the steady state are counted once per block, run or
+/// turn, never per entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Turns.
+    pub turns: u64,
+    /// Blocks proposed here.
+    pub blocks_proposed: u64,
+    /// Operations proposed here.
+    pub operations_proposed: u64,
+    /// Times that a group had something to apply, of which a turn does a part or all.
+    pub apply_calls: u64,
+    /// Entries applied, those without an operation included.
+    pub entries_applied: u64,
+    /// Messages received.
+    pub messages_received: u64,
+    /// Messages that waited for the log before they left.
+    pub messages_held: u64,
+    /// Append requests that found no room in the outbox.
+    pub requests_dropped: u64,
+    /// Reads of the log for a peer that lags.
+    pub peer_reads: u64,
+    /// Reads of the log for a state machine that lags.
+    pub apply_reads: u64,
+    /// Timers of groups that ran out.
+    pub timeouts: u64,
+    /// What happened in all groups together.
+    pub groups: GroupHistory,
+}
+
+/// What happened in a group, as this node saw it, since the shard was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupHistory {
+    /// Elections that this node stood in, with a vote of its own; pre-votes don't count.
+    pub elections: u32,
+    /// Elections that it won.
+    pub elected: u32,
+    /// Times that it stopped leading.
+    pub stepped_down: u32,
+    /// Leaders that it learned of, itself included.
+    pub leader_changes: u32,
+    /// Times that entries of an earlier leader were dropped from its log.
+    pub truncations: u32,
+}
+
+/// What waits in a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupQueues {
+    /// Bytes of proposals in flight; see [`Limits::group_bytes`](crate::Limits).
+    pub in_flight_bytes: usize,
+    /// Submissions that are in the log and wait to be applied.
+    pub waiting: usize,
+    /// Whether entries to be applied are being read from the log.
+    pub loading: bool,
+}
+
+/// Whether a shard takes part in its groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state", content = "cause")]
+pub enum ShardHealth {
+    /// It reads its log.
+    Recovering,
+    /// It does.
+    Running,
+    /// Its log can't be read or written, for the cause given: it acknowledges nothing more.
+    StorageFailed(String),
+    /// It was stopped.
+    Stopped,
+}
+
+/// A proposal that is followed on its way; see [`Shard::newest_proposal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Followed {
+    slot: u32,
+    term: Term,
+    last: LogIndex,
+}
+
+impl Shard {
+    /// What the shard counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether it takes part.
+    #[must_use]
+    pub fn health(&self) -> ShardHealth {
+        match &self.state {
+            State::Recovering => ShardHealth::Recovering,
+            State::Running => ShardHealth::Running,
+            State::Dead(Death::Storage(cause)) => ShardHealth::StorageFailed(cause.clone()),
+            State::Dead(Death::Stopped) => ShardHealth::Stopped,
+        }
+    }
+
+    /// Its log's state and counters.
+    #[must_use]
+    pub fn log_status(&self) -> (WalStatus, WalStats) {
+        (self.wal.status(), *self.wal.stats())
+    }
+
+    /// The groups from `slot` on, at most `count`, each with what waits in it and what happened to
+    /// it.
+    pub fn group_page(
+        &self,
+        slot: usize,
+        count: usize,
+    ) -> impl Iterator<Item = (GroupStatus, GroupQueues, GroupHistory)> + '_ {
+        let groups = self.groups.iter().skip(slot).take(count);
+        groups.map(|group| (self.status_of(group), group.queues(), group.history))
+    }
+
+    /// Number of groups; none before the log is recovered.
+    #[must_use]
+    pub fn group_count(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The last block that this turn proposed, to be asked about later.
+    #[must_use]
+    pub fn newest_proposal(&self) -> Option<Followed> {
+        self.newest_proposal
+    }
+
+    /// Whether a proposal is applied; `None` if this node no longer leads in the term in which it
+    /// was proposed.
+    #[must_use]
+    pub fn is_applied(&self, followed: Followed) -> Option<bool> {
+        let raft = &self.groups.get(followed.slot as usize)?.raft;
+        let leads = raft.is_leader() && raft.term() == followed.term;
+        leads.then(|| raft.applied_index() >= followed.last)
+    }
+
+    /// Notes the block that `slot` proposed last in this turn.
+    pub(super) fn note_proposal(&mut self, slot: u32) {
+        let raft = &self.groups[slot as usize].raft;
+        let last = raft.append_position().map(|next| next.index.prev());
+        self.newest_proposal = last.map(|last| Followed { slot, term: raft.term(), last });
+    }
+
+    /// Counts the rare events that a call put aside, and tells the driver of them.
+    pub(super) fn tell(&mut self, slot: u32) {
+        let Self { groups, effects, aside, counters, config, .. } = self;
+        if !aside.has_rare() {
+            return;
+        }
+        let group = &mut groups[slot as usize];
+        let has_vote = group.raft.configuration().has_vote(config.node);
+        for what in aside.take_rare(config.node, group.leading, has_vote) {
+            counters.groups.count(what);
+            group.history.count(what);
+            let status = group.raft.status();
+            let (term, last, commit) = (status.term, status.last, status.commit);
+            let notice = GroupNotice { group: group.id, term, last, commit, what };
+            effects.notices.push(Notice::Group(notice));
+        }
+    }
+}
+
+impl GroupEvent {
+    /// What the protocol said, for a node that led in term `led` until then and has a vote or not;
+    /// `None` for what nobody need be told.
+    pub(super) fn of(event: &Event, led: Option<Term>, has_vote: bool) -> Option<Self> {
+        Some(match *event {
+            Event::BecameLeader { .. } => Self::Leads,
+            Event::SteppedDown { term, leader } => {
+                let cause = match led {
+                    Some(led) if led == term && has_vote => StepDown::NoQuorum,
+                    Some(led) if led == term => StepDown::Removed,
+                    _ => StepDown::HigherTerm,
+                };
+                Self::SteppedDown { cause, leader }
+            }
+            Event::LeaderChanged { leader, .. } => Self::Follows { leader },
+            Event::MembersChanged { at } => Self::MembersChanged { at },
+            Event::ChangeGivenUp { node } => Self::ChangeGivenUp { node },
+            Event::Reconfigured => return None,
+        })
+    }
+}
+
+impl GroupHistory {
+    fn count(&mut self, what: GroupEvent) {
+        self.elections += u32::from(matches!(what, GroupEvent::Stands));
+        self.elected += u32::from(matches!(what, GroupEvent::Leads));
+        self.stepped_down += u32::from(matches!(what, GroupEvent::SteppedDown { .. }));
+        self.truncations += u32::from(matches!(what, GroupEvent::Truncated { .. }));
+        self.leader_changes += u32::from(match what {
+            GroupEvent::Leads => true,
+            GroupEvent::SteppedDown { leader, .. } | GroupEvent::Follows { leader } => {
+                leader.is_some()
+            }
+            _ => false,
+        });
+    }
+}

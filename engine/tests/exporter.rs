@@ -1,0 +1,128 @@
+//! Metrics over HTTP, as Prometheus asks for them.
+#![cfg(feature = "export")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+
+use futures_lite::future::block_on;
+use ringleader::report::Exporter;
+use ringleader::{
+    Engine, EngineConfig, Entries, GroupConfig, GroupId, Member, NodeId, Replies, StateMachine,
+};
+
+struct Null;
+
+impl StateMachine for Null {
+    fn apply(&mut self, _: &Entries<'_>, _: &mut Replies) {}
+}
+
+fn node(groups: u64, dir: &Path) -> Engine {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("bound");
+    drop(free);
+    let members = vec![Member { node: NodeId(1), address, shards: 1 }];
+    let mut config = EngineConfig::new(7, NodeId(1), members, dir.into());
+    config.wal.segment_bytes = 4 << 20;
+    let group = |group| GroupConfig { group: GroupId(group), voters: vec![NodeId(1)] };
+    config.groups = (1..=groups).map(group).collect();
+    Engine::start(config, |_| Box::new(Null)).expect("the node starts")
+}
+
+fn exporter(engine: &Engine) -> Exporter {
+    Exporter::start("127.0.0.1:0".parse().expect("an address"), engine.handle(), 100)
+        .expect("it listens")
+}
+
+/// Everything that comes back for `request`.
+fn ask(address: SocketAddr, request: &[u8]) -> String {
+    let mut caller = TcpStream::connect(address).expect("it listens");
+    // It may answer, and close, before it has read everything.
+    let _ = caller.write_all(request);
+    let mut answer = Vec::new();
+    let _ = caller.read_to_end(&mut answer);
+    String::from_utf8(answer).expect("text")
+}
+
+fn metrics(address: SocketAddr) -> String {
+    let answer = ask(address, b"GET /metrics HTTP/1.1\r\nHost: node\r\n\r\n");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+    body.to_owned()
+}
+
+/// Every line is a comment or `name{labels} number`, and the text has its end.
+fn check(page: &str) {
+    let mut lines = page.lines();
+    assert_eq!(lines.next_back(), Some("# EOF"));
+    for line in lines.filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+        assert!(name.starts_with("ringleader_"), "{line}");
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
+}
+
+fn value(page: &str, name: &str) -> f64 {
+    let line = page.lines().find(|line| line.starts_with(name));
+    let line = line.unwrap_or_else(|| panic!("no {name} in\n{page}"));
+    line.rsplit_once(' ').expect("a value").1.parse().expect("a number")
+}
+
+#[test]
+fn metrics_are_served_and_count() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = node(1, dir.path());
+    let exporter = exporter(&engine);
+    let handle = engine.handle();
+    while block_on(handle.propose(GroupId(1), b"x")).is_err() {}
+    let before = metrics(exporter.address());
+    check(&before);
+    (0..9).for_each(|_| assert!(block_on(handle.propose(GroupId(1), b"x")).is_ok()));
+    let page = metrics(exporter.address());
+    let grown = |name| value(&page, name) - value(&before, name);
+    assert_eq!(grown("ringleader_operations_applied_total{shard=\"0\"}"), 9.0);
+    assert_eq!(grown("ringleader_commit_seconds_count{shard=\"0\"}"), 9.0);
+    assert!(grown("ringleader_log_batches_total") >= 9.0);
+    assert_eq!(value(&page, "ringleader_up{"), 1.0);
+    assert_eq!(value(&page, "ringleader_group_leader{shard=\"0\",group=\"1\"}"), 1.0);
+    let last =
+        page.lines().find(|line| line.contains("commit_seconds_bucket") && line.contains("+Inf"));
+    assert!(last.is_some_and(|line| line.ends_with(" 10")), "{last:?}");
+}
+
+#[test]
+fn many_groups_are_added_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = node(2000, dir.path());
+    let exporter = exporter(&engine);
+    let page = loop {
+        let page = metrics(exporter.address());
+        if value(&page, "ringleader_group_leads{shard=\"0\"}") == 2000.0 {
+            break page;
+        }
+    };
+    check(&page);
+    assert!(!page.contains("group=\""));
+    assert!(page.len() < 64 << 10, "{} bytes", page.len());
+}
+
+#[test]
+fn what_is_no_request_for_metrics_does_no_harm() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = node(1, dir.path());
+    let exporter = exporter(&engine);
+    let refused = |request: &[u8], status: &str| {
+        let answer = ask(exporter.address(), request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    };
+    refused(b"GET / HTTP/1.1\r\n\r\n", "404");
+    refused(b"POST /metrics HTTP/1.1\r\n\r\n", "405");
+    refused(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400");
+    // Its answer may be lost behind what was not read.
+    ask(exporter.address(), &[b"GET /metrics HTTP/1.1\r\nX: ", &[b'y'; 100_000][..]].concat());
+    drop(TcpStream::connect(exporter.address()).expect("it listens"));
+    check(&metrics(exporter.address()));
+    drop(engine);
+    assert!(ask(exporter.address(), b"GET /metrics HTTP/1.1\r\n\r\n").contains(" 503 "));
+}

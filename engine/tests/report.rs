@@ -1,0 +1,141 @@
+//! What nodes tell about themselves agrees with what was done with them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::block_on;
+use ringleader::report::Report;
+use ringleader::shard::ShardHealth;
+use ringleader::{
+    Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, Member, NodeId, Replies, RoleName,
+    StateMachine,
+};
+
+const OPERATIONS: u64 = 100;
+
+struct Null;
+
+impl StateMachine for Null {
+    fn apply(&mut self, _: &Entries<'_>, _: &mut Replies) {}
+}
+
+fn start(addresses: &[SocketAddr], node: u64, groups: u64, dir: &Path) -> Engine {
+    let member = |(address, node)| Member { node: NodeId(node), address, shards: 2 };
+    let members: Vec<Member> = addresses.iter().copied().zip(1..).map(member).collect();
+    let voters: Vec<NodeId> = members.iter().map(|member| member.node).collect();
+    let path = dir.join(format!("node-{node}"));
+    let mut config = EngineConfig::new(7, NodeId(node), members, path);
+    config.raft.election_timeout = Duration::from_millis(300);
+    config.raft.heartbeat_interval = Duration::from_millis(50);
+    config.wal.segment_bytes = 4 << 20;
+    let group = |group| GroupConfig { group: GroupId(group), voters: voters.clone() };
+    config.groups = (1..=groups).map(group).collect();
+    Engine::start(config, |_| Box::new(Null)).expect("the node starts")
+}
+
+fn cluster(nodes: usize, groups: u64, dir: &Path) -> Vec<Engine> {
+    let free = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let listeners: Vec<TcpListener> = (0..nodes).map(|_| free()).collect();
+    let addresses: Vec<SocketAddr> =
+        listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect();
+    drop(listeners);
+    (1..=nodes as u64).map(|node| start(&addresses, node, groups, dir)).collect()
+}
+
+fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn leader(engines: &[Engine], group: GroupId) -> Handle {
+    eventually("a leader", || {
+        engines.iter().map(Engine::handle).find(|handle| {
+            block_on(handle.status(group)).is_ok_and(|status| status.role == RoleName::Leader)
+        })
+    })
+}
+
+fn report(handle: &Handle) -> Report {
+    block_on(handle.report()).expect("the node runs")
+}
+
+#[test]
+fn a_report_agrees_with_what_was_done() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engines = cluster(3, 1, dir.path());
+    let group = GroupId(1);
+    let handle = leader(&engines, group);
+    for _ in 0..OPERATIONS {
+        block_on(handle.propose(group, b"operation")).expect("applied");
+    }
+    let found = report(&handle);
+    let home = handle.shard_of(group).expect("it is here") as usize;
+    let (shard, idle) = (&found.shards[home], &found.shards[1 - home]);
+    assert_eq!((shard.groups, idle.groups), (1, 0));
+    assert_eq!(shard.health, ShardHealth::Running);
+    assert_eq!(shard.callers.applied, OPERATIONS);
+    assert_eq!((shard.callers.refused, shard.callers.unknown), (0, 0));
+    assert_eq!(shard.callers.in_flight_bytes, 0);
+    let counters = &shard.counters;
+    assert_eq!(counters.operations_proposed, OPERATIONS);
+    assert!(counters.blocks_proposed <= OPERATIONS && counters.blocks_proposed > 0);
+    assert!(counters.entries_applied > OPERATIONS, "the empty entry of the term counts");
+    assert!(counters.groups.elected >= 1 && counters.groups.elections >= 1);
+    assert!(counters.messages_received > 0);
+    // One proposal at a time: each is followed.
+    assert_eq!(shard.timings.commit.count(), OPERATIONS);
+    assert!(shard.timings.write.count() >= OPERATIONS);
+    assert!(shard.timings.commit.quantile(0.5) >= shard.timings.apply.quantile(0.0));
+    assert!(shard.log_counters.batches >= OPERATIONS && shard.log.has_space);
+    assert!(!shard.log.segments.is_empty() && shard.log.file_bytes >= 4 << 20);
+
+    let status = &found.groups[0].status;
+    assert_eq!((found.groups.len(), status.group, status.role), (1, group, RoleName::Leader));
+    assert_eq!(status.peers.len(), 2);
+    assert_eq!(found.groups[0].apply_lag(), 0);
+    eventually("all connections", || {
+        let links = &report(&handle).shards[home].links;
+        (links.iter().filter(|link| link.connected && link.bytes_sent > 0).count() == 2)
+            .then_some(())
+    });
+    eventually("the followers to apply", || {
+        let followers = engines.iter().map(|engine| report(&engine.handle()));
+        let applied = followers.map(|report| report.groups[0].status.applied.0);
+        applied.min().filter(|applied| *applied > OPERATIONS)
+    });
+}
+
+#[test]
+fn a_report_covers_every_group_and_reads_as_text_and_json() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engines = cluster(1, 1000, dir.path());
+    let handle = engines[0].handle();
+    (1..=1000).for_each(|group| drop(leader(&engines, GroupId(group))));
+    let found = report(&handle);
+    let mut groups: Vec<u64> = found.groups.iter().map(|group| group.status.group.0).collect();
+    groups.sort_unstable();
+    assert_eq!(groups, (1..=1000).collect::<Vec<_>>());
+    let text = found.to_string();
+    assert!(text.starts_with("node 1 of cluster 7"), "{text}");
+    assert!(text.lines().filter(|line| line.contains("leader")).count() >= 1000);
+    let json = serde_json::to_value(&found).expect("a report is JSON");
+    assert_eq!(json["groups"].as_array().map(Vec::len), Some(1000));
+    assert_eq!(json["shards"][0]["health"]["state"], "running");
+    assert!(json["groups"][0]["group"].is_string(), "64 bits are too many for a number");
+}
+
+#[test]
+fn a_stopped_node_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engines = cluster(1, 1, dir.path());
+    let handle = engines[0].handle();
+    drop(engines);
+    assert!(block_on(handle.report()).is_err());
+}
