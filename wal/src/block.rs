@@ -22,6 +22,7 @@
 //! and the state machine share with it.
 
 mod layout;
+mod pool;
 mod storage;
 
 use std::ops::Range;

@@ -6,26 +6,24 @@
 //! an atomic count for each of about ten clones, far more than all that is done with its bytes.
 
 use std::ops::Deref;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::BlockKind;
 use super::layout::{BLOCK_HEADER_LEN, Header, at, read_u32, read_u64};
+use super::pool::{self, Piece};
 
 /// Longest block that needs no memory of its own: one entry of 18 bytes. More would make every
 /// block larger than a cache line.
 pub(super) const INLINE_LEN: usize = 62;
 
-/// Longest block that gets its memory and the count of who has it in one allocation. It is copied
+/// Longest block that gets its memory and the count of who has it in one piece. It is copied
 /// wherever it goes, and is never taken for [`Bytes`], which would make two of them.
-pub(crate) const COUNTED_LEN: usize = 1024;
-
-static ZEROS: [u8; COUNTED_LEN] = [0; COUNTED_LEN];
+pub(crate) const COUNTED_LEN: usize = pool::MAX_LEN;
 
 #[derive(Clone)]
 pub(super) enum Memory {
-    Counted(Arc<[u8]>),
+    Counted(Piece),
     Bytes(Bytes),
 }
 
@@ -33,18 +31,16 @@ impl Memory {
     #[inline]
     pub(super) fn copied(block: &[u8]) -> Self {
         if block.len() <= COUNTED_LEN {
-            return Self::Counted(Arc::from(block));
+            return Self::Counted(Piece::filled(block.len(), |piece| piece.copy_from_slice(block)));
         }
         Self::Bytes(Bytes::copy_from_slice(block))
     }
 
-    /// Has `fill` write `length` bytes.
+    /// Has `fill` write `length` bytes, all of them.
     #[inline]
     pub(super) fn filled(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
         if length <= COUNTED_LEN {
-            let mut memory: Arc<[u8]> = Arc::from(&ZEROS[..length]);
-            fill(Arc::get_mut(&mut memory).expect("nobody else has it yet"));
-            return Self::Counted(memory);
+            return Self::Counted(Piece::filled(length, fill));
         }
         let mut memory = vec![0; length];
         fill(&mut memory);
@@ -58,7 +54,7 @@ impl Deref for Memory {
     #[inline]
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Counted(bytes) => bytes,
+            Self::Counted(piece) => piece,
             Self::Bytes(bytes) => bytes,
         }
     }

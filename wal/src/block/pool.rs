@@ -1,0 +1,113 @@
+//! Memory for blocks that don't lie within the [`Block`](super::Block) and aren't long.
+//!
+//! A shard with a thousand groups has some thousand blocks in flight: far more than an allocator
+//! keeps at hand per size, so that it would take apart and join its memory for each of them. A
+//! thread keeps the memory of the pieces that it let go, up to a bound, and uses it again.
+
+use std::cell::RefCell;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// Sizes are multiples of this: little is wasted, and few kinds are kept.
+const STEP: usize = 128;
+/// The longest piece.
+pub(super) const MAX_LEN: usize = 1024;
+/// Bytes that a thread keeps of one size, at most.
+const KEPT_BYTES: usize = 1 << 20;
+
+static ZEROS: [u8; MAX_LEN] = [0; MAX_LEN];
+
+type Kept = [Vec<Arc<[u8]>>; MAX_LEN / STEP];
+
+thread_local! {
+    static KEPT: RefCell<Kept> = const { RefCell::new([const { Vec::new() }; MAX_LEN / STEP]) };
+}
+
+/// Bytes that do not change any more, with the count of who has them in the same memory.
+#[derive(Clone)]
+pub(super) struct Piece {
+    /// Always there, but for the moment in which it is dropped.
+    memory: Option<Arc<[u8]>>,
+    len: u32,
+}
+
+impl Piece {
+    /// Has `fill` write `len` bytes, all of them: at most [`MAX_LEN`], and not none.
+    #[inline]
+    pub(super) fn filled(len: usize, fill: impl FnOnce(&mut [u8])) -> Self {
+        let mut memory = take(len);
+        fill(&mut Arc::get_mut(&mut memory).expect("nobody else has it")[..len]);
+        Self { memory: Some(memory), len: len as u32 }
+    }
+}
+
+// Not inlined, like its counterpart: blocks are made and dropped in many places, and most of them
+// have no piece.
+#[inline(never)]
+fn take(len: usize) -> Arc<[u8]> {
+    let class = (len - 1) / STEP;
+    // While a thread ends, what it kept may be gone already.
+    let kept = KEPT.try_with(|kept| kept.borrow_mut()[class].pop()).ok().flatten();
+    kept.unwrap_or_else(|| Arc::from(&ZEROS[..(class + 1) * STEP]))
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.memory.as_ref().map_or(&[], |memory| &memory[..self.len as usize])
+    }
+}
+
+impl Drop for Piece {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            let_go(memory);
+        }
+    }
+}
+
+#[inline(never)]
+fn let_go(mut memory: Arc<[u8]>) {
+    if Arc::get_mut(&mut memory).is_some() {
+        let _ = KEPT.try_with(|kept| {
+            let kept = &mut kept.borrow_mut()[memory.len() / STEP - 1];
+            if kept.len() < KEPT_BYTES / memory.len() {
+                kept.push(memory);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(len: usize) -> Piece {
+        Piece::filled(len, |bytes| bytes.fill(len as u8))
+    }
+
+    #[test]
+    fn memory_is_used_again_when_the_last_one_lets_go_of_it() {
+        for len in [1, STEP, STEP + 1, MAX_LEN] {
+            let first = piece(len);
+            let place = first.as_ptr();
+            let second = first.clone();
+            drop(first);
+            assert_ne!(piece(len).as_ptr(), place, "it is still in use");
+            assert_eq!(*second, vec![len as u8; len]);
+            drop(second);
+            assert_eq!(piece(len).as_ptr(), place);
+        }
+    }
+
+    #[test]
+    fn a_thread_keeps_no_more_than_the_bound() {
+        let many: Vec<_> = (0..2 * KEPT_BYTES / MAX_LEN).map(|_| piece(MAX_LEN)).collect();
+        drop(many);
+        let kept = KEPT.with(|kept| kept.borrow()[MAX_LEN / STEP - 1].len());
+        assert_eq!(kept * MAX_LEN, KEPT_BYTES);
+    }
+}
