@@ -6,13 +6,17 @@
 //! batch is durable. A truncation under way makes a read start again, so it never gives out what
 //! was dropped before its answer; a segment that is being read is not used again before.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use crate::block::Block;
 use crate::disk::{DiskError, DiskOp, DiskOutput, FileName};
 use crate::event::{ReadError, ReadId, WalEvent};
 use crate::format::Record;
+use crate::index::Place;
 use crate::scan::{Batch, Look, Window, look};
+use crate::spans::Span;
 use crate::types::{GroupId, LogIndex};
 use crate::wal::{Phase, Purpose, Wal};
 
@@ -46,6 +50,54 @@ pub(crate) struct ReadJob {
 }
 
 type Answer = Result<Vec<Block>, ReadError>;
+
+/// Where a read ended in the middle of a span, so that the next portion goes on there instead of
+/// scanning the span from its beginning.
+#[derive(Clone, Copy, Debug)]
+struct Resume {
+    group: GroupId,
+    /// The next index to be found.
+    next: LogIndex,
+    epoch: u32,
+    segment: u64,
+    moved: bool,
+    /// The batch that holds `next`, or one before it.
+    offset: u64,
+}
+
+/// Reads that may go on: those of so many readers are remembered, and a forgotten one costs a scan.
+const RESUMES: usize = 64;
+
+/// Where the latest reads ended, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Resumes(VecDeque<Resume>);
+
+impl Resumes {
+    fn note(&mut self, resume: Resume) {
+        if self.0.len() == RESUMES {
+            self.0.pop_front();
+        }
+        self.0.push_back(resume);
+    }
+
+    /// Where in `span` the read may begin, its place unless an earlier read came further.
+    fn begin(&mut self, job: &ReadJob, span: &Span) -> Place {
+        let ended_there = |resume: &Resume| resume.group == job.group && resume.next == job.next;
+        let found = self.0.iter().position(ended_there).and_then(|at| self.0.remove(at));
+        // Truncations change the epoch, relocations the segment or the kind of record.
+        let valid = found.filter(|resume| {
+            resume.epoch == job.epoch
+                && resume.segment == span.place.segment
+                && resume.moved == span.moved
+                && resume.offset > u64::from(span.place.offset)
+        });
+        valid.map_or(span.place, |resume| Place {
+            offset: resume.offset as u32,
+            record: 0,
+            ..span.place
+        })
+    }
+}
 
 enum Found {
     /// The read goes on.
@@ -170,24 +222,8 @@ impl Wal {
                 return Some(job.take().ok_or(ReadError::Beyond { index: job.from, last }));
             }
             let span = *group.locate(job.next)?;
-            let place = span.place;
-            if job
-                .at
-                .is_none_or(|at| at.segment != place.segment || at.offset < u64::from(place.offset))
-            {
-                self.unpin(job);
-                let segment = self.segments.at(place.segment);
-                let durable = u64::from(place.offset) < segment.durable_end;
-                let Some(file) = segment.file.filter(|_| durable) else {
-                    return self.not_durable(job);
-                };
-                segment.pins += 1;
-                job.at = Some(Position {
-                    segment: place.segment,
-                    file,
-                    offset: u64::from(place.offset),
-                    record: place.record,
-                });
+            if !job.at.is_some_and(|at| at.is_in(&span)) && !self.enter(job, &span) {
+                return self.not_durable(job);
             }
             let at = job.at.expect("just set");
             let end = self.segments.at(at.segment).durable_end;
@@ -204,7 +240,12 @@ impl Wal {
                 Look::Nothing(reason) => return Some(Err(corrupt(at, reason))),
                 Look::Batch(batch) => match job.collect(&batch, at, span.last, span.moved) {
                     Err(reason) => return Some(Err(corrupt(at, reason))),
-                    Ok(Found::Enough) => return job.take().map(Ok),
+                    Ok(Found::Enough) => {
+                        if job.next <= span.last {
+                            self.resumes.note(job.resume(at, span.moved));
+                        }
+                        return job.take().map(Ok);
+                    }
                     Ok(Found::SpanEnds) => self.unpin(job),
                     Ok(Found::More) => {
                         job.at = Some(Position { offset: batch.end(), record: 0, ..at });
@@ -212,6 +253,20 @@ impl Wal {
                 },
             }
         }
+    }
+
+    /// Goes to where the span's blocks are, and pins the segment. False if nothing is durable there.
+    fn enter(&mut self, job: &mut ReadJob, span: &Span) -> bool {
+        self.unpin(job);
+        let Place { segment: id, offset, record } = self.resumes.begin(job, span);
+        let segment = self.segments.at(id);
+        let durable = u64::from(offset) < segment.durable_end;
+        let Some(file) = segment.file.filter(|_| durable) else {
+            return false;
+        };
+        segment.pins += 1;
+        job.at = Some(Position { segment: id, file, offset: u64::from(offset), record });
+        true
     }
 
     /// The next entry is not durable yet: gives out what was found, or waits.
@@ -230,7 +285,18 @@ impl Wal {
     }
 }
 
+impl Position {
+    fn is_in(&self, span: &Span) -> bool {
+        self.segment == span.place.segment && self.offset >= u64::from(span.place.offset)
+    }
+}
+
 impl ReadJob {
+    fn resume(&self, at: Position, moved: bool) -> Resume {
+        let Self { group, next, epoch, .. } = *self;
+        Resume { group, next, epoch, segment: at.segment, moved, offset: at.offset }
+    }
+
     /// Begins anew: the group's log changed.
     fn restart(&mut self, epoch: u32) {
         self.epoch = epoch;

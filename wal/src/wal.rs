@@ -10,7 +10,7 @@ use crate::format::LogKey;
 use crate::index::Groups;
 use crate::opened::Opened;
 use crate::prepare::{Preparation, Prepared};
-use crate::reader::ReadJob;
+use crate::reader::{ReadJob, Resumes};
 use crate::reclaim::Relocation;
 use crate::recovery::{Recovery, Tag};
 use crate::segments::Segments;
@@ -113,6 +113,7 @@ pub struct Wal {
 
     pub(crate) reads: BTreeMap<u64, ReadJob>,
     pub(crate) next_read: u64,
+    pub(crate) resumes: Resumes,
     pub(crate) relocation: Option<Relocation>,
     /// Bytes that may be rewritten forward.
     pub(crate) credit: u64,
@@ -161,6 +162,7 @@ impl Wal {
             told_exhausted: false,
             reads: BTreeMap::new(),
             next_read: 0,
+            resumes: Resumes::default(),
             relocation: None,
             credit: config.segment_bytes,
             config,

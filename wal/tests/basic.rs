@@ -130,6 +130,39 @@ fn reads_answer_precisely() {
     assert_eq!(log.loaded.remove(&nobody).unwrap(), Err(unknown));
 }
 
+/// Reads one block after the other, and returns the disk reads that it took.
+fn read_block_by_block(log: &mut Harness, group: u64, last: u64) -> u64 {
+    let before = log.wal.stats().reads;
+    for index in 1..=last {
+        let read = log.wal.read(GroupId(group), LogIndex(index), 1);
+        log.settle();
+        let blocks = log.loaded.remove(&read).expect("an answer").expect("the entry is there");
+        assert_eq!((blocks.len(), blocks[0].first_index()), (1, LogIndex(index)));
+    }
+    log.wal.stats().reads - before
+}
+
+#[test]
+fn small_portions_go_on_where_the_one_before_ended() {
+    let config = WalConfig { segment_bytes: 1 << 20, ..tiny(SyncMode::DurableWrites) };
+    let mut log = Harness::new(config, 15);
+    for i in 0..200u64 {
+        log.append(1 + i % 2, 1, &payload(i as u8, 10));
+        log.settle();
+    }
+    // Each look at a batch is one read of a page, or two if the batch before it comes first.
+    let reads = read_block_by_block(&mut log, 1, 100);
+    assert!(reads <= 300, "{reads} reads for 100 batches, 200 with those between");
+    // What was read once is not taken for what stands there later.
+    log.truncate(1, 50);
+    for i in 0..51u64 {
+        log.append(1, 2, &payload(100 + i as u8, 10));
+        log.settle();
+    }
+    read_block_by_block(&mut log, 1, 100);
+    log.check_all();
+}
+
 #[test]
 fn truncation_during_a_read_is_noticed() {
     let mut log = Harness::new(tiny(SyncMode::DurableWrites), 6);
