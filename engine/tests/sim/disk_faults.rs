@@ -136,6 +136,7 @@ impl World {
         if self.crashes_at(seat, Boundary::AfterCompletion, &op) {
             return;
         }
+        self.reads += u64::from(matches!(op, DiskOp::Read { .. }));
         self.feed(seat, Input::Disk { id, fatal: result.is_err() && is_of_log(&op), result });
     }
 

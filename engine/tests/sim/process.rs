@@ -258,9 +258,10 @@ impl World {
         self.start_later(node);
     }
 
-    /// Somebody ends a process that has given up.
+    /// Somebody ends a process that has given up. At rest that is one whose disks are damaged, and
+    /// its shards that are not go on leading.
     pub(crate) fn restart(&mut self, node: usize, life: u32) {
-        if self.nodes[node].life == life {
+        if self.nodes[node].life == life && !self.at_rest {
             self.crash(node);
         }
     }

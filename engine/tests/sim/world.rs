@@ -124,6 +124,10 @@ pub(crate) struct World {
     pub(crate) schedule: Schedule,
     /// The faults are over.
     pub(crate) healed: bool,
+    /// Everything came to rest: who is down now stays down.
+    pub(crate) at_rest: bool,
+    /// Reads of disks that ended.
+    pub(crate) reads: u64,
     queue: Queue,
     now: u64,
     served: u64,
@@ -176,6 +180,8 @@ impl World {
             atlas: Atlas::new(plan.promise, plan.nodes, rng.fork()),
             counts: Counts::default(),
             healed: false,
+            at_rest: false,
+            reads: 0,
             schedule,
             queue: Queue::default(),
             now: 0,
@@ -264,11 +270,13 @@ impl World {
     pub(crate) fn settle(&mut self) {
         let end = self.now + self.plan.patience;
         for at in 0..self.plan.groups.len() {
-            // After a restart the leader first applies its log, which takes as long as it is long.
-            let (mut applied, mut patient_until) = (0, end);
+            // After a restart a log is read, and the leader applies its own: both take as long as it
+            // is long.
+            let (mut reached, mut patient_until) = (0, end);
             while !self.serves(at) {
-                if self.checker.all_applied(at) > applied {
-                    applied = self.checker.all_applied(at);
+                let progress = self.checker.all_applied(at) + self.reads;
+                if progress > reached {
+                    reached = progress;
                     let more = self.now + self.plan.patience / 4;
                     patient_until = more.clamp(end, end + 3 * self.plan.patience);
                 }
@@ -285,6 +293,7 @@ impl World {
             let groups = 0..self.plan.groups.len();
             let unsettled = groups.filter_map(|at| self.unsettled(at)).next();
             if unsettled.is_none() && self.clients.nothing_waits() {
+                self.at_rest = true;
                 self.agreed = self.agreed.max((self.now - began) * 100 / (end - began));
                 return;
             }
