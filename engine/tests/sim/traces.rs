@@ -10,7 +10,7 @@ use crate::world::Summary;
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
     (0, 0xbaa2f9be4563ee68),
-    (1, 0x3b05523ef2938fa0),
+    (1, 0x27fc52db9fe62590),
     (2, 0xda5ffcf127ab8da5),
     (3, 0x72cd7903b723e521),
 ];
