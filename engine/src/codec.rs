@@ -72,6 +72,8 @@ mod kind {
     pub(super) const CONFLICT: u32 = 9;
     pub(super) const HEARTBEAT: u32 = 10;
     pub(super) const HEARTBEAT_RESPONSE: u32 = 11;
+    pub(super) const TIMEOUT_NOW: u32 = 15;
+    pub(super) const HANDOVER_VOTE_REQUEST: u32 = 16;
 }
 
 fn to_wire(group: GroupId, message: &Message) -> WireMessage {
@@ -90,7 +92,9 @@ fn to_wire(group: GroupId, message: &Message) -> WireMessage {
         Message::PreVoteRequest { last, .. } => at(kind::PRE_VOTE_REQUEST, last),
         Message::PreVoteResponse { granted: true, .. } => plain(kind::PRE_VOTE_GRANTED),
         Message::PreVoteResponse { granted: false, .. } => plain(kind::PRE_VOTE_REFUSED),
-        Message::VoteRequest { last, .. } => at(kind::VOTE_REQUEST, last),
+        Message::VoteRequest { last, handover: false, .. } => at(kind::VOTE_REQUEST, last),
+        Message::VoteRequest { last, .. } => at(kind::HANDOVER_VOTE_REQUEST, last),
+        Message::TimeoutNow { last, .. } => at(kind::TIMEOUT_NOW, last),
         Message::VoteResponse { granted: true, .. } => plain(kind::VOTE_GRANTED),
         Message::VoteResponse { granted: false, .. } => plain(kind::VOTE_REFUSED),
         Message::AppendRequest { term, prev, commit, blocks } => {
@@ -250,7 +254,9 @@ fn from_wire(
         kind::PRE_VOTE_REQUEST => Message::PreVoteRequest { term, last: at },
         kind::PRE_VOTE_GRANTED => Message::PreVoteResponse { term, granted: true },
         kind::PRE_VOTE_REFUSED => Message::PreVoteResponse { term, granted: false },
-        kind::VOTE_REQUEST => Message::VoteRequest { term, last: at },
+        kind::VOTE_REQUEST => Message::VoteRequest { term, last: at, handover: false },
+        kind::HANDOVER_VOTE_REQUEST => Message::VoteRequest { term, last: at, handover: true },
+        kind::TIMEOUT_NOW => Message::TimeoutNow { term, last: at },
         kind::VOTE_GRANTED => Message::VoteResponse { term, granted: true },
         kind::VOTE_REFUSED => Message::VoteResponse { term, granted: false },
         _ => return Err(CodecError::Envelope),

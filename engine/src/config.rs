@@ -95,6 +95,11 @@ pub struct EngineConfig {
     pub net: NetConfig,
     /// Limits on callers.
     pub limits: Limits,
+    /// How long [`Engine::shutdown`](crate::Engine::shutdown) may take to hand the groups that this
+    /// node leads over to others first, so that they are without a leader for a round trip and not
+    /// for an election timeout. Default 2 s; it takes a few milliseconds where the others are well.
+    /// Zero: the node stops at once.
+    pub handover: Duration,
 }
 
 /// What callers may have in flight. At each limit they wait or are told
@@ -144,6 +149,7 @@ impl EngineConfig {
             wal: WalConfig::default(),
             net: NetConfig::default(),
             limits: Limits::default(),
+            handover: Duration::from_secs(2),
         }
     }
 

@@ -104,7 +104,8 @@ impl Engine {
         self.handle.clone()
     }
 
-    /// Stops the node: what is in flight is answered ([`Unknown`](crate::ProposeError::Unknown)
+    /// Stops the node. The groups that it leads are handed over to other nodes first, for at most
+    /// [`EngineConfig::handover`]. Then what is in flight is answered ([`Unknown`](crate::ProposeError::Unknown)
     /// where it is not committed yet), the logs are closed, and the threads end.
     pub fn shutdown(mut self) {
         self.stop();

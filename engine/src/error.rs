@@ -2,6 +2,8 @@
 
 use ringleader_wal::{GroupId, NodeId};
 
+use crate::raft::transfer::TransferRefused;
+
 /// Why a proposal was not, or may not have been, applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
@@ -10,6 +12,13 @@ pub enum ProposeError {
     NotLeader {
         /// The leader, as far as this node knows.
         leader: Option<NodeId>,
+    },
+    /// Not proposed: this node leads the group and is handing that over. Ask the other node in a
+    /// moment, or this one again: one of them takes proposals within an election timeout.
+    #[error("the leadership is being transferred to node {to}")]
+    Transferring {
+        /// Who is to lead.
+        to: NodeId,
     },
     /// Not proposed: a limit on operations or bytes in flight is reached. Wait for completions,
     /// then try again.
@@ -72,6 +81,9 @@ pub enum MembershipError {
     /// Nothing changed: another change is under way.
     #[error("another change of the members is under way")]
     InProgress,
+    /// Nothing changed: the leadership is being transferred.
+    #[error("the leadership is being transferred")]
+    Transferring,
     /// Nothing changed: there is no such configuration.
     #[error("impossible change: {0}")]
     Impossible(&'static str),
@@ -99,6 +111,42 @@ pub enum MembershipError {
     /// of it. The next leader brings it to its end if it has it, and only then takes another.
     #[error("outcome unknown: {0}")]
     Unknown(UnknownCause),
+}
+
+/// Why a leadership was not transferred, or is not known to have been.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// Nothing was begun.
+    #[error(transparent)]
+    Refused(#[from] TransferRefused),
+    /// Nothing was begun: this node has no such group.
+    #[error("no group {0} on this node")]
+    UnknownGroup(GroupId),
+    /// It did not happen within an election timeout, or the connection to the target broke, so this
+    /// node leads on. Until something else is appended, the target may still take over, late.
+    #[error("node {to} did not take over; this node leads on")]
+    NotTaken {
+        /// The target.
+        to: NodeId,
+    },
+    /// Somebody else was elected meanwhile.
+    #[error("node {leader} was elected instead")]
+    Elected {
+        /// Who leads.
+        leader: NodeId,
+    },
+    /// This node no longer leads, and nobody is known to yet.
+    #[error("this node no longer leads, and node {to} is not known to")]
+    Unsettled {
+        /// The target.
+        to: NodeId,
+    },
+    /// The shard's log failed. A transfer that was begun may still succeed.
+    #[error("the shard's log failed: {0}")]
+    StorageFailed(String),
+    /// The engine is stopped. A transfer that was begun may still succeed.
+    #[error("the engine is stopped")]
+    Stopped,
 }
 
 /// Why a group's state could not be read.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Poll, Waker};
 
 use ringleader_net::ShardHandover;
-use ringleader_wal::{GroupId, LogIndex};
+use ringleader_wal::{GroupId, LogIndex, NodeId};
 
 use crate::error::{MembershipError, ProposeError};
 use crate::handle::ProposeReply;
@@ -14,7 +14,7 @@ use crate::local::Task;
 use crate::raft::MembershipChange;
 use crate::report::{GroupReport, ShardReport};
 use crate::runtime::{Bell, Doorbell};
-use crate::shard::{AnswerRun, ClientId, GroupStatus, Submission};
+use crate::shard::{AnswerRun, ClientId, GroupStatus, Submission, TransferResult};
 use crate::state_machine::StateMachine;
 
 /// A question to a state machine, carried to its shard.
@@ -33,6 +33,11 @@ pub(crate) enum Request {
     Propose {
         submission: Submission,
         reply: flume::Sender<Result<ProposeReply, ProposeError>>,
+    },
+    Transfer {
+        group: GroupId,
+        to: Option<NodeId>,
+        reply: flume::Sender<TransferResult>,
     },
     Status {
         group: GroupId,

@@ -100,6 +100,7 @@ mod engine;
 mod error;
 mod handle;
 mod inbox;
+mod leadership;
 mod local;
 mod members;
 mod membership;
@@ -110,13 +111,16 @@ mod state_machine;
 
 pub use config::{EngineConfig, GroupConfig, Limits, Member, place};
 pub use engine::Engine;
-pub use error::{MemberError, MembershipError, ProposeError, QueryError, StartError, UnknownCause};
+pub use error::{
+    MemberError, MembershipError, ProposeError, QueryError, StartError, TransferError, UnknownCause,
+};
 pub use handle::{Handle, ProposeReply};
 pub use local::{Local, LocalQueue, OnCore};
 pub use queue::{Announce, FromThread, PushError, Queue, SubmitError};
+pub use raft::transfer::TransferRefused;
 pub use raft::{Configuration, MembershipChange, RaftConfig, RoleName};
 pub use report::Report;
 pub use ringleader_net::NetConfig;
 pub use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig};
-pub use shard::{Applied, Completion, GroupStatus};
+pub use shard::{Applied, Completion, GroupStatus, Transferred};
 pub use state_machine::{Entries, Entry, Replies, StateMachine};

@@ -14,6 +14,7 @@
 //! | `settle` | completes and delivers until nothing happens any more |
 //! | `pass 1000`, `near n1` | time passes and everything works; until n1 is about to tick |
 //! | `propose n1 [count [bytes]]` | appends blocks of one entry each |
+//! | `transfer n1 [n2]` | n1 is to hand its leadership over, to n2 or to whom it thinks best |
 //! | `load n1` | answers a load; `fail-load n1` does not |
 //! | `full n1 n2` | n1's outbox for n2 had no room for the last message |
 //! | `crash n1 [kept]`, `restart n1` | the first `kept` pending batches are on disk |
@@ -80,11 +81,12 @@ fn status(world: &World) -> String {
         let (last, leader) = (show::position(s.last), show::node(s.leader));
         let _ = writeln!(
             text,
-            "n{id} {role} t{} vote {} leader {leader} last {last} durable {} commit {}",
+            "n{id} {role} t{} vote {} leader {leader} last {last} durable {} commit {}{}",
             s.term,
             show::node(s.voted_for),
             s.durable,
-            s.commit
+            s.commit,
+            s.transfers_to.map(|to| format!(" hands over to n{to}")).unwrap_or_default()
         );
         for peer in world.raft(id).peers() {
             let _ = writeln!(
@@ -187,6 +189,7 @@ fn run(world: &mut World, line: &str) -> String {
         "pass" => pass(world, Duration::from_millis(node(1))),
         "near" => near(world, node(1)),
         "propose" => propose(world, &words[1..]),
+        "transfer" => world.transfer(node(1), words.get(2).map(|to| number(to))),
         "load" => assert!(world.load(node(1)), "there is a load"),
         "fail-load" => world.fail_load(node(1)),
         "full" => {

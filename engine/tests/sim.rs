@@ -20,7 +20,7 @@
 //! | `peers` | which nodes a node knows and lets in |
 //! | `clock` | clocks at speeds of their own, late ticks, processes that stand still |
 //! | `faults` | which faults there are, and how each comes about |
-//! | `operator` | what the operator does |
+//! | `operator`, `transfers` | what the operator does, and what it is told |
 //! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
 //! | `checker`, `audit`, `history` | what must hold after every step, in memory and on the disks |
 //! | `runner`, `options`, `shrink`, `trace`, `traces` | runs, reports, and the way to a failure |
@@ -101,6 +101,8 @@ mod shrink;
 mod trace;
 #[path = "sim/traces.rs"]
 mod traces;
+#[path = "sim/transfers.rs"]
+mod transfers;
 #[path = "sim/world.rs"]
 mod world;
 

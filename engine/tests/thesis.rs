@@ -92,7 +92,8 @@ impl Member {
     }
 
     fn ask(&mut self, from: u64, term: u64, last: LogPosition) -> bool {
-        let sent = self.step(from, Message::VoteRequest { term: Term(term), last });
+        let sent =
+            self.step(from, Message::VoteRequest { term: Term(term), last, handover: false });
         matches!(sent[..], [(_, Message::VoteResponse { granted: true, .. })])
     }
 }
@@ -265,7 +266,11 @@ fn s4_2_3_a_live_leader_is_protected_for_one_election_timeout() {
     let mut member = Member::following(RaftConfig::default(), &[], 1);
     let timeout = RaftConfig::default().election_timeout;
     member.now = Time(0) + (timeout - Duration::from_nanos(1));
-    assert!(member.step(3, Message::VoteRequest { term: Term(7), last: at(9, 6) }).is_empty());
+    assert!(
+        member
+            .step(3, Message::VoteRequest { term: Term(7), last: at(9, 6), handover: false })
+            .is_empty()
+    );
     assert_eq!(member.raft.status().term, Term(1));
     member.now = Time(0) + timeout;
     assert!(member.ask(3, 7, at(9, 6)));
@@ -277,7 +282,7 @@ fn s4_2_3_a_leader_protects_itself() {
     let mut world = World::empty(RaftConfig::default(), 3, 1);
     world.timeout(1);
     world.settle();
-    world.arrive(2, 1, Message::VoteRequest { term: Term(9), last: at(9, 9) });
+    world.arrive(2, 1, Message::VoteRequest { term: Term(9), last: at(9, 9), handover: false });
     assert!(world.raft(1).is_leader());
     world.arrive(2, 1, Message::PreVoteRequest { term: Term(9), last: at(9, 9) });
     assert_eq!(
@@ -379,7 +384,9 @@ fn impossible_messages_are_ignored() {
                 messages.push(Message::VoteResponse { term, granted });
             }
             messages.push(Message::PreVoteRequest { term, last });
-            messages.push(Message::VoteRequest { term, last });
+            messages.push(Message::VoteRequest { term, last, handover: false });
+            messages.push(Message::VoteRequest { term, last, handover: true });
+            messages.push(Message::TimeoutNow { term, last });
             messages.push(Message::AppendResponse { term, outcome: matched });
             messages.push(Message::AppendResponse { term, outcome: conflict });
             messages.push(Message::Heartbeat { term, commit });

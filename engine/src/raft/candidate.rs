@@ -13,6 +13,8 @@ use super::{Raft, Role};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Candidate {
     votes: Vec<(NodeId, bool)>,
+    /// The leader asked for this candidature.
+    handover: bool,
 }
 
 impl Candidate {
@@ -46,17 +48,17 @@ impl Raft {
             self.ask_for_votes(out);
             self.count_pre_vote(self.state.node, true, out);
         } else {
-            self.start_election(out);
+            self.start_election(false, out);
         }
     }
 
     /// Its own vote counts once it is durable, in [`Raft::on_durable`]: a single voter that elected
     /// itself sooner could do so twice.
-    fn start_election(&mut self, out: &mut dyn Outlet) {
+    pub(super) fn start_election(&mut self, handover: bool, out: &mut dyn Outlet) {
         self.state.restart_election_timer();
         let term = self.state.term().next();
         self.state.set_hard_state(term, Some(self.state.node));
-        self.role = Role::Candidate(Candidate::default());
+        self.role = Role::Candidate(Candidate { votes: Vec::new(), handover });
         self.ask_for_votes(out);
     }
 
@@ -76,7 +78,8 @@ impl Raft {
                 out.send(peer, Message::PreVoteRequest { term, last });
             }
             Role::Candidate(candidate) if !candidate.answered(peer) => {
-                self.state.send(peer, Message::VoteRequest { term, last }, out);
+                let handover = candidate.handover;
+                self.state.send(peer, Message::VoteRequest { term, last, handover }, out);
             }
             _ => {}
         }
@@ -86,7 +89,7 @@ impl Raft {
         let Role::PreCandidate(candidate) = &mut self.role else { return };
         candidate.record(voter, granted);
         match candidate.result(self.state.configurations.latest()) {
-            VoteResult::Won => self.start_election(out),
+            VoteResult::Won => self.start_election(false, out),
             VoteResult::Lost => self.become_follower(self.state.term(), None),
             VoteResult::Pending => {}
         }

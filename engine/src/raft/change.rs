@@ -49,6 +49,9 @@ pub enum ChangeError {
     /// Another change is under way.
     #[error("another change of the members is under way")]
     InProgress,
+    /// The leadership is being transferred.
+    #[error("the leadership is being transferred")]
+    Transferring,
     /// There is no such configuration.
     #[error("impossible change: {0}")]
     Impossible(&'static str),
@@ -162,6 +165,14 @@ impl CatchUp {
 }
 
 impl Leader {
+    /// Whether a change is under way.
+    pub(super) fn changes_members(&self, state: &State) -> bool {
+        let configurations = &state.configurations;
+        self.change.is_some()
+            || configurations.latest().is_joint()
+            || configurations.latest_at() > state.commit_index
+    }
+
     /// Whether the change's new voters have caught up; the first that never will is an error.
     fn look_at_newcomers(&mut self, change: &mut Change, state: &State) -> Result<bool, NodeId> {
         let mut all = true;
@@ -209,10 +220,13 @@ impl Raft {
         if state.commit_index < leader.term_start {
             return Err(ChangeError::NotReady);
         }
-        let (now, at) = (state.configurations.latest(), state.configurations.latest_at());
-        if leader.change.is_some() || now.is_joint() || at > state.commit_index {
+        if leader.changes_members(state) {
             return Err(ChangeError::InProgress);
         }
+        if leader.transfer.is_some() {
+            return Err(ChangeError::Transferring);
+        }
+        let (now, at) = (state.configurations.latest(), state.configurations.latest_at());
         let target = change.target(now)?;
         if target == *now {
             return Ok(Changing::Unchanged(at));

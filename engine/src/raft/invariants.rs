@@ -16,6 +16,7 @@ pub struct Summary {
     commit: LogIndex,
     applied: LogIndex,
     last: LogIndex,
+    transfers_to: Option<NodeId>,
 }
 
 impl Summary {
@@ -31,6 +32,7 @@ impl Summary {
             commit: status.commit,
             applied: status.applied,
             last: status.last.index,
+            transfers_to: status.transfers_to,
         }
     }
 }
@@ -91,6 +93,9 @@ pub fn check_step(before: &Summary, raft: &Raft) {
         }
         if before.leads && now.leads {
             assert!(before.last <= now.last, "a leader only appends");
+            if before.transfers_to.is_some() && before.transfers_to == now.transfers_to {
+                assert_eq!(before.last, now.last, "a leader that hands over appends nothing");
+            }
         }
     }
 }

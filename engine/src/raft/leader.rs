@@ -10,6 +10,7 @@ use super::output::{Event, Load, Outlet};
 use super::progress::{Mode, Progress};
 use super::quorum;
 use super::state::State;
+use super::transfer::Transfer;
 use crate::time::Time;
 
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Leader {
     pub(super) change_at: LogIndex,
     /// The change that waits for new voters to catch up.
     pub(super) change: Option<Box<Change>>,
+    /// This leader is handing its office over.
+    pub(super) transfer: Option<Box<Transfer>>,
 }
 
 impl Leader {
@@ -48,6 +51,7 @@ impl Leader {
             // An earlier leader may have left a change half done.
             change_at: at.index,
             change: None,
+            transfer: None,
         };
         leader.reconfigure(state);
         leader.replicate_to_all(state, out);
@@ -149,6 +153,7 @@ impl Leader {
                     if let Some(peer) = self.peer(from) {
                         replicate(peer, term_start, state, out);
                     }
+                    self.pursue_transfer(state, out);
                 }
             }
             AppendOutcome::Matched { .. } => state.ignored += 1,
@@ -181,6 +186,7 @@ impl Leader {
             Mode::Replicate => {}
         }
         replicate(peer, term_start, state, out);
+        self.remind_target(state, from, out);
     }
 
     pub(super) fn peer_up(&mut self, state: &State, id: NodeId, out: &mut dyn Outlet) {
@@ -194,6 +200,7 @@ impl Leader {
         if let Some(peer) = self.peer(id) {
             restart(peer, true);
         }
+        self.end_transfer_to(id);
     }
 
     /// An append request is missing in the stream: look for the place where it belongs, once the
@@ -234,9 +241,10 @@ impl Leader {
         }
     }
 
-    pub(super) fn on_durable(&self, state: &mut State) {
+    pub(super) fn on_durable(&mut self, state: &mut State, out: &mut dyn Outlet) {
         self.advance_commit(state, state.log.durable());
         self.release(state);
+        self.pursue_transfer(state, out);
     }
 
     /// Commits what a quorum holds durably, now that one of its members got to `news`; this node's
@@ -269,7 +277,7 @@ impl Leader {
     }
 
     pub(super) fn deadline(&self) -> Time {
-        self.heartbeat_at.min(self.quorum_until)
+        self.heartbeat_at.min(self.quorum_until).min(self.transfer_deadline())
     }
 
     /// False if this leader must step down because it has not heard from a quorum for an election

@@ -27,6 +27,9 @@ pub enum Message {
         term: Term,
         /// The candidate's last entry.
         last: LogPosition,
+        /// The leader of the term before asked for this candidature: no promise to that leader
+        /// stands against it (thesis, section 4.2.3).
+        handover: bool,
     },
     /// Answers a [`Message::VoteRequest`].
     VoteResponse {
@@ -61,6 +64,13 @@ pub enum Message {
         term: Term,
         /// The leader's commit index, or the follower's match index if that is lower.
         commit: LogIndex,
+    },
+    /// Asks a follower that has the leader's whole log to campaign at once (thesis, section 3.10).
+    TimeoutNow {
+        /// The leader's term.
+        term: Term,
+        /// The leader's last entry: it appended nothing after this.
+        last: LogPosition,
     },
     /// Answers a [`Message::Heartbeat`].
     HeartbeatResponse {
@@ -156,6 +166,7 @@ impl Message {
             | Self::AppendRequest { term, .. }
             | Self::AppendResponse { term, .. }
             | Self::Heartbeat { term, .. }
+            | Self::TimeoutNow { term, .. }
             | Self::HeartbeatResponse { term } => *term,
         }
     }

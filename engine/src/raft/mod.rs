@@ -18,6 +18,7 @@
 //! | [`message`] | what members say to each other |
 //! | `state` | what every role has: hard state, log, timers, what is durable |
 //! | `follower`, `candidate`, `leader` | the roles; what only one role has lives in its struct |
+//! | [`transfer`] | handing the leadership over |
 //! | `progress` | what a leader knows about one peer, and what is on its way there |
 //! | `log` | terms, durability and the recent blocks |
 //! | `term` | what a message's term means |
@@ -59,6 +60,7 @@ mod rng;
 mod state;
 pub mod status;
 mod term;
+pub mod transfer;
 
 use std::sync::Arc;
 
@@ -204,7 +206,10 @@ impl Raft {
             (_, Message::PreVoteRequest { term, last }) => {
                 self.pre_vote_request(from, term, last, out);
             }
-            (_, Message::VoteRequest { term, last }) => self.vote_request(from, term, last, out),
+            (_, Message::VoteRequest { term, last, .. }) => {
+                self.vote_request(from, term, last, out);
+            }
+            (_, Message::TimeoutNow { last, .. }) => self.timeout_now(from, last, out),
             (Role::PreCandidate(_), Message::PreVoteResponse { granted, .. }) => {
                 self.count_pre_vote(from, granted, out);
             }
@@ -233,6 +238,7 @@ impl Raft {
         let before = self.office();
         match &mut self.role {
             Role::Leader(leader) => {
+                leader.end_late_transfer(&self.state);
                 if leader.has_quorum(&self.state) {
                     leader.send_heartbeats(&self.state, out);
                     self.pursue_change(out);
@@ -256,10 +262,11 @@ impl Raft {
         }
     }
 
-    /// Where the next proposed block starts; none unless this node leads.
+    /// Where the next proposed block starts; none unless this node leads and
+    /// [takes proposals](Self::takes_proposals).
     #[must_use]
     pub fn append_position(&self) -> Option<LogPosition> {
-        self.is_leader().then(|| LogPosition {
+        self.takes_proposals().then(|| LogPosition {
             index: self.state.log.last_index().next(),
             term: self.state.term(),
         })
@@ -303,7 +310,7 @@ impl Raft {
             }
             Role::PreCandidate(_) | Role::Candidate(_) => {}
             Role::Leader(leader) => {
-                leader.on_durable(&mut self.state);
+                leader.on_durable(&mut self.state, out);
                 if leader.has_change_to_pursue(&self.state) {
                     self.pursue_change_and_finish(out);
                 }

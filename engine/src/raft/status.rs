@@ -42,6 +42,8 @@ pub struct Status {
     pub last: LogPosition,
     /// The last entry that survives a crash of this member.
     pub durable: LogIndex,
+    /// To whom a leader is handing its office.
+    pub transfers_to: Option<NodeId>,
     /// Messages that a correct member can't have sent, and blocks that the WAL can't have
     /// returned; all of them were ignored.
     pub ignored: u64,
@@ -84,6 +86,7 @@ impl Raft {
             applied: state.last_applied,
             last: state.log.last(),
             durable: state.log.durable(),
+            transfers_to: self.transfers_to(),
             ignored: state.ignored,
         }
     }

@@ -20,8 +20,8 @@ impl Raft {
             Message::PreVoteRequest { .. } => true,
             // The term of a granted pre-vote is the one that was asked for: it names the round.
             Message::PreVoteResponse { granted: true, .. } => term == current.next(),
-            Message::VoteRequest { .. } if term > current => {
-                if self.protects_leader() {
+            Message::VoteRequest { handover, .. } if term > current => {
+                if !handover && self.protects_leader() {
                     return false;
                 }
                 self.become_follower(term, None);

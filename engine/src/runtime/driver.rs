@@ -1,5 +1,6 @@
 //! A shard's main task: collect what is ready, run a turn, carry its effects out, wait.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -25,7 +26,7 @@ use crate::handle::Shared;
 use crate::inbox::{Inbox, Request};
 use crate::local::{Local, Task};
 use crate::report::{GroupReport, ShardReport};
-use crate::shard::{Effects, Notice, Shard, ShardConfig};
+use crate::shard::{Effects, Notice, Shard, ShardConfig, TransferId, TransferResult};
 use crate::time::Time;
 
 /// Requests taken from the inbox in one turn, so that a flood of them cannot keep the turn from
@@ -72,6 +73,10 @@ struct Driver {
     completions: Vec<(OpId, Result<DiskOutput, DiskError>)>,
     effects: Effects,
     meter: Meter,
+    transfers: HashMap<TransferId, flume::Sender<TransferResult>>,
+    next_transfer: u64,
+    /// How long the shard may take over handing its leaderships over before it stops.
+    handover: Duration,
     stopping: bool,
 }
 
@@ -152,6 +157,9 @@ impl Driver {
             completions: Vec::new(),
             effects: Effects::default(),
             meter: Meter::new(number, config.raft.election_timeout),
+            transfers: HashMap::new(),
+            next_transfer: 0,
+            handover: config.handover,
             stopping: false,
         })
     }
@@ -208,7 +216,7 @@ impl Driver {
             self.follow_members(now);
             self.meter.callers.requests += 1;
             events += 1;
-            self.handle(request);
+            self.handle(now, request);
         }
         if ticks {
             self.shard.tick(now);
@@ -224,13 +232,19 @@ impl Driver {
         self.network.follow(&self.shared.members, now, &mut self.shard);
     }
 
-    fn handle(&mut self, request: Request) {
+    fn handle(&mut self, now: Time, request: Request) {
         match request {
             Request::Attach { client, answers } => self.clients.attach(client, answers),
             Request::Submit { client, submission } => self.shard.submit(client, submission),
             Request::Propose { mut submission, reply } => {
                 submission.user_data[0] = self.clients.add_future(reply);
                 self.shard.submit(FUTURES, submission);
+            }
+            Request::Transfer { group, to, reply } => {
+                let id = TransferId(self.next_transfer);
+                self.next_transfer += 1;
+                self.transfers.insert(id, reply);
+                self.shard.transfer(now, id, group, to);
             }
             Request::Status { group, reply } => {
                 // Who asked may have gone.
@@ -247,7 +261,7 @@ impl Driver {
             Request::Handover(handover) => self.network.accept(*handover),
             Request::Stop => {
                 self.stopping = true;
-                self.shard.stop();
+                self.shard.leave(now, self.handover);
             }
         }
     }
@@ -285,7 +299,7 @@ impl Driver {
     }
 
     fn carry_out(&mut self, now: Time) {
-        let Effects { disk, frames, answers, changes, notices } = &mut self.effects;
+        let Effects { disk, frames, answers, changes, transfers, notices } = &mut self.effects;
         for (id, op) in disk.drain(..) {
             self.meter.disk_starts(now, id, &op);
             self.disk.submit(id, op);
@@ -294,6 +308,12 @@ impl Driver {
         self.meter.answered(answers);
         self.clients.deliver(answers, &self.inbox.budget);
         self.clients.deliver_changes(changes);
+        for (id, result) in transfers.drain(..) {
+            if let Some(reply) = self.transfers.remove(&id) {
+                // Who asked may have gone.
+                let _ = reply.send(result);
+            }
+        }
         for notice in std::mem::take(notices) {
             self.meter.journal.note(&notice);
             match notice {

@@ -7,6 +7,7 @@ use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Recovered, Term};
 use super::links::LinkId;
 use super::membership::ChangeAnswer;
 use super::proposal::AnswerRun;
+use super::transfers::{TransferId, TransferResult};
 
 /// The effects of one turn; the driver owns it, empties it and passes it again.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub struct Effects {
     pub answers: Vec<AnswerRun>,
     /// Answers to who asked for changes of the members.
     pub changes: Vec<ChangeAnswer>,
+    /// What became of transfers.
+    pub transfers: Vec<(TransferId, TransferResult)>,
     /// What the node's owner should know.
     pub notices: Vec<Notice>,
 }
@@ -30,6 +33,7 @@ impl Effects {
         self.frames.clear();
         self.answers.clear();
         self.changes.clear();
+        self.transfers.clear();
         self.notices.clear();
     }
 }

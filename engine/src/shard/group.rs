@@ -117,9 +117,12 @@ impl Group {
 
     /// Accepts a run for this turn, or answers it.
     pub(super) fn admit(&mut self, run: SubmissionRun, limit: usize) -> Result<(), AnswerRun> {
-        if !self.raft.is_leader() {
-            let leader = self.raft.leader();
-            return Err(run.answer(Outcome::Failed(ProposeError::NotLeader { leader })));
+        if !self.raft.takes_proposals() {
+            let refusal = match self.raft.transfers_to() {
+                Some(to) => ProposeError::Transferring { to },
+                None => ProposeError::NotLeader { leader: self.raft.leader() },
+            };
+            return Err(run.answer(Outcome::Failed(refusal)));
         }
         let weight = run.weight();
         if self.in_flight > 0 && self.in_flight + weight > limit {

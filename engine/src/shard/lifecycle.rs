@@ -9,7 +9,7 @@ use super::durability::Durability;
 use super::group::Group;
 use super::membership::read_configuration;
 use super::{Death, Notice, RecoverySummary, Shard, State};
-use crate::error::{MembershipError, UnknownCause};
+use crate::error::{MembershipError, TransferError, UnknownCause};
 use crate::raft::{Configuration, Raft, Restored};
 use crate::time::Time;
 
@@ -63,6 +63,7 @@ impl Shard {
             return;
         }
         self.state = State::Dead(Death::Storage(cause.clone()));
+        self.give_up_transfers(&TransferError::StorageFailed(cause.clone()));
         self.effects.notices.push(Notice::StorageFailed(cause));
         // What this turn decided before is right, but it has not left yet: there is no exception
         // to who is told what after a failure.
@@ -89,6 +90,7 @@ impl Shard {
     pub fn stop(&mut self) {
         if !matches!(self.state, State::Dead(_)) {
             self.state = State::Dead(Death::Stopped);
+            self.give_up_transfers(&TransferError::Stopped);
             self.retire(UnknownCause::Stopped);
             self.wal.close();
         }

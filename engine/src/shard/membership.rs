@@ -68,6 +68,7 @@ impl Shard {
             ChangeError::NotLeader => MembershipError::NotLeader { leader },
             ChangeError::NotReady => MembershipError::NotReady,
             ChangeError::InProgress => MembershipError::InProgress,
+            ChangeError::Transferring => MembershipError::Transferring,
             ChangeError::Impossible(what) => MembershipError::Impossible(what),
         };
         at.asked = Some(Box::new(Asked { name, before, in_log: false }));

@@ -20,6 +20,7 @@ mod peers;
 mod port;
 mod proposal;
 mod timers;
+mod transfers;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ use links::Links;
 use port::Aside;
 use proposal::{Outcome, SubmissionRun};
 use timers::Timers;
+use transfers::Transfers;
 
 pub use counters::{Counters, Followed, GroupHistory, GroupQueues, ShardHealth};
 pub use effects::{Effects, GroupEvent, GroupNotice, Notice, OutFrame, RecoverySummary, StepDown};
@@ -52,6 +54,7 @@ pub(crate) use group::BLOCK_BYTES;
 pub use links::{LinkId, LinkPeer};
 pub use membership::ChangeAnswer;
 pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
+pub use transfers::{TransferId, TransferResult, Transferred};
 
 /// Makes a group's state machine, in its initial state.
 pub type Factory = Box<dyn Fn(GroupId) -> Box<dyn StateMachine>>;
@@ -95,6 +98,8 @@ pub struct GroupStatus {
     pub durable: LogIndex,
     /// Who the members are, by the latest configuration in this node's log.
     pub configuration: Configuration,
+    /// To whom a leader is handing its office.
+    pub transfers_to: Option<NodeId>,
     /// What a leader knows about its peers; empty on others.
     pub peers: Vec<PeerStatus>,
 }
@@ -128,6 +133,7 @@ pub struct Shard {
     /// Groups with committed entries to apply.
     applying: Vec<u32>,
     aside: Aside,
+    transfers: Transfers,
     replies: Replies,
     effects: Effects,
     counters: Counters,
@@ -152,6 +158,7 @@ impl Shard {
             proposing: Vec::new(),
             applying: Vec::new(),
             aside: Aside::default(),
+            transfers: Transfers::default(),
             replies: Replies::default(),
             effects: Effects::default(),
             counters: Counters::default(),
@@ -298,6 +305,8 @@ impl Shard {
             }
             self.timers.schedule(slot, self.groups[slot as usize].raft.deadline());
         }
+        self.review_transfers(Some(now));
+        self.go_on_leaving(now);
     }
 
     /// Ends a turn: encodes what callers proposed, starts one write for all groups, hands over one
@@ -314,6 +323,7 @@ impl Shard {
         self.counters.turns += 1;
         self.newest_proposal = None;
         self.propose_incoming();
+        self.review_transfers(None);
         self.wal.take_ops(&mut self.effects.disk);
         self.links.finish(&mut self.effects.frames);
     }
@@ -374,6 +384,13 @@ impl Shard {
         }
     }
 
+    /// Whether the shard takes part in its groups: it has recovered, and neither has its log failed
+    /// nor was it stopped.
+    #[must_use]
+    pub fn takes_part(&self) -> bool {
+        matches!(self.state, State::Running)
+    }
+
     /// A group's state, if it is on this shard and the shard has recovered. A shard whose log
     /// failed or that was stopped leads and follows nobody, whatever its groups last were.
     #[must_use]
@@ -384,7 +401,7 @@ impl Shard {
 
     fn status_of(&self, group: &Group) -> GroupStatus {
         let status = group.raft.status();
-        let takes_part = matches!(self.state, State::Running);
+        let takes_part = self.takes_part();
         GroupStatus {
             group: group.id,
             role: if takes_part { status.role } else { RoleName::Follower },
@@ -395,6 +412,7 @@ impl Shard {
             last: status.last,
             durable: status.durable,
             configuration: group.raft.configuration().clone(),
+            transfers_to: status.transfers_to,
             peers: group.raft.peers().collect(),
         }
     }

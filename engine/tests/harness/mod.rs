@@ -426,6 +426,18 @@ impl World {
         self.call(id, |raft, _, out| raft.propose(block, out));
     }
 
+    /// Asks a leader to hand over.
+    pub fn transfer(&mut self, id: u64, to: Option<u64>) {
+        let mut result = None;
+        self.say(|| format!("n{id} is to hand over to {}", show::node(to.map(NodeId))));
+        self.call(id, |raft, now, out| result = Some(raft.transfer(now, to.map(NodeId), out)));
+        let result = result.expect("the member is up");
+        self.say(|| match result {
+            Ok(to) => format!("  n{id} hands over to n{to}"),
+            Err(refused) => format!("  n{id} refuses: {refused}"),
+        });
+    }
+
     pub fn fail_load(&mut self, id: u64) {
         let load = self.nodes.get_mut(&id).and_then(|node| node.loads.pop_front());
         if let Some(load) = load {

@@ -54,8 +54,12 @@ pub fn message(message: &Message) -> String {
         Message::PreVoteResponse { term, granted } => {
             format!("PreVoteResponse t{term} {}", answer(granted))
         }
-        Message::VoteRequest { term, last } => {
-            format!("VoteRequest t{term} last {}", position(*last))
+        Message::VoteRequest { term, last, handover } => {
+            let asked = if *handover { " as asked" } else { "" };
+            format!("VoteRequest t{term} last {}{asked}", position(*last))
+        }
+        Message::TimeoutNow { term, last } => {
+            format!("TimeoutNow t{term} last {}", position(*last))
         }
         Message::VoteResponse { term, granted } => {
             format!("VoteResponse t{term} {}", answer(granted))

@@ -132,6 +132,9 @@ impl World {
         }
         let fate = self.clients.asked[name.0 as usize].fate;
         self.checker.answered(at, name.0, fate, result.ok());
+        if matches!(result, Err(ProposeError::Transferring { .. })) {
+            self.counts.add("operations refused during transfers", 1);
+        }
         if fate == Fate::Unknown {
             self.counts.add("outcomes unknown", 1);
         }

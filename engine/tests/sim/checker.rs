@@ -21,6 +21,10 @@ use crate::prevotes::PreVotes;
 
 #[path = "audit.rs"]
 mod audit;
+#[path = "handovers.rs"]
+mod handovers;
+
+use handovers::Handovers;
 
 /// Steps after which a member is checked in depth although its status did not change.
 const DEEP_EVERY: u64 = 64;
@@ -61,6 +65,7 @@ struct Member {
 pub(crate) struct Checker {
     groups: Vec<GroupId>,
     histories: Vec<History>,
+    handovers: Handovers,
     /// Per group and node.
     members: Vec<Vec<Member>>,
     nodes: usize,
@@ -78,6 +83,7 @@ impl Checker {
             groups: groups.to_vec(),
             histories: groups.iter().map(|_| History::default()).collect(),
             members: groups.iter().map(|_| members()).collect(),
+            handovers: Handovers::default(),
             nodes,
             pre_votes: pre_vote.then(PreVotes::default),
             steps: 0,
@@ -273,7 +279,11 @@ impl Checker {
         member.promise.term = member.promise.term.max(shown);
         let term = message.term();
         match message {
-            Message::VoteRequest { .. } => self.voted(at, node, term, node),
+            Message::VoteRequest { handover, .. } => {
+                self.handovers.campaigns(at, node, term, *handover);
+                self.voted(at, node, term, node);
+            }
+            Message::TimeoutNow { last, .. } => self.hands_over(at, to, term, *last),
             Message::VoteResponse { granted: true, .. } => self.voted(at, node, term, to),
             Message::AppendResponse { outcome: AppendOutcome::Matched { match_index }, .. }
                 if term == status.term =>
@@ -289,6 +299,15 @@ impl Checker {
             }
             _ => {}
         }
+    }
+
+    /// A leader asks another to take over: that one's disk holds all that the leader's log does.
+    fn hands_over(&mut self, at: usize, to: usize, term: Term, last: LogPosition) {
+        let target = &self.members[at][to].promise;
+        let has_all = target.durable >= last.index && self.histories[at].holds(target.last, last);
+        let group = self.groups[at];
+        assert!(has_all, "handover: node {} of group {group} lacks {last:?}", to + 1);
+        self.handovers.asked(at, to, term);
     }
 
     /// One vote in a term, over all lives (section 3.4).
@@ -384,6 +403,11 @@ impl Checker {
         let members = &self.members[at];
         let leader = members.iter().position(leads)?;
         (members.iter().filter(|member| leads(member)).count() == 1).then_some(leader)
+    }
+
+    /// Who led a group in a term.
+    pub(crate) fn led(&self, at: usize, term: Term) -> Option<NodeId> {
+        self.histories[at].leader_of(term)
     }
 
     /// The group's leader and the highest term that anybody is in.

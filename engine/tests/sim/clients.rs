@@ -273,6 +273,10 @@ impl Clients {
                 self.look_elsewhere(name, at, leader.map(|leader| leader.0 as usize - 1));
                 self.close(name, Fate::Failed)
             }
+            Err(ProposeError::Transferring { to }) => {
+                self.look_elsewhere(name, at, Some(to.0 as usize - 1));
+                self.close(name, Fate::Failed)
+            }
             Err(_) => {
                 self.look_elsewhere(name, at, None);
                 self.close(name, Fate::Failed)

@@ -36,6 +36,9 @@ impl World {
         for run in effects.answers.drain(..) {
             self.answer(seat, &run);
         }
+        for (id, result) in effects.transfers.drain(..) {
+            self.transferred(seat, id, result);
+        }
         self.seats[seat].process.as_mut().expect("it survived").effects = effects;
         says
     }

@@ -44,6 +44,11 @@ impl History {
         self.offices.contains_key(&term)
     }
 
+    /// Who led in the term.
+    pub(crate) fn leader_of(&self, term: Term) -> Option<NodeId> {
+        self.offices.get(&term).map(|office| office.leader)
+    }
+
     /// The term of entry `index` of the log that ends at `last`; zero before the first.
     pub(crate) fn term_at(&self, last: LogPosition, index: LogIndex) -> Term {
         assert!(index <= last.index, "entry {index} of a log that ends at {last:?}");

@@ -1,6 +1,8 @@
 //! What the operator of the cluster asks of it, and when: in the random schedule beside what goes
 //! wrong and what callers ask for. As with faults, each seed switches a random subset on.
 
+use std::time::Duration;
+
 use crate::plan::MS;
 use crate::rng::{Rng, SURE};
 use crate::schedule::Deed;
@@ -13,15 +15,19 @@ pub(crate) enum Action {
     Stop,
     /// Takes a node out of the members of another, and puts it back.
     Forget,
+    /// Asks a node to hand a leadership over.
+    Transfer,
 }
 
-const ACTIONS: [Action; 2] = [Action::Stop, Action::Forget];
+const ACTIONS: [Action; 3] = [Action::Stop, Action::Forget, Action::Transfer];
 
 /// See the [module documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct OperatorPlan {
     /// The actions of this seed, and the longest pause between two of a kind.
     pub(crate) enabled: Vec<(Action, u64)>,
+    /// How long a node that stops may take to hand its leaderships over.
+    pub(crate) handover: Duration,
 }
 
 impl OperatorPlan {
@@ -29,7 +35,9 @@ impl OperatorPlan {
         let likely = rng.pick(&[SURE / 12, SURE / 5, SURE / 2]);
         let actions = ACTIONS.into_iter().filter(|_| rng.chance(likely)).collect::<Vec<_>>();
         let longest = |action| (action, rng.magnitude(election / 2, 2 * trouble));
-        Self { enabled: actions.into_iter().map(longest).collect() }
+        let enabled = actions.into_iter().map(longest).collect();
+        let handover = if rng.chance(SURE / 4) { 0 } else { rng.magnitude(MS, 4 * election) };
+        Self { enabled, handover: Duration::from_nanos(handover) }
     }
 }
 
@@ -61,6 +69,7 @@ impl World {
                 let lasting = rng.between(MS, self.plan.faults.lasting.max(2 * MS));
                 self.forget_node(node, lasting, rng);
             }
+            Action::Transfer => self.transfer_any(node, rng),
         }
         self.counts.add(action.name(), 1);
     }
@@ -71,6 +80,7 @@ impl Action {
         match self {
             Self::Stop => "nodes stopped",
             Self::Forget => "members forgotten",
+            Self::Transfer => "transfers asked for",
         }
     }
 }

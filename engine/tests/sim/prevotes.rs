@@ -1,5 +1,5 @@
 //! Pre-votes: nobody disturbs a group with a new term unless a majority said, for that very term,
-//! that it would vote (thesis, section 9.6).
+//! that it would vote (thesis, section 9.6), or the leader of the term before wants it so.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ impl PreVotes {
             Message::PreVoteResponse { term, granted: true } => {
                 self.granted.insert((group, to, *term, node));
             }
-            Message::VoteRequest { term, .. } => {
+            Message::VoteRequest { term, handover: false, .. } => {
                 let round = (group, node, *term, 0)..=(group, node, *term, usize::MAX);
                 let consent = 1 + self.granted.range(round).count();
                 assert!(

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringleader::shard::{ClientId, Effects, Shard, ShardConfig, Submission};
+use ringleader::shard::{ClientId, Effects, Shard, ShardConfig, Submission, TransferId};
 use ringleader::time::Time;
-use ringleader::{GroupConfig, NodeId};
+use ringleader::{GroupConfig, GroupId, NodeId};
 use ringleader_net::Frame;
 use ringleader_wal::Wal;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
@@ -46,6 +46,11 @@ pub(crate) enum Input {
     /// There is this node.
     Node(usize),
     Submit(u32, Submission),
+    Transfer {
+        id: TransferId,
+        group: GroupId,
+        to: Option<NodeId>,
+    },
     Stop,
 }
 
@@ -254,6 +259,7 @@ impl World {
             self.ask_again_later(name);
         }
         self.checker.crashed(node);
+        self.transfers.crashed(node);
         seats.for_each(|seat| self.drop_connections(seat));
         self.start_later(node);
     }
@@ -372,7 +378,7 @@ impl World {
         }
         let Some(process) = &mut self.seats[seat].process else { return };
         // What the turn before stopping said was said before.
-        process.silent |= process.stopping;
+        process.silent |= process.stopping && !process.shard.takes_part();
         let heard = process.silent || process.stopping || !process.failed;
         assert!(heard, "a log goes on after a write or sync of it failed");
         let more = process.more || !process.inbox.is_empty();
@@ -442,10 +448,14 @@ impl World {
                 self.trace.step("submit", place, u64::from(client), submission.user_data[0]);
                 shard.submit(ClientId(client), submission);
             }
+            Input::Transfer { id, group, to } => {
+                self.trace.step("ask transfer", place, id.0, to.map_or(0, |to| to.0));
+                shard.transfer(now, id, group, to);
+            }
             Input::Stop => {
                 self.trace.step("stop", place, 0, 0);
                 self.trace.line(|| format!("node {} is told to stop", seats.name(seat)));
-                shard.stop();
+                shard.leave(now, self.plan.operator.handover);
                 process.stopping = true;
             }
         }

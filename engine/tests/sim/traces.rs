@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0xbaa2f9be4563ee68),
-    (1, 0x27fc52db9fe62590),
-    (2, 0xda5ffcf127ab8da5),
-    (3, 0x72cd7903b723e521),
+    (0, 0x3d21f4723eb60cc8),
+    (1, 0xf9e7c70ed55974fe),
+    (2, 0x751353f178847abe),
+    (3, 0x7ec03dd2b6777a27),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

@@ -19,6 +19,7 @@ use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::schedule::{Part, Schedule};
 use crate::trace::{Lines, Trace};
+use crate::transfers::Transfers;
 
 /// What happens next. Whatever is for one life of a node or one connection says so, and is dropped
 /// when that is over.
@@ -122,6 +123,7 @@ pub(crate) struct World {
     pub(crate) atlas: Atlas,
     pub(crate) counts: Counts,
     pub(crate) schedule: Schedule,
+    pub(crate) transfers: Transfers,
     /// The faults are over.
     pub(crate) healed: bool,
     /// Everything came to rest: who is down now stays down.
@@ -183,6 +185,7 @@ impl World {
             at_rest: false,
             reads: 0,
             schedule,
+            transfers: Transfers::default(),
             queue: Queue::default(),
             now: 0,
             served: 0,
@@ -217,6 +220,7 @@ impl World {
         if self.atlas.serves() {
             self.settle();
             self.stay_calm();
+            self.hand_around();
             self.settle();
         } else {
             self.halt();
@@ -292,7 +296,8 @@ impl World {
         loop {
             let groups = 0..self.plan.groups.len();
             let unsettled = groups.filter_map(|at| self.unsettled(at)).next();
-            if unsettled.is_none() && self.clients.nothing_waits() {
+            let nothing_waits = self.clients.nothing_waits() && self.transfers.nothing_waits();
+            if unsettled.is_none() && nothing_waits {
                 self.at_rest = true;
                 self.agreed = self.agreed.max((self.now - began) * 100 / (end - began));
                 return;

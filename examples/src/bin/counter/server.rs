@@ -204,7 +204,8 @@ impl Service {
             ProposeError::NotLeader { leader: None } => {
                 Answer::Retry("this server knows no leader".into())
             }
-            ProposeError::Busy
+            ProposeError::Transferring { .. }
+            | ProposeError::Busy
             | ProposeError::NoSpace
             | ProposeError::StorageFailed(_)
             | ProposeError::Stopped => Answer::Retry(error.to_string()),

@@ -1,0 +1,126 @@
+//! Leaderships that the operator moves: whom it asks, what it is told, and what must be true then.
+
+use std::collections::BTreeMap;
+
+use ringleader::shard::{TransferId, TransferResult, Transferred};
+use ringleader::{NodeId, TransferError, TransferRefused};
+
+use crate::plan::MS;
+use crate::process::Input;
+use crate::rng::{Rng, SURE};
+use crate::world::World;
+
+/// A transfer that was asked for and not answered.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    group: usize,
+    node: usize,
+    to: Option<NodeId>,
+}
+
+/// All that were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Transfers {
+    asked: u64,
+    waiting: BTreeMap<TransferId, Asked>,
+    /// What the operator was told last.
+    last: Option<TransferResult>,
+}
+
+impl Transfers {
+    /// The node's process is gone, and with it whoever would have answered.
+    pub(crate) fn crashed(&mut self, node: usize) {
+        self.waiting.retain(|_, asked| asked.node != node);
+    }
+
+    pub(crate) fn nothing_waits(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+/// Tries in peace after which a leadership must have moved: an operation of a disk may be stuck.
+const TRIES: usize = 6;
+
+impl World {
+    /// A transfer at any moment: to anybody, the leader itself and strangers included, or to whom
+    /// the leader thinks best.
+    pub(crate) fn transfer_any(&mut self, node: usize, rng: &mut Rng) {
+        let at = rng.below(self.plan.groups.len() as u64) as usize;
+        // Few are asked in vain.
+        let node = self.checker.leader(at).filter(|_| rng.chance(SURE / 8 * 7)).unwrap_or(node);
+        let strangers = u64::from(rng.chance(SURE / 16));
+        let anybody = NodeId(rng.between(1, self.plan.nodes as u64 + strangers));
+        self.transfer(at, node, rng.coin().then_some(anybody));
+    }
+
+    fn transfer(&mut self, at: usize, node: usize, to: Option<NodeId>) {
+        let group = self.plan.groups[at];
+        let seat = self.plan.seats.of_group(group, node);
+        if self.seats[seat].process.is_none() {
+            return;
+        }
+        let transfers = &mut self.transfers;
+        let id = TransferId(transfers.asked);
+        transfers.asked += 1;
+        transfers.waiting.insert(id, Asked { group: at, node, to });
+        self.trace.line(|| {
+            format!("*** transfer {}: group {group} from node {} to {to:?}", id.0, node + 1)
+        });
+        self.feed(seat, Input::Transfer { id, group, to });
+    }
+
+    /// What became of a transfer. One that is called a success changed the leader.
+    pub(crate) fn transferred(&mut self, seat: usize, id: TransferId, result: TransferResult) {
+        self.trace.step("transfer", seat as u64, id.0, u64::from(result.is_ok()));
+        self.trace.line(|| format!("*** transfer {}: {result:?}", id.0));
+        let asked = self.transfers.waiting.remove(&id);
+        let Asked { group, node, to } = asked.expect("a transfer is answered once");
+        let what = match &result {
+            Ok(Transferred { leader, term }) => {
+                let led = self.checker.led(group, *term);
+                assert_eq!(led, Some(*leader), "transfer: the leader of term {term}");
+                assert!(to.is_none_or(|to| to == *leader), "transfer: to {to:?}, not {leader}");
+                assert_ne!(leader.0, node as u64 + 1, "transfer: the leader is another one");
+                "leaderships transferred"
+            }
+            Err(TransferError::Refused(TransferRefused::NotVoter(stranger))) => {
+                let voters = self.plan.nodes as u64;
+                assert!(stranger.0 > voters, "transfer: node {stranger} is a voter");
+                "transfers refused"
+            }
+            Err(TransferError::Refused(_)) => "transfers refused",
+            Err(TransferError::NotTaken { .. }) => "transfers not taken",
+            Err(TransferError::Elected { .. }) => "transfers ended by another leader",
+            Err(TransferError::Unsettled { .. }) => "transfers unsettled",
+            Err(_) => "transfers ended with their shard",
+        };
+        self.counts.add(what, 1);
+        self.transfers.last = Some(result);
+    }
+
+    /// In peace every leadership can be moved (liveness of transfers), and the group serves on.
+    pub(crate) fn hand_around(&mut self) {
+        let damaged = self.atlas.damaged().to_vec();
+        for at in 0..self.plan.groups.len() {
+            let intact = |node: &usize| !damaged[*node];
+            if (0..self.plan.nodes).filter(intact).count() < 2 {
+                return;
+            }
+            let moved = (0..TRIES).any(|attempt| {
+                let Some(leader) = self.checker.leader(at) else { return false };
+                let others = (1..self.plan.nodes).map(|by| (leader + by) % self.plan.nodes);
+                let others: Vec<_> = others.filter(intact).collect();
+                let to = NodeId(others[at % others.len()] as u64 + 1);
+                self.transfers.last = None;
+                self.transfer(at, leader, attempt.is_multiple_of(2).then_some(to));
+                while !self.transfers.nothing_waits() {
+                    self.run_until(self.now() + MS);
+                }
+                matches!(self.transfers.last, Some(Ok(_)))
+            });
+            let (group, last) = (self.plan.groups[at], &self.transfers.last);
+            assert!(moved, "liveness: group {group} keeps its leader in peace: {last:?}");
+            assert!((0..3).any(|_| self.serves(at)), "liveness: group {group} serves no more");
+        }
+    }
+}
