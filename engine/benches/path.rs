@@ -27,8 +27,8 @@ use bytes::{Bytes, BytesMut};
 use ringleader::shard::{ClientId, Effects, LinkId, Shard, ShardConfig, Submission};
 use ringleader::time::Time;
 use ringleader::{
-    Entries, GroupConfig, GroupId, Limits, NodeId, RaftConfig, Replies, RoleName, StateMachine,
-    WalConfig,
+    Entries, GroupConfig, GroupId, Limits, NodeId, RaftConfig, Replies, RoleName, SnapshotConfig,
+    StateMachine, WalConfig,
 };
 use ringleader_wal::disk::{DiskOp, DiskOutput};
 use ringleader_wal::{Identity, Wal};
@@ -70,6 +70,7 @@ impl Node {
             nodes: others.map(|&node| (node, 1)).collect(),
             raft: std::sync::Arc::new(RaftConfig::default()),
             limits: Limits::default(),
+            snapshots: SnapshotConfig::default(),
             factory: Box::new(|_| Box::new(Hash(0))),
             seed: number,
         };

@@ -11,7 +11,7 @@ use ringleader_wal::{Block, BlockError, Gather, GroupId, LogIndex, LogPosition, 
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize, rancor};
 
-use crate::raft::message::{AppendOutcome, AppendRequest, Blocks, Message};
+use crate::raft::message::{AppendOutcome, AppendRequest, Blocks, Message, SnapshotId};
 
 /// Why a frame was refused. The sender is broken or not what it says: its connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,9 @@ mod kind {
     pub(super) const HEARTBEAT_RESPONSE: u32 = 11;
     pub(super) const TIMEOUT_NOW: u32 = 15;
     pub(super) const HANDOVER_VOTE_REQUEST: u32 = 16;
+    pub(super) const SNAPSHOT_PIECE: u32 = 20;
+    pub(super) const SNAPSHOT_LAST_PIECE: u32 = 21;
+    pub(super) const SNAPSHOT_ANSWER: u32 = 22;
 }
 
 fn to_wire(group: GroupId, message: &Message) -> WireMessage {
@@ -116,6 +119,14 @@ fn to_wire(group: GroupId, message: &Message) -> WireMessage {
             WireMessage { other_index: commit.0, ..plain(kind::HEARTBEAT) }
         }
         Message::HeartbeatResponse { .. } => plain(kind::HEARTBEAT_RESPONSE),
+        Message::SnapshotPiece { id, last, .. } => {
+            let kind = if *last { kind::SNAPSHOT_LAST_PIECE } else { kind::SNAPSHOT_PIECE };
+            WireMessage { other_index: id.stamp, ..at(kind, &id.at) }
+        }
+        Message::SnapshotAnswer { id, next, .. } => {
+            let wire = at(kind::SNAPSHOT_ANSWER, &id.at);
+            WireMessage { other_index: id.stamp, blocks: *next, ..wire }
+        }
     }
 }
 
@@ -142,8 +153,12 @@ impl Encoder {
     /// Adds a message after those already there.
     pub(crate) fn push(&mut self, group: GroupId, message: &Message) {
         self.envelope.messages.push(to_wire(group, message));
-        if let Message::AppendRequest { blocks, .. } = message {
-            blocks.as_slice().iter().for_each(|block| self.blocks.push(block));
+        match message {
+            Message::AppendRequest { blocks, .. } => {
+                blocks.as_slice().iter().for_each(|block| self.blocks.push(block));
+            }
+            Message::SnapshotPiece { piece, .. } => self.blocks.push(piece),
+            _ => {}
         }
     }
 
@@ -235,6 +250,7 @@ fn from_wire(
     let other_index = LogIndex(message.other_index.to_native());
     let entry_term = Term(message.entry_term.to_native());
     let at = LogPosition { index, term: entry_term };
+    let id = SnapshotId { at, stamp: other_index.0 };
     Ok(match message.kind.to_native() {
         kind::APPEND_REQUEST => {
             let blocks = take_blocks(group, at, message.blocks.to_native(), body)?;
@@ -259,8 +275,21 @@ fn from_wire(
         kind::TIMEOUT_NOW => Message::TimeoutNow { term, last: at },
         kind::VOTE_GRANTED => Message::VoteResponse { term, granted: true },
         kind::VOTE_REFUSED => Message::VoteResponse { term, granted: false },
+        wire @ (kind::SNAPSHOT_PIECE | kind::SNAPSHOT_LAST_PIECE) => {
+            let piece = take_piece(group, body)?;
+            Message::SnapshotPiece { term, id, last: wire == kind::SNAPSHOT_LAST_PIECE, piece }
+        }
+        kind::SNAPSHOT_ANSWER => {
+            Message::SnapshotAnswer { term, id, next: message.blocks.to_native() }
+        }
         _ => return Err(CodecError::Envelope),
     })
+}
+
+fn take_piece(group: GroupId, body: &mut Bytes) -> Result<Block, CodecError> {
+    let piece = Block::take(body).map_err(|error| CodecError::Block { group, error })?;
+    let fits = piece.group() == group && piece.count() == 1;
+    if fits { Ok(piece) } else { Err(CodecError::Order(group)) }
 }
 
 fn take_blocks(

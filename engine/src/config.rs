@@ -100,6 +100,72 @@ pub struct EngineConfig {
     /// for an election timeout. Default 2 s; it takes a few milliseconds where the others are well.
     /// Zero: the node stops at once.
     pub handover: Duration,
+    /// When snapshots are taken, and what stays of the log behind them.
+    pub snapshots: SnapshotConfig,
+}
+
+/// When a group's snapshot is taken, whatever comes first, and what stays of its log. It is only
+/// taken when something was applied since the last one. A shard writes one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotConfig {
+    /// Entries applied since the last one. `None` never; default 1,000,000. Fewer make a restart
+    /// quicker and write more.
+    pub entries: Option<u64>,
+    /// Bytes of log since the last one. `None` never; default 256 MiB. It bounds the disk that a
+    /// group's log takes, beside what is kept.
+    pub bytes: Option<u64>,
+    /// Time since the last one. `None` (the default) never.
+    pub interval: Option<Duration>,
+    /// Entries kept in the log behind a snapshot for peers that lag, which are then spared the
+    /// snapshot. Default 100,000.
+    pub keep_entries: u64,
+    /// Bytes of log kept behind a snapshot, at most; what is kept is within both limits. Default
+    /// 64 MiB.
+    pub keep_bytes: u64,
+    /// Bytes of a chunk, at most: what a state machine is asked for at once. Default 256 KiB; 1 B to
+    /// 1 MiB.
+    pub chunk_bytes: usize,
+    /// Bytes of snapshots that a shard sends in a second, to all its peers together. `None` as fast
+    /// as they take it; default 64 MiB. It leaves room for the log's own traffic.
+    pub send_bytes_per_second: Option<u64>,
+    /// How long a transfer may go without getting on before it is given up, and begun again when the
+    /// peer is heard. Default 30 s.
+    pub transfer_timeout: Duration,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        Self {
+            entries: Some(1_000_000),
+            bytes: Some(256 << 20),
+            interval: None,
+            keep_entries: 100_000,
+            keep_bytes: 64 << 20,
+            chunk_bytes: 256 << 10,
+            send_bytes_per_second: Some(64 << 20),
+            transfer_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl SnapshotConfig {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// Names the setting and says what is allowed.
+    pub fn validate(&self) -> Result<(), String> {
+        if !(1..=1 << 20).contains(&self.chunk_bytes) {
+            return Err("snapshots.chunk_bytes must be 1 to 1 MiB".into());
+        }
+        if self.entries == Some(0) || self.bytes == Some(0) || self.interval == Some(Duration::ZERO)
+        {
+            return Err("snapshots: entries, bytes and interval must not be zero".into());
+        }
+        if self.send_bytes_per_second == Some(0) || self.transfer_timeout.is_zero() {
+            return Err("snapshots: the rate and the timeout must not be zero".into());
+        }
+        Ok(())
+    }
 }
 
 /// What callers may have in flight. At each limit they wait or are told
@@ -150,6 +216,7 @@ impl EngineConfig {
             net: NetConfig::default(),
             limits: Limits::default(),
             handover: Duration::from_secs(2),
+            snapshots: SnapshotConfig::default(),
         }
     }
 
@@ -187,6 +254,7 @@ impl EngineConfig {
         }
         self.check_groups(&nodes)?;
         self.check_limits()?;
+        self.snapshots.validate()?;
         self.raft.validate().map_err(|error| error.to_string())?;
         self.wal.validate().map_err(|error| error.to_string())?;
         self.net.validate().map_err(|error| error.to_string())

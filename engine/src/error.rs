@@ -177,6 +177,23 @@ pub enum MemberError {
     Stopped,
 }
 
+/// Why there is no new snapshot. The group goes on with its log as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// This node has no such group.
+    #[error("no group {0} on this node")]
+    UnknownGroup(GroupId),
+    /// The group's state machine takes no snapshots.
+    #[error("the state machine takes no snapshots")]
+    Unsupported,
+    /// Writing it failed, or the state machine did. What was written is removed.
+    #[error("{0}")]
+    Failed(String),
+    /// The shard has not recovered yet, its log failed, or the engine is stopped.
+    #[error("the shard does not run")]
+    Stopped,
+}
+
 /// Why an engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

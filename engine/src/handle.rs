@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ringleader_wal::{GroupId, LogIndex, NodeId, Term};
+use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Term};
 
 use crate::config::Member;
-use crate::error::{MemberError, ProposeError, QueryError, UnknownCause};
+use crate::error::{MemberError, ProposeError, QueryError, SnapshotError, UnknownCause};
 use crate::inbox::{Inbox, Request};
 use crate::local::{Local, Task};
 use crate::members::Members;
@@ -231,6 +231,22 @@ impl Handle {
         sent.map_err(|_| QueryError::Stopped)?;
         let status = answer.recv_async().await.map_err(|_| QueryError::Stopped)?;
         status.ok_or(QueryError::UnknownGroup(group))
+    }
+
+    /// Has a snapshot taken of what the group has applied on this node, unless there is one already,
+    /// and waits until it is durable; the last entry that it covers. Snapshots wait for each other on
+    /// a shard.
+    ///
+    /// Dropping the future does not take the request back.
+    ///
+    /// # Errors
+    /// Why there is none. Nothing of the group's state depends on it.
+    pub async fn snapshot(&self, group: GroupId) -> Result<LogPosition, SnapshotError> {
+        let inbox = self.inbox(group).ok_or(SnapshotError::UnknownGroup(group))?;
+        let (reply, answer) = flume::bounded(1);
+        let sent = inbox.send(Request::Snapshot { group, reply }).await;
+        sent.map_err(|_| SnapshotError::Stopped)?;
+        answer.recv_async().await.unwrap_or(Err(SnapshotError::Stopped))
     }
 
     /// Runs `inspect` on the group's state machine, on its shard's thread, and brings the result.

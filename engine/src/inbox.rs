@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::{Poll, Waker};
 
 use ringleader_net::ShardHandover;
-use ringleader_wal::{GroupId, LogIndex, NodeId};
+use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId};
 
-use crate::error::{MembershipError, ProposeError};
+use crate::error::{MembershipError, ProposeError, SnapshotError};
 use crate::handle::ProposeReply;
 use crate::local::Task;
 use crate::raft::MembershipChange;
@@ -42,6 +42,10 @@ pub(crate) enum Request {
     Status {
         group: GroupId,
         reply: flume::Sender<Option<GroupStatus>>,
+    },
+    Snapshot {
+        group: GroupId,
+        reply: flume::Sender<Result<LogPosition, SnapshotError>>,
     },
     Query {
         group: GroupId,

@@ -109,10 +109,11 @@ pub mod report;
 mod runtime;
 mod state_machine;
 
-pub use config::{EngineConfig, GroupConfig, Limits, Member, place};
+pub use config::{EngineConfig, GroupConfig, Limits, Member, SnapshotConfig, place};
 pub use engine::Engine;
 pub use error::{
-    MemberError, MembershipError, ProposeError, QueryError, StartError, TransferError, UnknownCause,
+    MemberError, MembershipError, ProposeError, QueryError, SnapshotError, StartError,
+    TransferError, UnknownCause,
 };
 pub use handle::{Handle, ProposeReply};
 pub use local::{Local, LocalQueue, OnCore};
@@ -123,4 +124,4 @@ pub use report::Report;
 pub use ringleader_net::NetConfig;
 pub use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig};
 pub use shard::{Applied, Completion, GroupStatus, Transferred};
-pub use state_machine::{Entries, Entry, Replies, StateMachine};
+pub use state_machine::{Entries, Entry, MachineError, Replies, SnapshotSource, StateMachine};

@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::ops::Range;
 
-use ringleader_wal::{Block, BlockKind, LogIndex, Term};
+use bytes::Bytes;
+use ringleader_wal::{Block, BlockKind, LogIndex, LogPosition, Term};
 
 use crate::raft::{CommittedBlocks, Configuration};
 
@@ -41,7 +42,59 @@ pub trait StateMachine: Any {
     fn leader_stop(&mut self, term: Term) {
         let _ = term;
     }
+
+    /// A view of the present state, to be written out while `apply` goes on: what is applied later
+    /// must not show in it. Persistent structures, a copy on write or a copy of something small do.
+    /// `None` (the default) says that this machine takes no snapshots: its log grows for ever.
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        None
+    }
+
+    /// Takes the next chunk of a snapshot, in the order and with the boundaries in which
+    /// [`SnapshotSource::next_chunk`] gave them, perhaps on another node and by an earlier version of
+    /// the program. The machine is in its initial state before the first.
+    ///
+    /// # Errors
+    /// What is wrong with the chunk; the snapshot is refused then.
+    fn restore(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
+        let _ = chunk;
+        Err(MachineError("it takes no snapshots".into()))
+    }
+
+    /// The last chunk was restored.
+    ///
+    /// # Errors
+    /// What is missing; the snapshot is refused then.
+    fn restored(&mut self) -> Result<(), MachineError> {
+        Ok(())
+    }
+
+    /// For machines that keep their state on stable storage themselves: the last entry (an
+    /// [`Entry`]'s index and term) whose effects, and those of all before it, survive a crash.
+    /// `None` (the default) for all others.
+    ///
+    /// Asked at a start, it says where applying begins, so the machine must then be in the very state
+    /// after that entry. Asked from time to time later, it says how far the log may go. It never
+    /// goes back.
+    fn durable_position(&self) -> Option<LogPosition> {
+        None
+    }
 }
+
+/// A state machine's view of its state at one moment.
+pub trait SnapshotSource {
+    /// The next chunk, of at most `max_bytes`; `None` when there is nothing left. The shard asks for
+    /// one in a turn, while there is room to write it, and goes on with everything else in between.
+    ///
+    /// # Errors
+    /// What failed; the snapshot is given up then, and tried again later.
+    fn next_chunk(&mut self, max_bytes: usize) -> Result<Option<Bytes>, MachineError>;
+}
+
+/// What a state machine says when it can't make or take a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the state machine: {0}")]
+pub struct MachineError(pub String);
 
 /// One committed operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,7 @@
 //! | `faults` | which faults there are, and how each comes about |
 //! | `operator`, `transfers` | what the operator does, and what it is told |
 //! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
+//! | `image` | the registers' snapshot |
 //! | `checker`, `audit`, `history` | what must hold after every step, in memory and on the disks |
 //! | `runner`, `options`, `shrink`, `trace`, `traces` | runs, reports, and the way to a failure |
 
@@ -62,6 +63,8 @@ mod faults;
 mod file;
 #[path = "sim/history.rs"]
 mod history;
+#[path = "sim/image.rs"]
+mod image;
 mod linearizability;
 #[path = "sim/links.rs"]
 mod links;

@@ -4,6 +4,8 @@
 
 use bytes::Bytes;
 
+use crate::types::{GroupId, LogIndex, LogPosition, Term};
+
 /// Unit of every offset and length that is written: O_DIRECT needs 512 or 4096, ext4's and xfs's
 /// blocks and most devices' physical sectors are 4096.
 pub const PAGE: usize = 4096;
@@ -21,6 +23,12 @@ pub enum FileName {
     /// A segment being prepared: `00000001.new`. Left over by a crash, it is removed at the next
     /// start.
     Preparing(u32),
+    /// A group's snapshot, whole, named by the group and the last entry that it covers:
+    /// `7-1200-3.snap` is group 7's up to entry 1200 of term 3. The log itself knows nothing of
+    /// snapshots and leaves these files alone.
+    Snapshot(GroupId, LogPosition),
+    /// A snapshot being written: `7-1200-3.part`.
+    Partial(GroupId, LogPosition),
 }
 
 /// One operation on the shard's directory or a file in it.
@@ -73,7 +81,8 @@ pub enum DiskOp {
         /// Bytes; a multiple of [`PAGE`].
         len: u64,
     },
-    /// Renames a file, replacing none.
+    /// Renames a file. One that has the new name is replaced, in one step; the log never asks for
+    /// that.
     Rename {
         /// The old name.
         from: FileName,
@@ -116,6 +125,8 @@ impl std::fmt::Display for FileName {
         match self {
             Self::Segment(number) => write!(f, "{number:08}.wal"),
             Self::Preparing(number) => write!(f, "{number:08}.new"),
+            Self::Snapshot(group, at) => write!(f, "{group}-{}-{}.snap", at.index, at.term),
+            Self::Partial(group, at) => write!(f, "{group}-{}-{}.part", at.index, at.term),
         }
     }
 }
@@ -126,12 +137,46 @@ impl std::str::FromStr for FileName {
     /// The file that `name` names; anything that [`FileName`]'s `Display` does not give is
     /// refused.
     fn from_str(name: &str) -> Result<Self, ()> {
-        let (number, make): (&str, fn(u32) -> Self) = match name.rsplit_once('.') {
-            Some((number, "wal")) => (number, Self::Segment),
-            Some((number, "new")) => (number, Self::Preparing),
+        let number = |stem: &str| stem.parse().map_err(|_| ());
+        let file = match name.rsplit_once('.').ok_or(())? {
+            (stem, "wal") => Self::Segment(number(stem)?),
+            (stem, "new") => Self::Preparing(number(stem)?),
+            (stem, "snap") => covered(stem).map(|(group, at)| Self::Snapshot(group, at))?,
+            (stem, "part") => covered(stem).map(|(group, at)| Self::Partial(group, at))?,
             _ => return Err(()),
         };
-        let file = make(number.parse().map_err(|_| ())?);
         if file.to_string() == name { Ok(file) } else { Err(()) }
+    }
+}
+
+/// The group and position that a snapshot is named by.
+fn covered(stem: &str) -> Result<(GroupId, LogPosition), ()> {
+    let mut numbers = stem.split('-').map(|number| number.parse().map_err(|_| ()));
+    let mut next = || numbers.next().unwrap_or(Err(()));
+    let (group, index, term) = (next()?, next()?, next()?);
+    Ok((GroupId(group), LogPosition { index: LogIndex(index), term: Term(term) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written_and_no_other_way() {
+        let at = LogPosition { index: LogIndex(1200), term: Term(3) };
+        let names = [
+            (FileName::Segment(1), "00000001.wal"),
+            (FileName::Preparing(23), "00000023.new"),
+            (FileName::Snapshot(GroupId(7), at), "7-1200-3.snap"),
+            (FileName::Partial(GroupId(u64::MAX), at), "18446744073709551615-1200-3.part"),
+        ];
+        for (file, name) in names {
+            assert_eq!(file.to_string(), name);
+            assert_eq!(name.parse(), Ok(file));
+        }
+        let wrong = ["1.wal", "lock", "7-1200.snap", "07-1200-3.snap", "7-1200-3-4.part", "-.snap"];
+        for name in wrong {
+            assert_eq!(name.parse::<FileName>(), Err(()), "{name}");
+        }
     }
 }

@@ -217,6 +217,25 @@ impl Group {
         self.spans.get(at).filter(|span| span.first <= index)
     }
 
+    /// Bytes of the blocks after `index`, in whole spans: up to one more than there are.
+    pub(crate) fn bytes_after(&self, index: LogIndex) -> u64 {
+        let behind = self.spans.count_while(|span| span.last <= index);
+        self.spans.iter().skip(behind).map(|span| u64::from(span.bytes)).sum()
+    }
+
+    /// The entry after which the blocks up to `through` take at most `bytes`, in whole spans.
+    pub(crate) fn tail(&self, through: LogIndex, bytes: u64) -> LogIndex {
+        let (mut room, mut after) = (bytes, through);
+        for at in (0..self.spans.count_while(|span| span.first <= through)).rev() {
+            let Some(span) = self.spans.get(at) else { break };
+            match room.checked_sub(u64::from(span.bytes)) {
+                Some(left) => (room, after) = (left, span.first.prev()),
+                None => break,
+            }
+        }
+        after
+    }
+
     /// The live part of the block at `place` that begins at `first`, if any of it is live there.
     pub(crate) fn live_part(
         &self,

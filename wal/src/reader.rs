@@ -109,6 +109,20 @@ enum Found {
 }
 
 impl Wal {
+    /// Bytes of the group's blocks after `index`, or a little more: the index knows whole runs of
+    /// blocks. Work in proportion to the runs, one for about 128 KiB of log.
+    #[must_use]
+    pub fn bytes_after(&self, group: GroupId, index: LogIndex) -> u64 {
+        self.groups.get(group).map_or(0, |group| group.bytes_after(index))
+    }
+
+    /// The lowest entry after which the group's blocks up to `through` take at most `bytes`, whole
+    /// runs of blocks at a time.
+    #[must_use]
+    pub fn tail(&self, group: GroupId, through: LogIndex, bytes: u64) -> LogIndex {
+        self.groups.get(group).map_or(through, |group| group.tail(through, bytes))
+    }
+
     /// Reads the group's entries from `from` on: contiguous blocks, the first one beginning
     /// exactly at `from`, at least one entry, about `max_bytes` (the block that passes it is the
     /// last). [`WalEvent::Loaded`] answers. Reads and writes do not wait for each other, except

@@ -188,7 +188,9 @@ impl Recovery {
 
     fn settle(&mut self, list: Vec<(FileName, u64)>) {
         for (name, len) in list {
-            let (FileName::Segment(number) | FileName::Preparing(number)) = name;
+            let (FileName::Segment(number) | FileName::Preparing(number)) = name else {
+                continue;
+            };
             self.next_file = self.next_file.max(number.saturating_add(1));
             if let FileName::Segment(number) = name {
                 let len = len - len % PAGE as u64;

@@ -322,6 +322,12 @@ impl Wal {
         &self.stats
     }
 
+    /// Whose log it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// The settings.
     #[must_use]
     pub fn config(&self) -> &WalConfig {

@@ -350,3 +350,31 @@ fn configurations_move_with_their_group() {
     assert_eq!(kept.iter().map(|block| block.first_index()).collect::<Vec<_>>(), [LogIndex(3)]);
     log.check_all();
 }
+
+#[test]
+fn the_log_says_what_its_tail_takes_and_leaves_snapshots_alone() {
+    use ringleader_wal::disk::{DiskOp, FileName, OpId};
+    use ringleader_wal::{LogPosition, Term};
+    let mut log = Harness::new(tiny(SyncMode::DurableWrites), 9);
+    for i in 0..40u64 {
+        log.append(1, 1, &payload(i as u8, 4000));
+        log.append(2, 1, &payload(i as u8, 100));
+    }
+    log.settle();
+    let (group, all) = (GroupId(1), log.wal.bytes_after(GroupId(1), LogIndex(0)));
+    assert!((160_000..170_000).contains(&all), "{all}");
+    assert_eq!(log.wal.bytes_after(group, LogIndex(40)), 0);
+    assert_eq!(log.wal.tail(group, LogIndex(40), u64::MAX), LogIndex(0));
+    assert_eq!(log.wal.tail(group, LogIndex(40), 0), LogIndex(40));
+    let after = log.wal.tail(group, LogIndex(40), 50_000);
+    let held = log.wal.bytes_after(group, after);
+    assert!(LogIndex(20) < after && held <= 50_000, "{held} bytes after {after}");
+    assert_eq!(log.wal.bytes_after(GroupId(7), LogIndex(0)), 0);
+    let at = LogPosition { index: LogIndex(3), term: Term(1) };
+    for file in [FileName::Snapshot(group, at), FileName::Partial(group, at)] {
+        log.disk.submit(OpId(1 << 63), DiskOp::Create { file, len: 0 });
+        log.disk.complete_one(&mut log.rng).expect("a file is created").1.expect("it is");
+    }
+    log.reopen();
+    log.check_all();
+}

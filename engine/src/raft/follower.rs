@@ -3,9 +3,12 @@
 use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
 
 use super::configurations::configuration_of;
-use super::message::{AppendOutcome, Blocks, Message};
-use super::output::Outlet;
+use super::message::{AppendOutcome, Blocks, Message, SnapshotId};
+use super::output::{Outlet, SnapshotEvent};
 use super::state::State;
+
+/// Nobody gets there by counting, and a forged one must not leave the log without a next one.
+const INDEX_LIMIT: LogIndex = LogIndex(u64::MAX / 2);
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Follower {
@@ -57,6 +60,36 @@ impl Follower {
         }
         state.verified = state.verified.max(last);
         commit_to(state, commit);
+        self.vouch(state, out);
+    }
+
+    /// A piece of a snapshot came. Where the log holds the last entry that it covers, it holds all of
+    /// them (thesis, figure 3.2): then there is nothing to install, and that is the answer.
+    pub(super) fn snapshot_piece(
+        &mut self,
+        state: &mut State,
+        from: NodeId,
+        (id, last): (SnapshotId, bool),
+        piece: Block,
+        out: &mut dyn Outlet,
+    ) {
+        state.heard_leader();
+        let at = id.at;
+        if state.log.agrees(at) {
+            state.verified = state.verified.max(at.index);
+            state.commit_to(at.index);
+            self.vouch(state, out);
+        } else if at.index <= state.commit_index || at.term > state.term() || at.index > INDEX_LIMIT
+        {
+            // What is committed is what every leader has.
+            state.ignored += 1;
+        } else {
+            out.snapshot(SnapshotEvent::Arrived { from, id, last, piece });
+        }
+    }
+
+    /// Answers as soon as what is verified is durable.
+    pub(super) fn vouch(&mut self, state: &State, out: &mut dyn Outlet) {
         self.owes_answer = true;
         if state.hard_state_is_durable() && state.verified <= state.log.durable() {
             self.answer(state, out);

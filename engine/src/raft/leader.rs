@@ -5,8 +5,8 @@ use std::slice;
 use ringleader_wal::{Block, LogIndex, LogPosition, NodeId, prefetch};
 
 use super::change::Change;
-use super::message::{AppendOutcome, AppendRequest, Message};
-use super::output::{Event, Load, Outlet};
+use super::message::{AppendOutcome, AppendRequest, Message, SnapshotId};
+use super::output::{Event, Load, Outlet, SnapshotEvent};
 use super::progress::{Mode, Progress};
 use super::quorum;
 use super::state::State;
@@ -163,9 +163,14 @@ impl Leader {
                     // what it was asked for, the leader to one that isn't newer than that.
                     let before = hint.index.min(prev_index.prev());
                     let agreed = state.log.last_at_most(before, hint.term);
-                    // Without a place left to ask for, only a snapshot could help.
-                    peer.probe(agreed.index.next(), agreed.index >= prev_index);
-                    replicate(peer, self.term_start, state, out);
+                    if agreed.index < prev_index {
+                        peer.probe(agreed.index.next(), false);
+                        replicate(peer, self.term_start, state, out);
+                    } else {
+                        // There is no place left to ask for.
+                        peer.wait_for_snapshot(prev_index.next());
+                        out.snapshot(SnapshotEvent::Send { peer: from });
+                    }
                 }
             }
         }
@@ -184,9 +189,26 @@ impl Leader {
                 send_append(peer, prev_index, &[], state, out);
             }
             Mode::Replicate => {}
+            Mode::Snapshot => out.snapshot(SnapshotEvent::Send { peer: from }),
         }
         replicate(peer, term_start, state, out);
         self.remind_target(state, from, out);
+    }
+
+    /// A peer answered a piece of a snapshot.
+    pub(super) fn snapshot_answer(
+        &mut self,
+        state: &State,
+        from: NodeId,
+        id: SnapshotId,
+        next: u32,
+        out: &mut dyn Outlet,
+    ) {
+        let Some(peer) = self.peer(from) else { return };
+        peer.heard_at = state.now;
+        if peer.mode == Mode::Snapshot {
+            out.snapshot(SnapshotEvent::Answered { peer: from, id, next });
+        }
     }
 
     pub(super) fn peer_up(&mut self, state: &State, id: NodeId, out: &mut dyn Outlet) {
@@ -238,6 +260,17 @@ impl Leader {
     pub(super) fn load_failed(&mut self, id: NodeId) {
         if let Some(peer) = self.peer(id) {
             peer.loading = None;
+        }
+    }
+
+    /// The log begins later now: what a peer lacks before that can't be sent to it any more.
+    pub(super) fn compacted(&mut self, state: &State) {
+        let first = state.log.base().index.next();
+        for peer in self.peers.iter_mut().filter(|peer| peer.next_index < first) {
+            match peer.mode {
+                Mode::Snapshot => peer.next_index = first,
+                Mode::Probe | Mode::Replicate => peer.probe(first, true),
+            }
         }
     }
 
@@ -324,7 +357,7 @@ fn heartbeat(peer: &Progress, state: &State, out: &mut dyn Outlet) {
 fn restart(peer: &mut Progress, paused: bool) {
     let next_index = match peer.mode {
         Mode::Replicate => peer.match_index.next(),
-        Mode::Probe => peer.next_index,
+        Mode::Probe | Mode::Snapshot => peer.next_index,
     };
     peer.probe(next_index, paused);
 }
@@ -332,6 +365,7 @@ fn restart(peer: &mut Progress, paused: bool) {
 /// Sends what the peer may be sent now.
 fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut dyn Outlet) {
     match peer.mode {
+        Mode::Snapshot => {}
         Mode::Probe if peer.paused => {}
         Mode::Probe => probe(peer, term_start, state, out),
         Mode::Replicate => {

@@ -156,6 +156,34 @@ impl Log {
         }
     }
 
+    /// Forgets the entries up to `base`, which a durable snapshot covers: they count as durable.
+    pub(super) fn compact(&mut self, base: LogPosition) {
+        assert!(self.base.index <= base.index && self.agrees(base), "{base:?} is in the log");
+        while self.blocks.front().is_some_and(|block| block.first_index() <= base.index) {
+            let Some(block) = self.blocks.pop_front() else { break };
+            self.bytes -= block.len();
+            if block.last_index() > base.index {
+                let kept = block.slice(base.index.next(), block.last_index());
+                self.bytes += kept.len();
+                self.blocks.push_front(kept);
+            }
+        }
+        let gone = self.runs.partition_point(|run| run.index <= base.index.next());
+        let first = self.runs[..gone].last().map(|run| run.term);
+        self.runs.drain(..gone);
+        if let Some(term) = first.filter(|_| base.index < self.last) {
+            self.runs.insert(0, LogPosition { index: base.index.next(), term });
+        }
+        self.base = base;
+        self.newest = self.runs.last().copied().unwrap_or(base);
+        self.durable = self.durable.max(base.index);
+    }
+
+    /// Begins after `base`, with nothing.
+    pub(super) fn reset(&mut self, base: LogPosition) {
+        *self = Self::restored(base, base.index, Vec::new());
+    }
+
     /// The blocks in memory from the one that holds `from` on; none if that is not in memory.
     pub(super) fn blocks_from(&self, from: LogIndex) -> Option<impl Iterator<Item = &Block>> {
         let held = self.blocks.front().is_some_and(|block| block.first_index() <= from);

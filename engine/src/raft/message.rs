@@ -77,6 +77,37 @@ pub enum Message {
         /// The answering node's term.
         term: Term,
     },
+    /// A piece of a snapshot, for a peer that lacks what the log no longer holds (thesis, figure
+    /// 5.3).
+    SnapshotPiece {
+        /// The leader's term.
+        term: Term,
+        /// Which snapshot.
+        id: SnapshotId,
+        /// Whether nothing follows.
+        last: bool,
+        /// The piece, in a block's clothes: framed, checked and bounded like all that travels. Its
+        /// one entry is the piece, its index the piece's number, from 1.
+        piece: Block,
+    },
+    /// Answers a [`Message::SnapshotPiece`].
+    SnapshotAnswer {
+        /// The answering node's term.
+        term: Term,
+        /// Which snapshot.
+        id: SnapshotId,
+        /// The number of the piece that it waits for; 1 if it has none, or can't take any now.
+        next: u32,
+    },
+}
+
+/// Which snapshot pieces are of: those of another one don't fit, whatever they say that they cover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotId {
+    /// The last entry that it covers.
+    pub at: LogPosition,
+    /// Tells those of one node apart.
+    pub stamp: u64,
 }
 
 /// A [`Message::AppendRequest`] whose blocks are still the leader's.
@@ -167,7 +198,9 @@ impl Message {
             | Self::AppendResponse { term, .. }
             | Self::Heartbeat { term, .. }
             | Self::TimeoutNow { term, .. }
-            | Self::HeartbeatResponse { term } => *term,
+            | Self::HeartbeatResponse { term }
+            | Self::SnapshotPiece { term, .. }
+            | Self::SnapshotAnswer { term, .. } => *term,
         }
     }
 }

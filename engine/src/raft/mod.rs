@@ -21,6 +21,7 @@
 //! | [`transfer`] | handing the leadership over |
 //! | `progress` | what a leader knows about one peer, and what is on its way there |
 //! | `log` | terms, durability and the recent blocks |
+//! | `compact` | what a snapshot means for the log |
 //! | `term` | what a message's term means |
 //! | `committed` | what the state machine takes |
 //! | `fifo` | a queue that is short as a rule |
@@ -44,6 +45,7 @@
 mod candidate;
 mod change;
 mod committed;
+mod compact;
 pub mod config;
 pub mod configuration;
 mod configurations;
@@ -75,7 +77,7 @@ use self::configurations::Configurations;
 use self::follower::Follower;
 use self::leader::Leader;
 pub use self::message::Message;
-pub use self::output::{Event, Load, LogOp, Outlet, Output};
+pub use self::output::{Event, Load, LogOp, Outlet, Output, SnapshotEvent};
 pub use self::progress::Mode;
 use self::state::{State, TERM_LIMIT};
 pub use self::status::{PeerStatus, RoleName, Status};
@@ -86,14 +88,19 @@ use crate::time::Time;
 pub struct Restored {
     /// The last hard state.
     pub hard_state: HardState,
-    /// The entry before the log's first: zero, or the last one that a snapshot covers. The state
-    /// machine has applied everything up to it.
+    /// The entry before the log's first; a snapshot covers it and what precedes it.
     pub base: LogPosition,
+    /// The last entry that the state machine has applied, as the snapshot says that it was restored
+    /// from: `base` or an entry of the log.
+    pub applied: LogIndex,
     /// The last entry; `base.index` if there is none.
     pub last_index: LogIndex,
     /// The first position of each term after `base`, in order.
     pub terms: Vec<LogPosition>,
-    /// The configurations in the log after `base`, in order.
+    /// The configuration that the snapshot tells, in force at an entry that is applied; without it,
+    /// the one in force at `base` is known otherwise.
+    pub configuration: Option<(LogIndex, Configuration)>,
+    /// The configurations in the log after that, in order.
     pub configurations: Vec<(LogIndex, Configuration)>,
 }
 
@@ -125,7 +132,7 @@ struct Office {
 
 impl Raft {
     /// A member as the WAL remembers it, as a follower. `configuration` is in force at the log's
-    /// base. `seed` chooses its election timeouts; members of one group need different ones.
+    /// base, unless a snapshot says otherwise. `seed` chooses its election timeouts; members of one group need different ones.
     ///
     /// # Panics
     /// When `restored` contradicts itself.
@@ -140,7 +147,9 @@ impl Raft {
         now: Time,
     ) -> Self {
         let appended = std::mem::take(&mut restored.configurations);
-        let configurations = Configurations::restored(restored.base.index, configuration, appended);
+        let known = restored.configuration.take();
+        let (at, configuration) = known.unwrap_or((restored.base.index, configuration));
+        let configurations = Configurations::restored(at, configuration, appended);
         let state = State::new(config, group, node, configurations, restored, seed, now);
         Self { state, role: Role::Follower(Follower::default()) }
     }
@@ -226,6 +235,12 @@ impl Raft {
             (Role::Leader(leader), Message::HeartbeatResponse { .. }) => {
                 leader.heartbeat_response(state, from, out);
                 self.pursue_change(out);
+            }
+            (Role::Follower(follower), Message::SnapshotPiece { id, last, piece, .. }) => {
+                follower.snapshot_piece(state, from, (id, last), piece, out);
+            }
+            (Role::Leader(leader), Message::SnapshotAnswer { id, next, .. }) => {
+                leader.snapshot_answer(state, from, id, next, out);
             }
             // Answers to questions of a role that this node has left.
             _ => {}

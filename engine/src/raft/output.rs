@@ -1,8 +1,8 @@
 //! What a step gives out. The type says what each effect waits for.
 
-use ringleader_wal::{Block, HardState, LogIndex, NodeId, Term};
+use ringleader_wal::{Block, HardState, LogIndex, LogPosition, NodeId, Term};
 
-use super::message::{AppendRequest, Message};
+use super::message::{AppendRequest, Message, SnapshotId};
 
 /// Where a call's effects go, as they arise: records are staged in the order of these calls, and
 /// confirmed with [`Raft::on_staged`](super::Raft::on_staged) before the next call.
@@ -30,6 +30,9 @@ pub trait Outlet {
     /// A change of office or of the members.
     fn event(&mut self, event: Event);
 
+    /// Something that is for whoever keeps the snapshots.
+    fn snapshot(&mut self, event: SnapshotEvent);
+
     /// [`Raft::deadline`](super::Raft::deadline) may be earlier than it was. Otherwise it is where
     /// it was or later, and a timer that was set for it may stay.
     fn reschedule(&mut self);
@@ -49,6 +52,8 @@ pub struct Output {
     pub loads: Vec<Load>,
     /// Changes of office.
     pub events: Vec<Event>,
+    /// What is for whoever keeps the snapshots.
+    pub snapshots: Vec<SnapshotEvent>,
 }
 
 impl Output {
@@ -60,6 +65,7 @@ impl Output {
             && self.send_when_durable.is_empty()
             && self.loads.is_empty()
             && self.events.is_empty()
+            && self.snapshots.is_empty()
     }
 }
 
@@ -92,7 +98,44 @@ impl Outlet for Output {
         self.events.push(event);
     }
 
+    fn snapshot(&mut self, event: SnapshotEvent) {
+        self.snapshots.push(event);
+    }
+
     fn reschedule(&mut self) {}
+}
+
+/// What the protocol leaves to whoever keeps the snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotEvent {
+    /// A peer lacks entries that the log no longer holds: it is to get the newest snapshot, from
+    /// where it left off if it has a part of it. Said again whenever it answers a heartbeat.
+    Send {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// A peer answered a piece.
+    Answered {
+        /// The peer.
+        peer: NodeId,
+        /// Which snapshot.
+        id: SnapshotId,
+        /// The number of the piece that it waits for.
+        next: u32,
+    },
+    /// A piece of a snapshot came from this term's leader, and it covers what the log lacks. It is
+    /// answered with [`Raft::answer_piece`](super::Raft::answer_piece); once the snapshot is durable
+    /// and the state machine restored, [`Raft::install`](super::Raft::install) is called.
+    Arrived {
+        /// The leader.
+        from: NodeId,
+        /// Which snapshot.
+        id: SnapshotId,
+        /// Whether nothing follows.
+        last: bool,
+        /// The piece; see [`Message::SnapshotPiece`].
+        piece: Block,
+    },
 }
 
 /// One record for the WAL.
@@ -104,6 +147,9 @@ pub enum LogOp {
     Append(Block),
     /// Replaces the earlier hard state.
     HardState(HardState),
+    /// The entries up to here are void: a snapshot that is durable covers them. The log begins
+    /// after this position, which may lie beyond its last entry.
+    Release(LogPosition),
 }
 
 /// A wish to read entries for a peer; answered with [`Raft::on_loaded`](super::Raft::on_loaded) or

@@ -17,6 +17,9 @@ pub enum Mode {
     /// The logs agree up to `next_index`: requests are pipelined and `next_index` moves on as they
     /// are sent, not as they are answered.
     Replicate,
+    /// The peer lacks what the log no longer holds: it is sent a snapshot, and nothing else until it
+    /// has it.
+    Snapshot,
 }
 
 #[derive(Clone, Debug)]
@@ -68,6 +71,12 @@ impl Progress {
         self.window.bytes = 0;
     }
 
+    /// What the peer lacks before `next_index` is not there any more.
+    pub(super) fn wait_for_snapshot(&mut self, next_index: LogIndex) {
+        self.probe(next_index, false);
+        self.mode = Mode::Snapshot;
+    }
+
     fn replicate(&mut self) {
         self.mode = Mode::Replicate;
         self.paused = false;
@@ -97,6 +106,7 @@ impl Progress {
     pub(super) fn is_current_conflict(&self, prev_index: LogIndex) -> bool {
         match self.mode {
             Mode::Probe => prev_index > self.match_index && prev_index == self.next_index.prev(),
+            Mode::Snapshot => false,
             Mode::Replicate => prev_index > self.match_index && prev_index < self.next_index,
         }
     }

@@ -7,6 +7,7 @@ use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, S
 
 use super::Restored;
 use super::config::RaftConfig;
+use super::configuration::Configuration;
 use super::configurations::{Configurations, configuration_of};
 use super::fifo::Fifo;
 use super::log::Log;
@@ -79,9 +80,10 @@ impl State {
         seed: u64,
         now: Time,
     ) -> Self {
-        let Restored { hard_state, base, last_index, terms, .. } = restored;
+        let Restored { hard_state, base, applied, last_index, terms, .. } = restored;
         let log = Log::restored(base, last_index, terms);
         assert!(hard_state.term >= log.last().term, "no entry is ahead of the current term");
+        assert!(base.index <= applied && applied <= last_index, "what is applied is in the log");
         let mut rng = SplitMix64::new(seed);
         let election_timeout = rng.timeout(config.election_timeout);
         Self {
@@ -91,8 +93,8 @@ impl State {
             configurations,
             hard_state,
             stage: Stage::Durable,
-            commit_index: log.base().index,
-            last_applied: log.base().index,
+            commit_index: applied,
+            last_applied: applied,
             log,
             verified: LogIndex(0),
             pending: Fifo::default(),
@@ -168,6 +170,37 @@ impl State {
         if self.configurations.truncate(from) {
             announce(out);
         }
+    }
+
+    /// Forgets the entries up to `base`, which a durable snapshot covers.
+    pub(super) fn compact(&mut self, base: LogPosition, out: &mut dyn Outlet) {
+        self.emit_hard_state(out);
+        self.log.compact(base);
+        self.unstaged = true;
+        out.log(LogOp::Release(base));
+    }
+
+    /// The log is replaced by a snapshot, which is durable and ends at `at`. What it covers is
+    /// committed, so that every leader has the same.
+    pub(super) fn install(
+        &mut self,
+        at: LogPosition,
+        configuration: Configuration,
+        out: &mut dyn Outlet,
+    ) {
+        self.emit_hard_state(out);
+        self.unstaged = true;
+        if self.log.last_index() >= at.index {
+            out.log(LogOp::Truncate(at.index));
+        }
+        out.log(LogOp::Release(at));
+        self.log.reset(at);
+        for pending in self.pending.iter_mut() {
+            pending.last = pending.last.min(at.index);
+        }
+        (self.verified, self.commit_index, self.last_applied) = (at.index, at.index, at.index);
+        self.configurations = Configurations::restored(at.index, configuration, Vec::new());
+        announce(out);
     }
 
     pub(super) fn on_staged(&mut self, seq: Seq) {

@@ -28,13 +28,17 @@ impl Raft {
                 true
             }
             Message::VoteRequest { .. } => true,
-            Message::AppendRequest { .. } | Message::Heartbeat { .. } if term < current => {
+            Message::AppendRequest { .. }
+            | Message::Heartbeat { .. }
+            | Message::SnapshotPiece { .. }
+                if term < current =>
+            {
                 self.refuse_deposed(from, message, out);
                 false
             }
-            Message::AppendRequest { .. } | Message::Heartbeat { .. } => {
-                self.recognise_leader(from, term)
-            }
+            Message::AppendRequest { .. }
+            | Message::Heartbeat { .. }
+            | Message::SnapshotPiece { .. } => self.recognise_leader(from, term),
             Message::PreVoteResponse { granted: false, .. } if term <= current => true,
             _ if term > current => {
                 self.become_follower(term, None);

@@ -156,6 +156,9 @@ const PEER_GAUGES: &[Metric<PeerStatus>] = &[
     ("peer_probing", "1 while it is not known where the logs agree", |p| {
         (p.mode == Mode::Probe).into()
     }),
+    ("peer_snapshot", "1 while the peer waits for a snapshot", |p| {
+        (p.mode == Mode::Snapshot).into()
+    }),
 ];
 
 /// 20 us to 10 s, in nanoseconds.

@@ -214,6 +214,7 @@ fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Probe => "probe",
         Mode::Replicate => "replicate",
+        Mode::Snapshot => "snapshot",
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use glommio::io::PollableFd;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 use ringleader_wal::driver::Disk;
-use ringleader_wal::{Identity, Wal};
+use ringleader_wal::{Identity, LogPosition, Wal};
 
 use super::clients::{Clients, FUTURES};
 use super::guests::Guests;
@@ -22,11 +22,14 @@ use super::pulse::BEAT;
 use super::shard_thread::ShardSeat;
 use super::sleepers::Sleepers;
 use crate::config::EngineConfig;
+use crate::error::SnapshotError;
 use crate::handle::Shared;
 use crate::inbox::{Inbox, Request};
 use crate::local::{Local, Task};
 use crate::report::{GroupReport, ShardReport};
-use crate::shard::{Effects, Notice, Shard, ShardConfig, TransferId, TransferResult};
+use crate::shard::{
+    Effects, Notice, Shard, ShardConfig, SnapshotAnswer, TransferId, TransferResult,
+};
 use crate::time::Time;
 
 /// Requests taken from the inbox in one turn, so that a flood of them cannot keep the turn from
@@ -78,6 +81,9 @@ struct Driver {
     /// How long the shard may take over handing its leaderships over before it stops.
     handover: Duration,
     stopping: bool,
+    /// Who waits for a snapshot, by the request's number.
+    snapshots: HashMap<u64, flume::Sender<Result<LogPosition, SnapshotError>>>,
+    next_ticket: u64,
 }
 
 /// The node's monotonic clock, counted from the shard's start.
@@ -161,6 +167,8 @@ impl Driver {
             next_transfer: 0,
             handover: config.handover,
             stopping: false,
+            snapshots: HashMap::new(),
+            next_ticket: 0,
         })
     }
 
@@ -250,6 +258,11 @@ impl Driver {
                 // Who asked may have gone.
                 let _ = reply.send(self.shard.status(group));
             }
+            Request::Snapshot { group, reply } => {
+                self.next_ticket += 1;
+                self.snapshots.insert(self.next_ticket, reply);
+                self.shard.request_snapshot(group, self.next_ticket);
+            }
             Request::Query { group, run } => run(self.shard.state_machine(group)),
             Request::ChangeMembers { group, change, reply } => {
                 let name = self.clients.add_change(reply);
@@ -299,7 +312,8 @@ impl Driver {
     }
 
     fn carry_out(&mut self, now: Time) {
-        let Effects { disk, frames, answers, changes, transfers, notices } = &mut self.effects;
+        let Effects { disk, frames, answers, changes, transfers, snapshots, notices } =
+            &mut self.effects;
         for (id, op) in disk.drain(..) {
             self.meter.disk_starts(now, id, &op);
             self.disk.submit(id, op);
@@ -313,6 +327,10 @@ impl Driver {
                 // Who asked may have gone.
                 let _ = reply.send(result);
             }
+        }
+        for SnapshotAnswer { ticket, result } in snapshots.drain(..) {
+            // Who asked may have gone.
+            let _ = self.snapshots.remove(&ticket).map(|reply| reply.send(result));
         }
         for notice in std::mem::take(notices) {
             self.meter.journal.note(&notice);
@@ -393,6 +411,7 @@ fn shard_config(
         nodes: others.map(|member| (member.node, member.shards)).collect(),
         raft: Arc::new(config.raft),
         limits: config.limits,
+        snapshots: config.snapshots,
         factory,
         seed: seed ^ config.node.0.rotate_left(48) ^ u64::from(number).rotate_left(32),
     }

@@ -47,6 +47,16 @@ impl Journal {
                 );
             }
             Notice::SpaceAvailable => tracing::info!(shard, "there is room on the disk again"),
+            Notice::SnapshotTaken(group, at) => {
+                tracing::debug!(shard, %group, index = at.index.0, term = at.term.0, "snapshot taken");
+            }
+            Notice::SnapshotInstalled(group, at) => {
+                let (index, term) = (at.index.0, at.term.0);
+                tracing::info!(shard, %group, index, term, "snapshot installed");
+            }
+            Notice::SnapshotFailed(group, cause) => {
+                tracing::warn!(shard, %group, %cause, "a snapshot failed; it is tried again");
+            }
             Notice::Group(notice) => self.group(notice),
         }
     }

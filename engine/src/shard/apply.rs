@@ -80,6 +80,11 @@ impl Shard {
                 ReadFor::Peer { slot, peer, .. },
                 Err(ReadError::Beyond { .. } | ReadError::Released { .. }),
             ) => self.groups[slot as usize].raft.on_load_failed(peer),
+            // A snapshot was installed while they were read.
+            (ReadFor::Apply { slot }, Err(ReadError::Released { .. })) => {
+                self.apply_loaded(slot, &[]);
+                self.queue_apply(slot);
+            }
             // Entries that cannot be read back are lost to this node: it must not go on as if it
             // had them.
             (_, Err(error)) => self.fail(error.to_string()),

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use ringleader_wal::disk::{DiskOp, OpId};
-use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Recovered, Term};
+use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Recovered, Seq, Term};
 
 use super::links::LinkId;
 use super::membership::ChangeAnswer;
 use super::proposal::AnswerRun;
 use super::transfers::{TransferId, TransferResult};
+use crate::error::SnapshotError;
 
 /// The effects of one turn; the driver owns it, empties it and passes it again.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Effects {
     pub changes: Vec<ChangeAnswer>,
     /// What became of transfers.
     pub transfers: Vec<(TransferId, TransferResult)>,
+    /// Answers to those who asked for a snapshot.
+    pub snapshots: Vec<SnapshotAnswer>,
     /// What the node's owner should know.
     pub notices: Vec<Notice>,
 }
@@ -34,8 +37,19 @@ impl Effects {
         self.answers.clear();
         self.changes.clear();
         self.transfers.clear();
+        self.snapshots.clear();
         self.notices.clear();
     }
+}
+
+/// The answer to [`Shard::request_snapshot`](super::Shard::request_snapshot).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotAnswer {
+    /// What the caller named its request.
+    pub ticket: u64,
+    /// The last entry that a durable snapshot covers: whatever was applied when it was asked for,
+    /// or more.
+    pub result: Result<LogPosition, SnapshotError>,
 }
 
 /// A frame for a peer: the protocol messages of one turn.
@@ -65,6 +79,13 @@ pub enum Notice {
     SpaceExhausted,
     /// There is room again.
     SpaceAvailable,
+    /// A group's snapshot is durable, up to this entry.
+    SnapshotTaken(GroupId, LogPosition),
+    /// A group's state machine and log were replaced by the leader's snapshot, which covers what the
+    /// log lacked.
+    SnapshotInstalled(GroupId, LogPosition),
+    /// A group's snapshot could not be taken, sent or installed; it is tried again.
+    SnapshotFailed(GroupId, String),
     /// Something happened in a group.
     Group(GroupNotice),
 }
@@ -138,6 +159,10 @@ pub struct RecoverySummary {
     pub groups: usize,
     /// Entries in the log, over all groups.
     pub entries: u64,
+    /// The log's last batch.
+    pub durable: Seq,
+    /// Groups whose state machine was restored from a snapshot.
+    pub snapshots: usize,
 }
 
 impl From<&Recovered> for RecoverySummary {
@@ -145,6 +170,8 @@ impl From<&Recovered> for RecoverySummary {
         Self {
             groups: recovered.groups.len(),
             entries: recovered.groups.iter().map(|g| g.last_index.0 - g.base.index.0).sum(),
+            durable: recovered.durable,
+            snapshots: 0,
         }
     }
 }

@@ -1,49 +1,27 @@
 //! How a shard begins, once its log is read, and how it ends.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-
-use ringleader_wal::{GroupId, Recovered, RecoveredGroup};
 
 use super::durability::Durability;
 use super::group::Group;
-use super::membership::read_configuration;
+use super::snapshot::Opened;
 use super::{Death, Notice, RecoverySummary, Shard, State};
 use crate::error::{MembershipError, TransferError, UnknownCause};
-use crate::raft::{Configuration, Raft, Restored};
+use crate::raft::{Configuration, Raft};
 use crate::time::Time;
 
 impl Shard {
-    pub(super) fn start(&mut self, now: Time, recovered: Recovered) {
-        // A shard that was stopped while its log was read stays stopped.
-        if !matches!(self.state, State::Recovering) {
-            return;
-        }
-        let summary = RecoverySummary::from(&recovered);
-        let restored: Result<HashMap<GroupId, Restored>, String> =
-            recovered.groups.into_iter().map(restore).collect();
-        let mut restored = match restored {
-            Ok(restored) => restored,
-            Err(cause) => return self.refuse_log(cause),
-        };
-        for config in &self.config.groups {
-            let restored = restored.remove(&config.group).unwrap_or_default();
+    /// Every group's log and state machine are there: the shard takes part from now on.
+    pub(super) fn start(&mut self, now: Time, summary: RecoverySummary, opened: Vec<Opened>) {
+        for (config, Opened { machine, restored }) in self.config.groups.iter().zip(opened) {
             let configuration = Configuration::new(&config.voters, &[]);
             let seed = self.config.seed ^ config.group.0.rotate_left(32);
             let node = self.config.node;
             let settings = Arc::clone(&self.config.raft);
             let raft = Raft::new(settings, config.group, node, configuration, restored, seed, now);
             let links = self.links.of_group(config.group, raft.members(), node);
-            let machine = (self.config.factory)(config.group);
             self.timers.schedule(self.groups.len() as u32, raft.deadline());
             self.groups.push(Group::new(config.group, raft, machine, links));
-        }
-        if let Some(stranger) = restored.keys().min() {
-            let cause = format!(
-                "the log holds group {stranger}, which the configuration does not name; \
-                 give the group back its entry, or use another data directory"
-            );
-            return self.refuse_log(cause);
         }
         self.state = State::Running;
         for link in self.links.connected() {
@@ -62,9 +40,11 @@ impl Shard {
         if matches!(self.state, State::Dead(_)) {
             return;
         }
+        let starting = matches!(self.state, State::Recovering);
         self.state = State::Dead(Death::Storage(cause.clone()));
         self.give_up_transfers(&TransferError::StorageFailed(cause.clone()));
-        self.effects.notices.push(Notice::StorageFailed(cause));
+        let notice = if starting { Notice::RecoveryFailed } else { Notice::StorageFailed };
+        self.effects.notices.push(notice(cause));
         // What this turn decided before is right, but it has not left yet: there is no exception
         // to who is told what after a failure.
         for answer in &mut self.effects.answers {
@@ -80,6 +60,7 @@ impl Shard {
         self.durability = Durability::default();
         self.links.fall_silent();
         self.effects.frames.clear();
+        self.retire_snapshots();
         for group in &mut self.groups {
             group.retire(cause, &mut self.effects);
         }
@@ -108,18 +89,12 @@ impl Shard {
     }
 }
 
-fn restore(group: RecoveredGroup) -> Result<(GroupId, Restored), String> {
-    let RecoveredGroup { group, hard_state, base, last_index, terms, configurations } = group;
-    let configurations = configurations.iter().map(read_configuration).collect::<Result<_, _>>()?;
-    Ok((group, Restored { hard_state, base, last_index, terms, configurations }))
-}
-
 #[cfg(test)]
 mod tests {
-    use ringleader_wal::{Identity, LogIndex, NodeId, Term, Wal, WalConfig};
+    use ringleader_wal::{GroupId, Identity, LogIndex, NodeId, Term, Wal, WalConfig};
 
     use super::*;
-    use crate::config::Limits;
+    use crate::config::{Limits, SnapshotConfig};
     use crate::error::ProposeError;
     use crate::raft::RaftConfig;
     use crate::shard::proposal::{Outcome, SubmissionRun};
@@ -132,6 +107,7 @@ mod tests {
             nodes: Vec::new(),
             raft: Arc::new(RaftConfig::default()),
             limits: Limits::default(),
+            snapshots: SnapshotConfig::default(),
             factory: Box::new(|_| unreachable!("there is no group")),
             seed: 0,
         };

@@ -198,6 +198,27 @@ impl Links {
         true
     }
 
+    /// Adds a piece of a snapshot, of `bytes`. False if there is no room for it.
+    pub(super) fn push_piece(
+        &mut self,
+        link: LinkId,
+        group: GroupId,
+        piece: &Message,
+        bytes: usize,
+        frames: &mut Vec<OutFrame>,
+    ) -> bool {
+        let at = &mut self.links[link.0 as usize];
+        if at.epoch.is_none() || self.silent || bytes > at.room {
+            return false;
+        }
+        at.room -= bytes;
+        at.encoder.push(group, piece);
+        if at.encoder.body_bytes() >= FRAME_BODY_BYTES {
+            at.finish(link, frames);
+        }
+        true
+    }
+
     /// Closes the turn: everything that was pushed goes out.
     pub(super) fn finish(&mut self, frames: &mut Vec<OutFrame>) {
         for (at, link) in self.links.iter_mut().enumerate() {

@@ -19,6 +19,7 @@ mod membership;
 mod peers;
 mod port;
 mod proposal;
+mod snapshot;
 mod timers;
 mod transfers;
 
@@ -32,7 +33,7 @@ use ringleader_wal::{
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError, FAR, NEAR};
-use crate::config::{GroupConfig, Limits};
+use crate::config::{GroupConfig, Limits, SnapshotConfig};
 use crate::error::ProposeError;
 use crate::raft::{Configuration, Outlet, PeerStatus, Raft, RaftConfig, RoleName};
 use crate::state_machine::{Replies, StateMachine};
@@ -45,11 +46,14 @@ use group::Group;
 use links::Links;
 use port::Aside;
 use proposal::{Outcome, SubmissionRun};
+use snapshot::Snapshots;
 use timers::Timers;
 use transfers::Transfers;
 
 pub use counters::{Counters, Followed, GroupHistory, GroupQueues, ShardHealth};
-pub use effects::{Effects, GroupEvent, GroupNotice, Notice, OutFrame, RecoverySummary, StepDown};
+pub use effects::{
+    Effects, GroupEvent, GroupNotice, Notice, OutFrame, RecoverySummary, SnapshotAnswer, StepDown,
+};
 pub(crate) use group::BLOCK_BYTES;
 pub use links::{LinkId, LinkPeer};
 pub use membership::ChangeAnswer;
@@ -71,6 +75,8 @@ pub struct ShardConfig {
     pub raft: Arc<RaftConfig>,
     /// Limits on callers.
     pub limits: Limits,
+    /// When snapshots are taken.
+    pub snapshots: SnapshotConfig,
     /// Makes the state machines.
     pub factory: Factory,
     /// Seeds the election timeouts.
@@ -135,6 +141,7 @@ pub struct Shard {
     aside: Aside,
     transfers: Transfers,
     replies: Replies,
+    snapshots: Snapshots,
     effects: Effects,
     counters: Counters,
     newest_proposal: Option<Followed>,
@@ -150,6 +157,7 @@ impl Shard {
             state: State::Recovering,
             groups: Vec::with_capacity(config.groups.len()),
             slots,
+            snapshots: Snapshots::new(config.snapshots, wal.identity()),
             wal,
             links: peers::configured(&config),
             timers: Timers::with_groups(config.groups.len()),
@@ -261,6 +269,9 @@ impl Shard {
 
     /// A disk operation ended.
     pub fn disk_completed(&mut self, now: Time, id: OpId, result: Result<DiskOutput, DiskError>) {
+        if Snapshots::owns(id) {
+            return self.snapshot_op_completed(now, id, result);
+        }
         self.wal.complete(id, result);
         self.take_wal_events(now);
     }
@@ -268,7 +279,12 @@ impl Shard {
     fn take_wal_events(&mut self, now: Time) {
         while let Some(event) = self.wal.next_event() {
             match event {
-                WalEvent::Recovered(recovered) => self.start(now, recovered),
+                // A shard that was stopped while its log was read stays stopped.
+                WalEvent::Recovered(recovered) => {
+                    if matches!(self.state, State::Recovering) {
+                        self.open_snapshots(recovered);
+                    }
+                }
                 WalEvent::RecoveryFailed(error) => {
                     self.refuse_log(error.to_string());
                 }
@@ -282,6 +298,9 @@ impl Shard {
     }
 
     fn on_durable(&mut self, now: Time, durable: Seq) {
+        if matches!(self.state, State::Recovering) {
+            return self.start_when_settled(now);
+        }
         for held in self.durability.release(durable) {
             self.send_held(&held);
         }
@@ -307,6 +326,9 @@ impl Shard {
         }
         self.review_transfers(Some(now));
         self.go_on_leaving(now);
+        self.look_for_snapshots(now);
+        self.tend_sending(now);
+        self.tend_receiving(now);
     }
 
     /// Ends a turn: encodes what callers proposed, starts one write for all groups, hands over one
@@ -331,7 +353,11 @@ impl Shard {
     /// The second half. For a driver that looks at its clock in between.
     pub fn apply(&mut self, effects: &mut Effects) -> bool {
         let more = self.apply_committed();
+        if self.snapshots.has_work() {
+            self.go_on_taking();
+        }
         self.wal.take_ops(&mut self.effects.disk);
+        self.snapshots.take_ops(&mut self.effects.disk);
         std::mem::swap(&mut self.effects, effects);
         self.effects.clear();
         more

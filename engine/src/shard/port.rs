@@ -10,7 +10,7 @@ use super::effects::{GroupEvent, OutFrame};
 use super::group::Group;
 use super::links::{GroupLinks, LinkId, Links};
 use crate::raft::message::{AppendRequest, Message};
-use crate::raft::{Event, Load, LogOp, Outlet, Raft};
+use crate::raft::{Event, Load, LogOp, Outlet, Raft, SnapshotEvent};
 
 /// What a call left to be done after it.
 #[derive(Debug, Default)]
@@ -25,6 +25,7 @@ pub(super) struct Aside {
     truncated: Option<LogIndex>,
     /// A vote was given.
     voted: Option<NodeId>,
+    snapshots: Vec<SnapshotEvent>,
     loads: Vec<Load>,
     held: Vec<(NodeId, Message)>,
     /// Peers whose append requests found no room.
@@ -83,12 +84,13 @@ impl Outlet for Port<'_> {
         match &op {
             LogOp::Truncate(from) => self.aside.truncated = Some(*from),
             LogOp::HardState(state) => self.aside.voted = state.voted_for,
-            LogOp::Append(_) => {}
+            LogOp::Append(_) | LogOp::Release(_) => {}
         }
         self.aside.more = true;
         *self.staged = match op {
             LogOp::Append(block) => self.wal.append(&block),
             LogOp::Truncate(from) => self.wal.truncate(self.group, from),
+            LogOp::Release(through) => self.wal.release(self.group, through),
             LogOp::HardState(hard_state) => self.wal.set_hard_state(self.group, hard_state),
         };
         self.aside.staged = true;
@@ -121,6 +123,11 @@ impl Outlet for Port<'_> {
 
     fn event(&mut self, event: Event) {
         self.aside.events.push(event);
+        self.aside.more = true;
+    }
+
+    fn snapshot(&mut self, event: SnapshotEvent) {
+        self.aside.snapshots.push(event);
         self.aside.more = true;
     }
 
@@ -187,8 +194,12 @@ impl Shard {
                 links.push(link, group.id, &message);
             }
         }
+        let snapshots = std::mem::take(&mut aside.snapshots);
         if relink {
             self.relink(self.groups[slot as usize].raft.now(), slot);
+        }
+        for event in snapshots {
+            self.snapshot_event(slot, event);
         }
     }
 

@@ -14,6 +14,8 @@ pub struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     pub hard_state: HardState,
+    /// Entries up to here are released. They are kept for the checker, and never read.
+    pub base: LogPosition,
     entries: Vec<Entry>,
     blocks: Vec<Block>,
 }
@@ -41,6 +43,10 @@ impl Disk {
                 }
                 self.blocks.push(block.clone());
             }
+            LogOp::Release(through) => {
+                assert!(through.index <= self.last_index(), "a prefix is released");
+                self.base = *through;
+            }
             LogOp::Truncate(from) => {
                 assert!(*from <= self.last_index(), "there is something to truncate");
                 self.entries.truncate(from.prev().0 as usize);
@@ -67,6 +73,7 @@ impl Disk {
 
     pub fn read(&self, from: LogIndex, max_bytes: usize) -> Vec<Block> {
         let mut bytes = 0;
+        assert!(from > self.base.index, "entry {from} was released");
         let wanted = self.blocks.iter().filter(|block| block.last_index() >= from);
         wanted
             .take_while(|block| {
@@ -91,14 +98,16 @@ impl Disk {
 
     pub fn restored(&self) -> Restored {
         let mut terms: Vec<LogPosition> = Vec::new();
-        for (index, entry) in self.entries() {
+        for (index, entry) in self.entries().filter(|(index, _)| *index > self.base.index.0) {
             if terms.last().map(|run| run.term.cmp(&entry.term)) != Some(Ordering::Equal) {
                 terms.push(LogPosition { index: LogIndex(index), term: entry.term });
             }
         }
         Restored {
             hard_state: self.hard_state,
-            base: LogPosition::default(),
+            base: self.base,
+            applied: self.base.index,
+            configuration: None,
             last_index: self.last_index(),
             terms,
             configurations: self.configurations(),

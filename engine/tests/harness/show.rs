@@ -75,6 +75,12 @@ pub fn message(message: &Message) -> String {
             format!("AppendResponse t{term} conflict at {prev_index}, hint {}", position(*hint))
         }
         Message::Heartbeat { term, commit } => format!("Heartbeat t{term} commit {commit}"),
+        Message::SnapshotPiece { term, id, .. } => {
+            format!("SnapshotPiece t{term} of {}", position(id.at))
+        }
+        Message::SnapshotAnswer { term, id, next } => {
+            format!("SnapshotAnswer t{term} of {}, next {next}", position(id.at))
+        }
         Message::HeartbeatResponse { term } => format!("HeartbeatResponse t{term}"),
     }
 }
@@ -83,6 +89,7 @@ pub fn log_op(op: &LogOp) -> String {
     match op {
         LogOp::Truncate(from) => format!("truncate {from}"),
         LogOp::Append(appended) => format!("append {}", block(appended)),
+        LogOp::Release(through) => format!("release {}", position(*through)),
         LogOp::HardState(hs) => format!("term {} vote {}", hs.term, node(hs.voted_for)),
     }
 }

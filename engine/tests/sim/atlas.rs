@@ -1,6 +1,6 @@
 //! The fault atlas: which nodes hold what they should on intact disks, and what damage a run bears.
 //!
-//! It asks the disks themselves. A log is opened on a copy of what a node would find after a power
+//! It asks the disks themselves. A shard is started on a copy of what a node would find after a power
 //! failure that spares nothing, and what comes of it is compared with what the node had promised.
 //! Damage is tried on such a copy first:
 //!
@@ -12,11 +12,21 @@
 //! - The log opens and holds less. Damage to the very end of a log can't be told from a write that
 //!   the last crash tore: the log's format says so. The disk is spared that.
 
+use std::any::Any;
+
+use ringleader::GroupId;
+use ringleader::raft::Status;
+use ringleader::shard::{Effects, Notice, Shard};
+use ringleader::time::Time;
+use ringleader_wal::Seq;
 use ringleader_wal::disk::OpId;
-use ringleader_wal::{Identity, Recovered, Wal, WalConfig, WalEvent};
 
 use crate::damage::Damage;
 use crate::disk::SimDisk;
+use crate::image::Image;
+use crate::machine::Machine;
+use crate::plan::Plan;
+use crate::process::shard;
 use crate::rng::{Rng, SURE};
 use crate::world::World;
 
@@ -65,30 +75,68 @@ impl Atlas {
     }
 }
 
-/// What a log on `disk` holds after the power failed; the disk itself is left alone.
-pub(crate) fn recover(
-    disk: &SimDisk,
-    config: &WalConfig,
-    identity: Identity,
-) -> Result<Recovered, String> {
+/// What a shard starts a group with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) group: GroupId,
+    pub(crate) status: Status,
+    /// What its state machine was restored to.
+    pub(crate) image: Option<Image>,
+}
+
+/// What a shard starts with.
+#[derive(Debug)]
+pub(crate) struct Started {
+    groups: Vec<Found>,
+    /// The last batch of its log.
+    durable: Seq,
+}
+
+/// What a seat's shard finds on `disk` after the power failed; the disk itself is left alone.
+fn start(disk: &SimDisk, plan: &Plan, seat: usize) -> Result<Started, String> {
     let mut disk = disk.settled();
-    let (mut wal, mut ops) = (Wal::open(config.clone(), identity), Vec::new());
+    let (mut shard, mut effects) = (shard(plan, seat, Vec::new(), 0), Effects::default());
     // No fault is asked for, so nothing is drawn.
     let mut rng = Rng::new(0);
     loop {
-        wal.take_ops(&mut ops);
-        assert!(!ops.is_empty(), "a recovery that waits for nothing");
-        let ids: Vec<OpId> = ops.iter().map(|(id, _)| *id).collect();
-        ops.drain(..).for_each(|(id, op)| disk.submit(id, op));
-        for id in ids {
-            let result = disk.complete(id, None, &mut rng);
-            wal.complete(id, result);
-            match wal.next_event() {
-                Some(WalEvent::Recovered(recovered)) => return Ok(recovered),
-                Some(WalEvent::RecoveryFailed(error)) => return Err(error.to_string()),
+        shard.turn(&mut effects);
+        for notice in effects.notices.drain(..) {
+            match notice {
+                Notice::Recovered(summary) => {
+                    let groups = plan.groups.iter();
+                    let groups = groups.filter_map(|group| found(&mut shard, *group)).collect();
+                    return Ok(Started { groups, durable: summary.durable });
+                }
+                Notice::RecoveryFailed(cause) => return Err(cause),
                 _ => {}
             }
         }
+        assert!(!effects.disk.is_empty(), "a start that waits for nothing");
+        let ids: Vec<OpId> = effects.disk.iter().map(|(id, _)| *id).collect();
+        effects.disk.drain(..).for_each(|(id, op)| disk.submit(id, op));
+        for id in ids {
+            let result = disk.complete(id, None, &mut rng);
+            shard.disk_completed(Time(0), id, result);
+        }
+    }
+}
+
+fn found(shard: &mut Shard, group: GroupId) -> Option<Found> {
+    let status = shard.raft(group)?.status();
+    let machine: &mut dyn Any = shard.state_machine(group)?;
+    let machine: &mut Machine = machine.downcast_mut().expect("the simulator's own");
+    Some(Found { group, status, image: machine.restored.take() })
+}
+
+impl Started {
+    /// Whether both hold the same, whatever of it a snapshot holds and whatever the log.
+    fn holds_as(&self, other: &Self) -> bool {
+        let promised = |found: &Found| {
+            let Status { term, voted_for, last, .. } = found.status;
+            (found.group, term, voted_for, last)
+        };
+        self.durable == other.durable
+            && self.groups.iter().map(promised).eq(other.groups.iter().map(promised))
     }
 }
 
@@ -101,8 +149,8 @@ enum Verdict {
 }
 
 impl World {
-    fn recovered(&self, seat: usize, disk: &SimDisk) -> Result<Recovered, String> {
-        recover(disk, &self.plan.wal, self.plan.seats.identity(seat))
+    fn started(&self, seat: usize, disk: &SimDisk) -> Result<Started, String> {
+        start(disk, &self.plan, seat)
     }
 
     /// Damages a disk of the node if the run bears it.
@@ -136,7 +184,15 @@ impl World {
             return;
         }
         self.counts.add(damage.name(), 1);
-        self.atlas.damaged[node] |= verdict == Verdict::Noticed;
+        // What a snapshot holds may be in the log as well, and need not be tomorrow.
+        let differ = |(seat, disk): (usize, &SimDisk)| self.seats[seat].disk.snapshots_differ(disk);
+        let others = other.as_ref().map(|(seat, disk)| (*seat, disk));
+        let needed_later = [(seat, &disk)].into_iter().chain(others).any(differ);
+        if needed_later {
+            self.counts.add("damaged snapshots", 1);
+            self.checker.snapshot_damaged(node);
+        }
+        self.atlas.damaged[node] |= needed_later || verdict == Verdict::Noticed;
         self.seats[seat].disk = disk;
         if let Some((other, disk)) = other {
             self.seats[other].disk = disk;
@@ -152,15 +208,12 @@ impl World {
     }
 
     fn compare(&self, seat: usize, before: &SimDisk, damaged: &SimDisk) -> Verdict {
-        match (self.recovered(seat, before), self.recovered(seat, damaged)) {
-            (Ok(before), Ok(after))
-                if before.groups == after.groups && before.durable == after.durable =>
-            {
-                Verdict::Harmless
-            }
+        match (self.started(seat, before), self.started(seat, damaged)) {
+            (Ok(before), Ok(after)) if before.holds_as(&after) => Verdict::Harmless,
             (_, Ok(_)) => Verdict::Unnoticed,
             (_, Err(cause)) => {
-                let place = cause.contains(".wal") || cause.contains("segment ");
+                let places = [".wal", "segment ", ".snap"];
+                let place = places.iter().any(|place| cause.contains(place));
                 assert!(place, "a damaged log is refused and the place not named: {cause}");
                 Verdict::Noticed
             }
@@ -186,14 +239,13 @@ impl World {
         }
         self.counts.add("audits of disks", 1);
         for seat in self.plan.seats.of(node) {
-            let recovered = self.recovered(seat, &self.seats[seat].disk);
-            let recovered = recovered.unwrap_or_else(|cause| {
+            let started = self.started(seat, &self.seats[seat].disk);
+            let started = started.unwrap_or_else(|cause| {
                 panic!("node {}: an intact log is refused: {cause}", self.plan.seats.name(seat))
             });
-            let groups = self.plan.groups.iter().enumerate();
-            for (at, group) in groups.filter(|g| self.plan.seats.of_group(*g.1, node) == seat) {
-                let found = recovered.groups.iter().find(|found| found.group == *group);
-                self.checker.audit(at, node, found);
+            for found in &started.groups {
+                let at = self.plan.groups.iter().position(|group| *group == found.group);
+                self.checker.audit(at.expect("a known group"), node, found);
             }
         }
     }

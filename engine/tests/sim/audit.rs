@@ -1,42 +1,36 @@
 //! What disks hold, compared with what their nodes said: the part of the checker that believes no
 //! node, only what recovery finds after a power failure.
 
-use ringleader::{LogIndex, LogPosition};
-use ringleader_wal::{HardState, RecoveredGroup};
+use ringleader::LogPosition;
+use ringleader::raft::Status;
 
 use super::{Checker, Member};
+use crate::atlas::Found;
 
 impl Checker {
-    /// What a node's disk holds of a group after a power failure: everything that it promised. A
+    /// What a node starts a group with after a power failure: everything that it promised. A
     /// majority of disks is compared by [`Self::check_copies`].
-    pub(crate) fn audit(&mut self, at: usize, node: usize, found: Option<&RecoveredGroup>) {
-        let none = RecoveredGroup {
-            group: self.groups[at],
-            hard_state: HardState::default(),
-            base: LogPosition::default(),
-            last_index: LogIndex(0),
-            terms: Vec::new(),
-            configurations: Vec::new(),
-        };
-        let found = found.unwrap_or(&none);
+    pub(crate) fn audit(&mut self, at: usize, node: usize, found: &Found) {
+        let group = self.groups[at];
         let (member, history) = (&mut self.members[at][node], &self.histories[at]);
         let promise = &member.promise;
-        let who = || format!("group {} node {}: {found:?}, {promise:?}", found.group, node + 1);
-        let HardState { term, voted_for } = found.hard_state;
+        let who = || format!("group {group} node {}: {found:?}, {promise:?}", node + 1);
+        let Status { term, voted_for, last, applied, .. } = found.status;
         assert!(term >= promise.term, "a term that was shown is not durable: {}", who());
         if let Some((_, candidate)) = promise.vote.filter(|vote| vote.0 == term) {
             assert_eq!(voted_for, Some(candidate), "a vote is not durable: {}", who());
         }
-        let last = LogPosition {
-            index: found.last_index,
-            term: found.terms.last().map_or(found.base.term, |run| run.term),
-        };
+        assert!(applied >= promise.snapshot, "a snapshot is not durable: {}", who());
+        if let Some(image) = &found.image {
+            history.check_image(image, group);
+        }
         history.check_position(last);
         let durable = LogPosition {
             index: promise.durable,
             term: history.term_at(promise.last, promise.durable),
         };
-        assert!(history.holds(last, durable), "what is called durable is not: {}", who());
+        let kept = applied >= durable.index || history.holds(last, durable);
+        assert!(kept, "what is called durable is not: {}", who());
         member.on_disk = last;
     }
 

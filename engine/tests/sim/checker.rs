@@ -16,6 +16,7 @@ use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
 
 use crate::clients::{Asked, Fate};
 use crate::history::History;
+use crate::image::Image;
 use crate::machine::AppliedOp;
 use crate::prevotes::PreVotes;
 
@@ -48,6 +49,8 @@ struct Promise {
     vote: Option<(Term, NodeId)>,
     /// The latest term that it was ever in, and its vote there.
     latest: (Term, Option<NodeId>),
+    /// The last entry that its newest snapshot covers.
+    snapshot: LogIndex,
 }
 
 /// One member of one group.
@@ -154,9 +157,11 @@ impl Checker {
                 who()
             );
         }
-        let kept = status.last.index >= promise.durable
-            && history.term_at(status.last, promise.durable)
-                == history.term_at(promise.last, promise.durable);
+        // What a snapshot covers is committed, and takes the place of anything else.
+        let kept = status.applied >= promise.durable
+            || status.last.index >= promise.durable
+                && history.term_at(status.last, promise.durable)
+                    == history.term_at(promise.last, promise.durable);
         assert!(
             kept,
             "durable log: {} came back with {:?} and had called {} of {:?} durable",
@@ -165,7 +170,16 @@ impl Checker {
             promise.durable,
             promise.last
         );
-        assert_eq!(status.commit, LogIndex(0), "nothing is known to be committed after a start");
+        let known = history.last_committed().map_or(LogIndex(0), |last| last.index);
+        assert!(status.commit <= known, "a start knows what nobody committed: {}", who());
+        assert!(
+            status.applied >= promise.snapshot,
+            "durable snapshot: {} has applied {} and had a snapshot of {}",
+            who(),
+            status.applied,
+            promise.snapshot
+        );
+        self.members[at][node].applied = status.applied.0;
         self.keep_claim(at, node, status);
     }
 
@@ -338,6 +352,30 @@ impl Checker {
             member.applied = op.index;
             self.histories[at].applied(op, self.groups[at], asked);
         }
+    }
+
+    /// A node's state machine was restored: to what it was at that place in the history.
+    pub(crate) fn restored(&mut self, node: usize, at: usize, image: &Image) {
+        let group = self.groups[at];
+        self.histories[at].check_image(image, group);
+        self.members[at][node].applied = self.members[at][node].applied.max(image.last.index.0);
+    }
+
+    /// A node says that a snapshot is durable.
+    pub(crate) fn snapshot_taken(&mut self, node: usize, group: GroupId, through: LogPosition) {
+        let at = self.at(group);
+        let member = &mut self.members[at][node];
+        let status = member.view.expect("only a running member takes snapshots").status;
+        assert!(through.index <= status.applied, "a snapshot covers what is applied");
+        assert!(through.index > member.promise.snapshot, "each snapshot covers more");
+        member.promise.snapshot = through.index;
+        let term = self.histories[at].term_at(status.last, through.index);
+        assert_eq!(term, through.term, "a snapshot ends with an entry of its log");
+    }
+
+    /// A snapshot of the node was damaged. It may start from less: its log may hold the rest.
+    pub(crate) fn snapshot_damaged(&mut self, node: usize) {
+        self.members.iter_mut().for_each(|nodes| nodes[node].promise.snapshot = LogIndex(0));
     }
 
     /// An answer to a caller: it is what was applied, and nothing that was refused is.

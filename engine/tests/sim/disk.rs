@@ -9,7 +9,7 @@
 //!
 //! What a disk does to settled data is in [`crate::damage`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringleader_wal::disk::{DiskError, DiskOp, DiskOutput, FileName, OpId};
 
@@ -150,7 +150,9 @@ impl SimDisk {
             DiskOp::Sync { file } => self.file(file)?.settle(since),
             DiskOp::Rename { from, to } => {
                 let id = *self.names.get(&from).ok_or_else(|| missing(from))?;
-                assert!(!self.names.contains_key(&to), "{to} is replaced by a rename");
+                let replaces = self.names.contains_key(&to);
+                let may = matches!(to, FileName::Snapshot(..));
+                assert!(may || !replaces, "{to} is replaced by a rename");
                 self.change(Change::Rename(from, to, id));
             }
             DiskOp::Remove { file } => {
@@ -161,6 +163,7 @@ impl SimDisk {
                 for change in self.take_changes(since) {
                     apply(&mut self.stable_names, change);
                 }
+                self.forget_removed();
             }
         }
         Ok(DiskOutput::Done)
@@ -221,7 +224,7 @@ impl SimDisk {
                     self.create(file, 0)?;
                 }
             }
-            DiskOp::Zero { .. } => self.do_partly(&op, SURE / 2, rng),
+            DiskOp::Zero { .. } | DiskOp::Write { .. } => self.do_partly(&op, SURE / 2, rng),
             _ => return self.perform(op, since),
         }
         Err(DiskError::NoSpace("simulated".into()))
@@ -337,6 +340,17 @@ impl SimDisk {
         self.files.values_mut().for_each(|file| file.crash(survives, rng));
     }
 
+    /// Forgets the files that no crash brings back.
+    fn forget_removed(&mut self) {
+        let named = self.names.values().chain(self.stable_names.values()).copied();
+        let changed = self.changes.iter().filter_map(|(_, change)| match change {
+            Change::Add(_, id) | Change::Rename(_, _, id) => Some(*id),
+            Change::Remove(_) => None,
+        });
+        let known: BTreeSet<u64> = named.chain(changed).collect();
+        self.files.retain(|id, _| known.contains(id));
+    }
+
     fn forget_nameless(&mut self) {
         let names = &self.names;
         self.files.retain(|id, _| names.values().any(|named| named == id));
@@ -365,6 +379,18 @@ impl SimDisk {
         let moment = disk.moment;
         disk.files.values_mut().for_each(|file| file.settle(moment));
         disk
+    }
+
+    /// Whether what is settled of some snapshot differs on the two, be it whole or not.
+    pub(crate) fn snapshots_differ(&self, other: &Self) -> bool {
+        let is_snapshot = |(name, _): &(&FileName, &u64)| {
+            matches!(name, FileName::Snapshot(..) | FileName::Partial(..))
+        };
+        let names = self.names.iter().chain(&self.stable_names).filter(is_snapshot);
+        names.map(|(_, id)| id).any(|id| match (self.files.get(id), other.files.get(id)) {
+            (Some(one), Some(other)) => !one.same_settled(other),
+            (one, other) => one.is_some() != other.is_some(),
+        })
     }
 
     /// Operations that have not ended.

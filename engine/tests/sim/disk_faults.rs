@@ -110,7 +110,8 @@ impl World {
     /// A full disk's last segment is taken into use.
     fn note_reserve(&mut self, seat: usize, op: &DiskOp) {
         let process = self.seats[seat].process.as_ref().expect("it is alive");
-        if process.full && matches!(op, DiskOp::Write { offset: 0, .. }) {
+        let header = matches!(op, DiskOp::Write { file: FileName::Segment(_), offset: 0, .. });
+        if process.full && header {
             self.counts.add("reserves used by a full log", 1);
         }
     }
@@ -151,7 +152,7 @@ impl World {
         let likely = if is_of_directory(op) { SURE / 8 } else { SURE / 50 };
         let (fault, name) = if errors && rng.chance(likely) {
             (Fault::Io, io_name(op))
-        } else if full && matches!(op, DiskOp::Create { .. } | DiskOp::Zero { .. }) {
+        } else if full && allocates(op) {
             (Fault::NoSpace, "disk full")
         } else if short && rng.chance(SURE / 50) {
             let parts =
@@ -179,7 +180,17 @@ impl World {
 
 /// Whether the log can't go on when the operation fails.
 fn is_of_log(op: &DiskOp) -> bool {
-    matches!(op, DiskOp::Write { .. } | DiskOp::Sync { file: FileName::Segment(_) })
+    let (DiskOp::Write { file, .. } | DiskOp::Sync { file }) = op else { return false };
+    matches!(file, FileName::Segment(_))
+}
+
+/// Whether the operation takes room on the disk.
+fn allocates(op: &DiskOp) -> bool {
+    match op {
+        DiskOp::Create { .. } | DiskOp::Zero { .. } => true,
+        DiskOp::Write { file, .. } => matches!(file, FileName::Partial(..)),
+        _ => false,
+    }
 }
 
 fn is_of_directory(op: &DiskOp) -> bool {

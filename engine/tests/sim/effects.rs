@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use ringleader::shard::{AnswerRun, Notice, OutFrame};
+use ringleader::shard::{AnswerRun, Notice, OutFrame, SnapshotAnswer};
 
 use crate::machine::{Machine, OpName};
 use crate::plan::MS;
@@ -39,6 +39,11 @@ impl World {
         for (id, result) in effects.transfers.drain(..) {
             self.transferred(seat, id, result);
         }
+        for SnapshotAnswer { ticket, result } in effects.snapshots.drain(..) {
+            self.counts.add("snapshots answered", 1);
+            let covered = result.map_or(u64::MAX, |at| at.index.0);
+            assert!(covered >= ticket, "a snapshot up to {covered} was to cover {ticket}");
+        }
         self.seats[seat].process.as_mut().expect("it survived").effects = effects;
         says
     }
@@ -49,6 +54,9 @@ impl World {
             let Some(machine) = process.shard.state_machine(*group) else { continue };
             let machine: &mut dyn Any = machine;
             let machine: &mut Machine = machine.downcast_mut().expect("the simulator's own");
+            if let Some(image) = machine.restored.take() {
+                self.checker.restored(self.plan.seats.node(seat), at, &image);
+            }
             if !machine.applied.is_empty() {
                 let applied = std::mem::take(&mut machine.applied);
                 let last = applied.last().expect("it is not empty");
@@ -69,7 +77,10 @@ impl World {
         self.trace.line(|| format!("node {} notes {notice:?}", self.plan.seats.name(seat)));
         let process = self.seats[seat].process.as_mut().expect("it is alive");
         match notice {
-            Notice::Recovered(_) => process.recovered = true,
+            Notice::Recovered(summary) => {
+                process.recovered = true;
+                self.counts.add("starts from a snapshot", u64::from(summary.snapshots > 0));
+            }
             Notice::RecoveryFailed(cause) => self.gave_up(seat, &cause, true),
             Notice::StorageFailed(cause) => self.gave_up(seat, &cause, false),
             Notice::SpaceExhausted => {
@@ -78,6 +89,20 @@ impl World {
             }
             Notice::SpaceAvailable => process.full = false,
             Notice::Group(_) => {}
+            Notice::SnapshotTaken(group, at) => {
+                self.counts.add("snapshots taken", 1);
+                self.checker.snapshot_taken(self.plan.seats.node(seat), group, at);
+            }
+            Notice::SnapshotInstalled(group, at) => {
+                self.counts.add("snapshots installed", 1);
+                self.checker.snapshot_taken(self.plan.seats.node(seat), group, at);
+            }
+            Notice::SnapshotFailed(_, cause) => {
+                self.counts.add("snapshots that failed", 1);
+                let causes = ["no space", "an earlier attempt"];
+                let fault = process.excused || causes.iter().any(|known| cause.contains(known));
+                assert!(fault, "a snapshot failed without a fault: {cause}");
+            }
         }
     }
 

@@ -162,6 +162,14 @@ impl File {
         file
     }
 
+    /// Whether both hold the same on stable storage.
+    pub(crate) fn same_settled(&self, other: &Self) -> bool {
+        let same = |(one, other): (&Sector, &Sector)| one.stable == other.stable;
+        self.bad == other.bad
+            && self.sectors.len() == other.sectors.len()
+            && self.sectors.iter().zip(&other.sectors).all(same)
+    }
+
     /// Whether all that the sector holds is settled.
     pub(crate) fn is_settled(&self, at: u64) -> bool {
         (at as usize) < self.sectors.len()

@@ -7,6 +7,7 @@ use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
 use ringleader_wal::Block;
 
 use crate::clients::{Asked, Fate};
+use crate::image::Image;
 use crate::machine::{AppliedOp, OpName};
 use crate::rng::chain_bytes;
 
@@ -164,6 +165,14 @@ impl History {
         assert_eq!(earlier, None, "operation {:?} was applied twice", op.op);
         self.check_asked(op, group, asked);
         self.applied.insert(op.index, *op);
+    }
+
+    /// What a snapshot holds is what the history had come to there.
+    pub(crate) fn check_image(&self, image: &Image, group: GroupId) {
+        let index = image.last.index.0;
+        let expected = self.applied.get(&index).map(|op| (op.term, op.state));
+        let found = (index > 0).then_some((image.last.term.0, image.state));
+        assert_eq!(found, expected, "snapshot: group {group} was restored to entry {index}");
     }
 
     /// What callers know of an operation that is applied for the first time anywhere.

@@ -2,12 +2,11 @@
 //! at them, and a hash chained over everything that it was given. Equal hashes at an index are
 //! equal histories up to there.
 
-use std::collections::BTreeMap;
+use ringleader::{Entries, LogPosition, MachineError, Replies, SnapshotSource, StateMachine};
 
-use ringleader::{Entries, Replies, StateMachine};
-
+use crate::image::{Image, Pieces};
 use crate::linearizability::Model as _;
-use crate::linearizability::register::{Input, Output, Register, Value};
+use crate::linearizability::register::{Input, Output, Register};
 use crate::rng::{chain, chain_bytes};
 
 /// What an operation does, and to which register.
@@ -42,8 +41,11 @@ pub(crate) struct OpName(pub(crate) u64);
 /// See the [module documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Machine {
-    state: u64,
-    registers: BTreeMap<u8, Value>,
+    image: Image,
+    /// Chunks of a snapshot that is not whole yet.
+    chunks: Vec<u8>,
+    /// What it was restored to, until the simulator looks.
+    pub(crate) restored: Option<Image>,
     /// What was applied since the simulator looked last.
     pub(crate) applied: Vec<AppliedOp>,
     /// The term of the leadership that was announced and not ended.
@@ -55,13 +57,16 @@ impl StateMachine for Machine {
         for entry in entries.iter() {
             let (index, term) = (entry.index.0, entry.term.0);
             let payload = chain_bytes(0, entry.payload);
-            self.state = chain(chain(chain(self.state, index), term), payload);
+            let image = &mut self.image;
+            image.state = chain(chain(chain(image.state, index), term), payload);
+            image.last = LogPosition { index: entry.index, term: entry.term };
             let (op, command) = decode(entry.payload);
-            let register = self.registers.entry(command.key).or_default();
+            let register = image.registers.entry(command.key).or_default();
             let (after, output) = Register::apply(register, &command.input);
             *register = after;
-            self.applied.push(AppliedOp { index, term, op, payload, state: self.state, output });
-            replies.push(entry.index, &reply(self.state, output));
+            let state = image.state;
+            self.applied.push(AppliedOp { index, term, op, payload, state, output });
+            replies.push(entry.index, &reply(state, output));
         }
     }
 
@@ -72,6 +77,22 @@ impl StateMachine for Machine {
 
     fn leader_stop(&mut self, term: ringleader::Term) {
         assert_eq!(self.leading.take(), Some(term.0), "the leadership that started is ended");
+    }
+
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        Some(Box::new(Pieces::of(&self.image)))
+    }
+
+    fn restore(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
+        assert_eq!(self.image, Image::default(), "only a new machine is restored");
+        self.chunks.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    fn restored(&mut self) -> Result<(), MachineError> {
+        self.image = Image::decode(&std::mem::take(&mut self.chunks))?;
+        self.restored = Some(self.image.clone());
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::plan::MS;
+use crate::process::Input;
 use crate::rng::{Rng, SURE};
 use crate::schedule::Deed;
 use crate::world::{Event, World};
@@ -17,9 +18,11 @@ pub(crate) enum Action {
     Forget,
     /// Asks a node to hand a leadership over.
     Transfer,
+    /// Asks one node for snapshots of all its groups.
+    Snapshot,
 }
 
-const ACTIONS: [Action; 3] = [Action::Stop, Action::Forget, Action::Transfer];
+const ACTIONS: [Action; 4] = [Action::Stop, Action::Forget, Action::Transfer, Action::Snapshot];
 
 /// See the [module documentation](self).
 #[derive(Clone, Debug)]
@@ -70,6 +73,9 @@ impl World {
                 self.forget_node(node, lasting, rng);
             }
             Action::Transfer => self.transfer_any(node, rng),
+            Action::Snapshot => {
+                self.plan.seats.of(node).for_each(|seat| self.feed(seat, Input::Snapshot));
+            }
         }
         self.counts.add(action.name(), 1);
     }
@@ -81,6 +87,7 @@ impl Action {
             Self::Stop => "nodes stopped",
             Self::Forget => "members forgotten",
             Self::Transfer => "transfers asked for",
+            Self::Snapshot => "nodes asked for snapshots",
         }
     }
 }

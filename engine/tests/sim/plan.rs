@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ringleader::raft::RaftConfig;
-use ringleader::{GroupId, Limits, SyncMode, WalConfig};
+use ringleader::{GroupId, Limits, SnapshotConfig, SyncMode, WalConfig};
 
 use crate::atlas::{Promise, audit_rate};
 use crate::clients::Load;
@@ -64,6 +64,7 @@ pub(crate) struct Plan {
     pub(crate) wal: WalConfig,
     pub(crate) raft: RaftConfig,
     pub(crate) limits: Limits,
+    pub(crate) snapshots: SnapshotConfig,
     pub(crate) net: NetPlan,
     pub(crate) disk: DiskPlan,
     pub(crate) load: Load,
@@ -117,8 +118,29 @@ impl Plan {
             wal,
             raft,
             limits,
+            snapshots: snapshots(rng),
         }
     }
+}
+
+fn snapshots(rng: &mut Rng) -> SnapshotConfig {
+    let taken = rng.chance(700_000);
+    let mut some = |low, high| (taken && rng.coin()).then(|| rng.magnitude(low, high));
+    let entries = some(1, 300);
+    let bytes = some(100, 64 << 10);
+    let interval = some(10 * MS, 2000 * MS).map(Duration::from_nanos);
+    let config = SnapshotConfig {
+        entries,
+        bytes,
+        interval,
+        keep_entries: if rng.coin() { u64::MAX } else { rng.magnitude(1, 200) - 1 },
+        keep_bytes: if rng.coin() { u64::MAX } else { rng.magnitude(1, 64 << 10) - 1 },
+        chunk_bytes: rng.magnitude(64, 8 << 10) as usize,
+        send_bytes_per_second: rng.coin().then(|| rng.magnitude(64 << 10, 8 << 20)),
+        transfer_timeout: Duration::from_nanos(rng.magnitude(20 * MS, 2000 * MS)),
+    };
+    config.validate().expect("drawn settings are valid");
+    config
 }
 
 /// Nodes, the shards of each, and the groups.

@@ -51,6 +51,8 @@ pub(crate) enum Input {
         group: GroupId,
         to: Option<NodeId>,
     },
+    /// Somebody asks for a snapshot of every group.
+    Snapshot,
     Stop,
 }
 
@@ -143,7 +145,8 @@ impl Node {
     }
 }
 
-fn shard(plan: &Plan, seat: usize, nodes: Vec<(NodeId, u32)>, seed: u64) -> Shard {
+/// A seat's shard, as it starts. `nodes` are those that it knows, and their shards.
+pub(crate) fn shard(plan: &Plan, seat: usize, nodes: Vec<(NodeId, u32)>, seed: u64) -> Shard {
     let voters: Vec<NodeId> = (1..=plan.nodes as u64).map(NodeId).collect();
     let (seats, node) = (&plan.seats, plan.seats.node(seat));
     let here = plan.groups.iter().filter(|group| seats.of_group(**group, node) == seat);
@@ -153,6 +156,7 @@ fn shard(plan: &Plan, seat: usize, nodes: Vec<(NodeId, u32)>, seed: u64) -> Shar
         nodes,
         raft: Arc::new(plan.raft),
         limits: plan.limits,
+        snapshots: plan.snapshots,
         factory: Box::new(|_| Box::new(Machine::default())),
         seed,
     };
@@ -451,6 +455,13 @@ impl World {
             Input::Transfer { id, group, to } => {
                 self.trace.step("ask transfer", place, id.0, to.map_or(0, |to| to.0));
                 shard.transfer(now, id, group, to);
+            }
+            Input::Snapshot => {
+                self.trace.step("snapshot", place, 0, 0);
+                for group in &self.plan.groups {
+                    let applied = shard.status(*group).map_or(0, |status| status.applied.0);
+                    shard.request_snapshot(*group, applied);
+                }
             }
             Input::Stop => {
                 self.trace.step("stop", place, 0, 0);

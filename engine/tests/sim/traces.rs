@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0x3d21f4723eb60cc8),
-    (1, 0xf9e7c70ed55974fe),
-    (2, 0x751353f178847abe),
-    (3, 0x7ec03dd2b6777a27),
+    (0, 0xa1f20c9095a9cc5b),
+    (1, 0x6b57cb0b27334515),
+    (2, 0xf5844e070f371268),
+    (3, 0x6132cb5d1bafbbd2),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

@@ -32,6 +32,12 @@ pub(super) fn failed(
     classify(format!("{what} {file}: {error}"), error.raw_os_error())
 }
 
+/// Whether a file's descriptor is kept. There may be a snapshot for each of thousands of groups, and
+/// hardly any is ever read.
+fn stays_open(name: FileName) -> bool {
+    !matches!(name, FileName::Snapshot(..))
+}
+
 /// Why a write or read was short.
 fn short(what: &str, name: FileName, at: u64, have: usize, want: usize) -> DiskError {
     DiskError::Io(format!("{what} {name} at {at}: {have} of {want} B"))
@@ -59,7 +65,9 @@ impl Inner {
                 let renamed = glommio::io::rename(self.path(from), self.path(to)).await;
                 renamed.map_err(|e| failed("renaming", &from, &e))?;
                 let mut files = self.files.borrow_mut();
-                if let Some(handles) = files.remove(&from) {
+                if let Some(handles) = files.remove(&from)
+                    && stays_open(to)
+                {
                     files.insert(to, handles);
                 }
             }
@@ -105,6 +113,9 @@ impl Inner {
         options.custom_flags(if durable { libc::O_DSYNC } else { 0 });
         let opened = options.dma_open(self.path(name)).await;
         let opened = Rc::new(opened.map_err(|e| failed("opening", &name, &e))?);
+        if !stays_open(name) {
+            return Ok(opened);
+        }
         // Another task may have opened it meanwhile; one of the two is closed by its drop.
         Ok(known(self).unwrap_or_else(|| {
             let mut files = self.files.borrow_mut();
@@ -120,6 +131,9 @@ impl Inner {
         let created = options.dma_open(self.path(name)).await;
         let file = Rc::new(created.map_err(|e| failed("creating", &name, &e))?);
         self.files.borrow_mut().entry(name).or_default().plain = Some(Rc::clone(&file));
+        if len == 0 {
+            return Ok(());
+        }
         match file.pre_allocate(len, false).await {
             // Not every file system can: the zeros that follow allocate as well.
             Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {

@@ -1,0 +1,238 @@
+//! Snapshots on one shard: taken, kept, and loaded at a start (Raft thesis, chapter 5).
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `format` | **the on-disk format** |
+//! | `writer`, `reader` | one file, written and read |
+//! | `taking` | when one is taken, and how |
+//! | `sending`, `receiving` | from a leader to a peer that lacks what the log no longer holds |
+//! | `opening` | the newest of each group, loaded when the shard starts |
+//!
+//! The rules that make a log safe to shorten, each kept in one place:
+//!
+//! - A snapshot counts from the moment when the file, its name and the directory are on stable
+//!   storage (`writer`). Only then does the log before it go (`Shard::release_log`), and the older
+//!   snapshot.
+//! - A log that was shortened is only opened with a snapshot that reaches it (`opening`). A damaged
+//!   one is refused, unless the log and what else there is hold everything that it covered.
+//! - A snapshot that can't be written harms nobody: it is reported and tried again.
+//!
+//! A shard writes one snapshot at a time, a chunk per turn at most: neither applying nor replication
+//! waits for it, and what is in memory of it is a few chunks.
+
+mod format;
+mod opening;
+mod reader;
+mod receiving;
+mod sending;
+mod taking;
+mod writer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use ringleader_wal::disk::{DiskError, DiskOp, DiskOutput, FileName, OpId};
+use ringleader_wal::{GroupId, Identity, LogPosition, NodeId, NumberMap};
+
+use super::{Shard, State};
+use crate::config::SnapshotConfig;
+use crate::time::Time;
+
+use format::Head;
+pub(super) use opening::Opened;
+use opening::Opening;
+use receiving::Receiving;
+use sending::Sending;
+use taking::{Taking, Waiter};
+use writer::Writer;
+
+/// Marks the operations of snapshots among the shard's; the log counts from zero.
+const OWN: u64 = 1 << 63;
+
+/// What an operation is for.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    Opening,
+    /// A writer's, by its number.
+    Writing(u64),
+    /// Reading what is sent.
+    Sending(u32, NodeId),
+    /// Reading what a writer wrote, by its number.
+    Loading(u64),
+    /// Removing what is not needed any more. A file that stays costs space until the next start.
+    Removing(GroupId, LogPosition),
+}
+
+/// What is known of one group's snapshots.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    /// The last entry that stable storage holds the effects of, without the log.
+    newest: LogPosition,
+    /// The newest file, and its length; not there where the state machine does without.
+    file: Option<(LogPosition, u64)>,
+    /// When that was.
+    since: Time,
+    /// No attempt before, after one that failed.
+    retry_at: Time,
+    /// It is on the list of groups whose snapshot is to be taken.
+    wanted: bool,
+    /// The state machine takes none.
+    unsupported: bool,
+}
+
+/// The shard's snapshots.
+pub(super) struct Snapshots {
+    settings: SnapshotConfig,
+    identity: Identity,
+    /// Per group, by its slot.
+    kept: Vec<Kept>,
+    opening: Option<Box<Opening>>,
+    taking: Option<Taking>,
+    sending: BTreeMap<(u32, NodeId), Sending>,
+    /// Nothing more is sent before: that is how transfers are throttled.
+    send_from: Time,
+    receiving: BTreeMap<u32, Receiving>,
+    /// Writers that only remove what they wrote.
+    abandoned: BTreeMap<u64, Writer>,
+    next_writer: u64,
+    /// Files that are not the newest, to be removed once nobody is sent them.
+    unused: Vec<(u32, LogPosition)>,
+    /// Groups whose snapshot is to be taken, each once.
+    wanted: VecDeque<u32>,
+    waiters: Vec<Waiter>,
+    /// The group whose turn it is to be looked at.
+    cursor: usize,
+    now: Time,
+    next_op: u64,
+    pending: NumberMap<u64, Purpose>,
+    ops: Vec<(OpId, DiskOp)>,
+}
+
+impl Snapshots {
+    pub(super) fn new(settings: SnapshotConfig, identity: Identity) -> Self {
+        Self {
+            settings,
+            identity,
+            kept: Vec::new(),
+            opening: None,
+            taking: None,
+            sending: BTreeMap::new(),
+            send_from: Time(0),
+            receiving: BTreeMap::new(),
+            abandoned: BTreeMap::new(),
+            next_writer: 0,
+            unused: Vec::new(),
+            wanted: VecDeque::new(),
+            waiters: Vec::new(),
+            cursor: 0,
+            now: Time(0),
+            next_op: OWN,
+            pending: NumberMap::default(),
+            ops: Vec::new(),
+        }
+    }
+
+    /// Whether there is a snapshot to be taken.
+    #[inline]
+    pub(super) fn has_work(&self) -> bool {
+        self.taking.is_some() || !self.wanted.is_empty()
+    }
+
+    /// Whether an operation is one of these.
+    pub(super) fn owns(id: OpId) -> bool {
+        id.0 & OWN != 0
+    }
+
+    pub(super) fn take_ops(&mut self, ops: &mut Vec<(OpId, DiskOp)>) {
+        ops.append(&mut self.ops);
+    }
+
+    fn submit(&mut self, purpose: Purpose, op: DiskOp) {
+        let id = self.next_op;
+        self.next_op += 1;
+        self.pending.insert(id, purpose);
+        self.ops.push((OpId(id), op));
+    }
+
+    fn remove(&mut self, group: GroupId, at: LogPosition) {
+        let file = FileName::Snapshot(group, at);
+        self.submit(Purpose::Removing(group, at), DiskOp::Remove { file });
+    }
+
+    fn writer(&mut self, head: &Head) -> (u64, Writer) {
+        self.next_writer += 1;
+        (self.next_writer, Writer::new(&self.identity, head))
+    }
+
+    /// Lets a writer that has given up remove what it wrote.
+    fn abandon(&mut self, number: u64, mut writer: Writer) {
+        while let Some(op) = writer.next_op() {
+            self.submit(Purpose::Writing(number), op);
+        }
+        if !writer.is_over() {
+            self.abandoned.insert(number, writer);
+        }
+    }
+
+    /// Whether a file of this name is being written or removed.
+    fn is_busy(&self, group: GroupId, at: LogPosition) -> bool {
+        let removed = |purpose: &Purpose| matches!(purpose, Purpose::Removing(of, there) if (*of, *there) == (group, at));
+        let taken = self.taking.iter().map(|taking| &taking.writer.1);
+        let received = self.receiving.values().map(|receiving| &receiving.writer.1);
+        self.pending.values().any(removed)
+            || taken.chain(received).chain(self.abandoned.values()).any(|w| w.is_of(group, at))
+    }
+
+    /// Counts what is sent against the limit.
+    fn throttle(&mut self, bytes: usize) {
+        if let Some(rate) = self.settings.send_bytes_per_second {
+            let nanos = bytes as u128 * 1_000_000_000 / u128::from(rate);
+            let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+            self.send_from = self.send_from.max(self.now) + takes;
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn snapshot_op_completed(
+        &mut self,
+        now: Time,
+        id: OpId,
+        result: Result<DiskOutput, DiskError>,
+    ) {
+        let Some(purpose) = self.snapshots.pending.remove(&id.0) else { return };
+        match (purpose, &self.state) {
+            (Purpose::Opening, State::Recovering) => self.opening_step(now, result),
+            (Purpose::Writing(number), State::Running) => self.written(number, result.map(drop)),
+            (Purpose::Sending(slot, peer), State::Running) => {
+                self.sending_step(slot, peer, result);
+            }
+            (Purpose::Loading(number), State::Running) => {
+                if let Some(slot) = self.receiving_slot(number) {
+                    self.loading_step(slot, result);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn written(&mut self, number: u64, result: Result<(), DiskError>) {
+        let snapshots = &mut self.snapshots;
+        if let Some(mut writer) = snapshots.abandoned.remove(&number) {
+            if writer.complete(result).is_none() {
+                snapshots.abandon(number, writer);
+            }
+        } else if snapshots.taking.as_ref().is_some_and(|taking| taking.writer.0 == number) {
+            self.taking_step(result);
+        } else if let Some(slot) = self.receiving_slot(number) {
+            self.receiving_step(slot, result);
+        }
+    }
+
+    /// The group that a writer receives a snapshot for.
+    fn receiving_slot(&self, number: u64) -> Option<u32> {
+        let mut receiving = self.snapshots.receiving.iter();
+        let found = receiving.find(|(_, receiving)| receiving.writer.0 == number);
+        found.map(|(slot, _)| *slot)
+    }
+}

@@ -1,0 +1,209 @@
+//! Sending a snapshot to a peer that lacks what the log no longer holds (Raft thesis, chapter 5).
+//!
+//! Pieces are read from the file and sent one at a time: the head's configuration, the chunks, and an
+//! empty last one. The peer says which piece it waits for, so that a transfer goes on after a break
+//! where it was, on either side; a piece that is lost is sent again when the peer answers a
+//! heartbeat. The file stays, and the log behind it, as long as somebody is sent it and gets on.
+
+use bytes::Bytes;
+use ringleader_wal::disk::{DiskError, DiskOutput};
+use ringleader_wal::{Block, BlockKind, LogIndex, LogPosition, NodeId, Run};
+
+use super::Purpose;
+use super::reader::{Next, Reader};
+use crate::raft::message::{Message, SnapshotId};
+use crate::raft::{Mode, SnapshotEvent};
+use crate::shard::{Notice, Shard, State};
+use crate::time::Time;
+
+/// Transfers at once. Others begin when one is over.
+const SENDING_MAX: usize = 4;
+
+/// A snapshot on its way to a peer.
+pub(super) struct Sending {
+    pub(super) at: LogPosition,
+    len: u64,
+    reader: Reader,
+    reading: bool,
+    stamp: u64,
+    /// Pieces read so far, the last of which may be held.
+    number: u32,
+    /// The piece read last, until the peer has it, and whether it is the last one.
+    held: Option<(Bytes, bool)>,
+    /// Whether it was sent.
+    sent: bool,
+    /// There is nothing more to be read.
+    ended: bool,
+    /// The piece that the peer waits for.
+    wanted: u32,
+    /// When the peer got on last.
+    progress_at: Time,
+}
+
+impl Shard {
+    /// What the protocol leaves to be done about snapshots.
+    pub(in crate::shard) fn snapshot_event(&mut self, slot: u32, event: SnapshotEvent) {
+        match event {
+            SnapshotEvent::Send { peer } => self.send_snapshot(slot, peer),
+            SnapshotEvent::Answered { peer, id, next } => self.piece_answered(slot, peer, id, next),
+            SnapshotEvent::Arrived { from, id, last, piece } => {
+                self.piece_arrived(slot, from, id, last, &piece);
+            }
+        }
+    }
+
+    fn send_snapshot(&mut self, slot: u32, peer: NodeId) {
+        if let Some(sending) = self.snapshots.sending.get_mut(&(slot, peer)) {
+            sending.sent = false;
+            return self.go_on_sending(slot, peer);
+        }
+        let (group, base) = {
+            let group = &self.groups[slot as usize];
+            (group.id, group.raft.base().index)
+        };
+        let file = self.snapshots.kept[slot as usize].file;
+        let Some((at, len)) = file.filter(|(at, _)| at.index >= base) else {
+            return self.want_snapshot(slot);
+        };
+        if self.snapshots.sending.len() >= SENDING_MAX {
+            return;
+        }
+        let sending = Sending {
+            at,
+            len,
+            reader: Reader::new(&self.snapshots.identity, group, at, len),
+            reading: false,
+            stamp: 0,
+            number: 0,
+            held: None,
+            sent: false,
+            ended: false,
+            wanted: 1,
+            progress_at: self.snapshots.now,
+        };
+        self.snapshots.sending.insert((slot, peer), sending);
+        self.go_on_sending(slot, peer);
+    }
+
+    fn piece_answered(&mut self, slot: u32, peer: NodeId, id: SnapshotId, next: u32) {
+        let now = self.snapshots.now;
+        let Some(sending) = self.snapshots.sending.get_mut(&(slot, peer)) else { return };
+        let current = SnapshotId { at: sending.at, stamp: sending.stamp } == id;
+        if !current || next == sending.wanted || next == 0 {
+            return;
+        }
+        if next > sending.wanted {
+            sending.progress_at = now;
+        }
+        sending.wanted = next;
+        self.go_on_sending(slot, peer);
+    }
+
+    /// Reads and sends until something has to be waited for.
+    fn go_on_sending(&mut self, slot: u32, peer: NodeId) {
+        let group = self.groups[slot as usize].id;
+        loop {
+            let snapshots = &mut self.snapshots;
+            let Some(sending) = snapshots.sending.get_mut(&(slot, peer)) else { return };
+            if sending.reading {
+                return;
+            }
+            if sending.held.is_some() && sending.number == sending.wanted {
+                return self.send_piece(slot, peer);
+            }
+            if sending.wanted <= sending.number {
+                let reader = Reader::new(&snapshots.identity, group, sending.at, sending.len);
+                (sending.reader, sending.number, sending.ended) = (reader, 0, false);
+            }
+            if sending.ended {
+                return;
+            }
+            let (piece, last) = match sending.reader.next() {
+                Next::Read(op) => {
+                    sending.reading = true;
+                    return snapshots.submit(Purpose::Sending(slot, peer), op);
+                }
+                Next::Head(head) => {
+                    sending.stamp = head.stamp;
+                    (head.configuration, false)
+                }
+                Next::Chunk(chunk) => (chunk, false),
+                Next::End => (Bytes::new(), true),
+                Next::Damaged(damage) => {
+                    return self.sending_failed(slot, peer, &damage.to_string());
+                }
+            };
+            sending.number += 1;
+            sending.ended = last;
+            sending.sent = false;
+            sending.held = Some((piece, last));
+        }
+    }
+
+    /// Sends the piece held, if it may go now; a tick tries again.
+    fn send_piece(&mut self, slot: u32, peer: NodeId) {
+        let group = &self.groups[slot as usize];
+        let now = self.snapshots.now;
+        let Some(sending) = self.snapshots.sending.get_mut(&(slot, peer)) else { return };
+        let Some((piece, last)) = &sending.held else { return };
+        let Some(link) = group.links.to(peer) else { return };
+        if sending.sent || now < self.snapshots.send_from {
+            return;
+        }
+        let ends = [piece.len() as u32];
+        let run = Run { payload: piece, ends: &ends, base: 0 };
+        let at = LogPosition { index: LogIndex(u64::from(sending.number)), term: sending.at.term };
+        let block = Block::encode(group.id, at, BlockKind::Operations, [run]);
+        let (bytes, id) = (block.len(), SnapshotId { at: sending.at, stamp: sending.stamp });
+        let message =
+            Message::SnapshotPiece { term: group.raft.term(), id, last: *last, piece: block };
+        if self.links.push_piece(link, group.id, &message, bytes, &mut self.effects.frames) {
+            sending.sent = true;
+            self.snapshots.throttle(bytes);
+        }
+    }
+
+    pub(super) fn sending_step(
+        &mut self,
+        slot: u32,
+        peer: NodeId,
+        result: Result<DiskOutput, DiskError>,
+    ) {
+        let Some(sending) = self.snapshots.sending.get_mut(&(slot, peer)) else { return };
+        // An answer to an earlier transfer's question is no answer to this one's.
+        if !std::mem::take(&mut sending.reading) {
+            return;
+        }
+        match sending.reader.fill(result) {
+            Ok(()) => self.go_on_sending(slot, peer),
+            Err(error) => self.sending_failed(slot, peer, &error.to_string()),
+        }
+    }
+
+    /// The snapshot can't be read. It is tried again when the peer answers a heartbeat, and a new one
+    /// will take its place.
+    fn sending_failed(&mut self, slot: u32, peer: NodeId, cause: &str) {
+        let group = self.groups[slot as usize].id;
+        self.snapshots.sending.remove(&(slot, peer));
+        self.effects.notices.push(Notice::SnapshotFailed(group, cause.into()));
+        self.want_snapshot(slot);
+        self.remove_unused();
+    }
+
+    /// Ends transfers that are over or don't get on, and goes on with those that were held up.
+    pub(in crate::shard) fn tend_sending(&mut self, now: Time) {
+        if self.snapshots.sending.is_empty() || !matches!(self.state, State::Running) {
+            return;
+        }
+        let (groups, patience) = (&self.groups, self.snapshots.settings.transfer_timeout);
+        self.snapshots.sending.retain(|(slot, peer), sending| {
+            let mode = groups[*slot as usize].raft.mode_of(*peer);
+            sending.reading
+                || matches!(mode, Some(Mode::Snapshot | Mode::Probe))
+                    && now < sending.progress_at + patience
+        });
+        let keys: Vec<_> = self.snapshots.sending.keys().copied().collect();
+        keys.into_iter().for_each(|(slot, peer)| self.go_on_sending(slot, peer));
+        self.remove_unused();
+    }
+}

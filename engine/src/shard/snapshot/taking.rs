@@ -1,0 +1,243 @@
+//! Taking snapshots: when the policy says so or somebody asks, one at a time, a chunk per turn.
+
+use std::time::Duration;
+
+use ringleader_wal::disk::DiskError;
+use ringleader_wal::{GroupId, LogIndex, LogPosition};
+
+use super::Purpose;
+use super::format::Head;
+use super::writer::Writer;
+use crate::error::SnapshotError;
+use crate::shard::{Notice, Shard, SnapshotAnswer, State};
+use crate::state_machine::SnapshotSource;
+use crate::time::Time;
+
+/// Groups that a tick looks at: a thousand groups are through in a fraction of a second.
+const GROUPS_PER_TICK: usize = 64;
+
+/// How long a group is left alone after a snapshot of it failed.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+/// A snapshot being taken.
+pub(super) struct Taking {
+    slot: u32,
+    at: LogPosition,
+    source: Box<dyn SnapshotSource>,
+    pub(super) writer: (u64, Writer),
+}
+
+/// Somebody waits for a snapshot that covers `index`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiter {
+    slot: u32,
+    index: LogIndex,
+    ticket: u64,
+}
+
+impl Shard {
+    /// Asks for a snapshot of what the group has applied. Where there is one already, the answer
+    /// comes at once; `ticket` names it.
+    pub fn request_snapshot(&mut self, group: GroupId, ticket: u64) {
+        let refused = match (&self.state, self.slots.get(&group)) {
+            (State::Running, Some(&slot)) => {
+                let index = self.groups[slot as usize].raft.applied_index();
+                self.snapshots.waiters.push(Waiter { slot, index, ticket });
+                self.want_snapshot(slot);
+                return;
+            }
+            (State::Running, None) => SnapshotError::UnknownGroup(group),
+            _ => SnapshotError::Stopped,
+        };
+        self.effects.snapshots.push(SnapshotAnswer { ticket, result: Err(refused) });
+    }
+
+    pub(super) fn want_snapshot(&mut self, slot: u32) {
+        if !std::mem::replace(&mut self.snapshots.kept[slot as usize].wanted, true) {
+            self.snapshots.wanted.push_back(slot);
+        }
+    }
+
+    /// Looks at some groups: whether a snapshot of them is due.
+    pub(in crate::shard) fn look_for_snapshots(&mut self, now: Time) {
+        self.snapshots.now = now;
+        let groups = self.groups.len();
+        for _ in 0..groups.min(GROUPS_PER_TICK) {
+            let slot = self.snapshots.cursor % groups;
+            self.snapshots.cursor = slot + 1;
+            self.follow_durable_machine(slot);
+            if self.snapshot_is_due(slot) {
+                self.want_snapshot(slot as u32);
+            }
+        }
+    }
+
+    fn snapshot_is_due(&self, slot: usize) -> bool {
+        let (group, kept) = (&self.groups[slot], &self.snapshots.kept[slot]);
+        let (now, settings) = (self.snapshots.now, &self.snapshots.settings);
+        let applied = group.raft.applied_index();
+        let behind = applied.0.saturating_sub(kept.newest.index.0);
+        if behind == 0 || kept.wanted || kept.unsupported || now < kept.retry_at {
+            return false;
+        }
+        let held = |bytes| self.wal.bytes_after(group.id, kept.newest.index) >= bytes;
+        settings.entries.is_some_and(|entries| behind >= entries)
+            || settings.interval.is_some_and(|interval| now >= kept.since + interval)
+            || settings.bytes.is_some_and(held)
+    }
+
+    /// A state machine that keeps its own state durable needs no snapshot for its log to go.
+    fn follow_durable_machine(&mut self, slot: usize) {
+        let Some(at) = self.groups[slot].machine.durable_position() else { return };
+        let (kept, now) = (&mut self.snapshots.kept[slot], self.snapshots.now);
+        if at.index > kept.newest.index {
+            (kept.newest, kept.since) = (at, now);
+            self.release_log(slot as u32);
+        }
+    }
+
+    /// Goes on with the snapshot being taken, or begins the next one. A chunk at most, so that a
+    /// turn stays short; the disk's answers bring the next turns.
+    pub(in crate::shard) fn go_on_taking(&mut self) {
+        if !matches!(self.state, State::Running) {
+            return;
+        }
+        while self.snapshots.taking.is_none() {
+            let Some(slot) = self.snapshots.wanted.pop_front() else { return };
+            self.begin_taking(slot);
+        }
+        let max = self.snapshots.settings.chunk_bytes;
+        let Some(Taking { source, writer: (_, writer), .. }) = &mut self.snapshots.taking else {
+            return;
+        };
+        if writer.has_room() {
+            match source.next_chunk(max) {
+                Ok(Some(chunk)) if chunk.len() <= max => writer.push(chunk),
+                Ok(Some(chunk)) => {
+                    let what = format!("a chunk of {} B, {max} B were asked for", chunk.len());
+                    writer.give_up(DiskError::Io(what));
+                }
+                Ok(None) => writer.end(),
+                Err(error) => writer.give_up(DiskError::Io(error.to_string())),
+            }
+        }
+        self.submit_writes();
+    }
+
+    fn submit_writes(&mut self) {
+        while let Some(Taking { writer: (number, writer), .. }) = &mut self.snapshots.taking {
+            let number = *number;
+            let Some(op) = writer.next_op() else { return };
+            self.snapshots.submit(Purpose::Writing(number), op);
+        }
+    }
+
+    fn begin_taking(&mut self, slot: u32) {
+        let group = &mut self.groups[slot as usize];
+        let at = group.raft.applied();
+        let busy = self.snapshots.is_busy(group.id, at);
+        let kept = &mut self.snapshots.kept[slot as usize];
+        kept.wanted = false;
+        let covered = kept.file.map(|(newest, _)| newest).unwrap_or_default();
+        if at.index <= covered.index {
+            return self.answer_waiters(slot, |_| Some(Ok(covered)));
+        }
+        if busy {
+            return self.snapshot_failed(slot, "an earlier attempt is still being removed");
+        }
+        let Some(source) = group.machine.snapshot() else {
+            kept.unsupported = true;
+            return self.answer_waiters(slot, |_| Some(Err(SnapshotError::Unsupported)));
+        };
+        let configuration = group.raft.configuration_bytes();
+        let stamp = self.wal.durable().0;
+        let head = Head { group: group.id, at, stamp, configuration };
+        let writer = self.snapshots.writer(&head);
+        self.snapshots.taking = Some(Taking { slot, at, source, writer });
+    }
+
+    pub(super) fn taking_step(&mut self, result: Result<(), DiskError>) {
+        let Some(taking) = &mut self.snapshots.taking else { return };
+        let (slot, at) = (taking.slot, taking.at);
+        let len = taking.writer.1.len();
+        match taking.writer.1.complete(result) {
+            None => {}
+            Some(Ok(())) => {
+                self.snapshots.taking = None;
+                self.snapshot_taken(slot, at, len);
+            }
+            Some(Err(error)) => {
+                self.snapshots.taking = None;
+                self.snapshot_failed(slot, &error.to_string());
+            }
+        }
+    }
+
+    fn snapshot_taken(&mut self, slot: u32, at: LogPosition, len: u64) {
+        let group = self.groups[slot as usize].id;
+        let newest = self.snapshots.kept[slot as usize].file;
+        if newest.is_some_and(|(newest, _)| newest.index > at.index) {
+            // The leader's has been installed meanwhile.
+            self.snapshots.remove(group, at);
+        } else {
+            self.keep(slot, at, len);
+            self.effects.notices.push(Notice::SnapshotTaken(group, at));
+            self.release_log(slot);
+        }
+        self.answer_waiters(slot, |waiter| (waiter.index <= at.index).then_some(Ok(at)));
+        if self.snapshots.waiters.iter().any(|waiter| waiter.slot == slot) {
+            self.want_snapshot(slot);
+        }
+    }
+
+    fn snapshot_failed(&mut self, slot: u32, cause: &str) {
+        self.note_failure(slot, cause);
+        self.answer_waiters(slot, |_| Some(Err(SnapshotError::Failed(cause.into()))));
+    }
+
+    fn answer_waiters(
+        &mut self,
+        slot: u32,
+        answer: impl Fn(&Waiter) -> Option<Result<LogPosition, SnapshotError>>,
+    ) {
+        let answers = &mut self.effects.snapshots;
+        self.snapshots.waiters.retain(|waiter| {
+            let result = if waiter.slot == slot { answer(waiter) } else { None };
+            let keep = result.is_none();
+            answers.extend(result.map(|result| SnapshotAnswer { ticket: waiter.ticket, result }));
+            keep
+        });
+    }
+
+    /// The log before the newest snapshot goes, but for what peers that lag may still ask for.
+    pub(in crate::shard) fn release_log(&mut self, slot: u32) {
+        let (group, kept) = (self.groups[slot as usize].id, &self.snapshots.kept[slot as usize]);
+        let settings = &self.snapshots.settings;
+        let newest = kept.newest.index;
+        let sent = self.snapshots.sending.iter().filter(|((of, _), _)| *of == slot);
+        let sent = sent.map(|(_, sending)| sending.at.index).min();
+        let by_entries = newest.0.saturating_sub(settings.keep_entries);
+        let by_bytes = self.wal.tail(group, newest, settings.keep_bytes).0;
+        let through = LogIndex(by_entries.max(by_bytes)).min(newest);
+        // Whoever is sent a snapshot goes on with the log behind it.
+        let through = sent.map_or(through, |sent| through.min(sent));
+        // Who the members are is in the log or in a file, whatever a state machine keeps itself.
+        let raft = &self.groups[slot as usize].raft;
+        let (members_at, _) = raft.configuration_at(newest);
+        let only_in_log = kept.file.is_none() && members_at > raft.base().index;
+        let through = if only_in_log { through.min(members_at.prev()) } else { through };
+        self.call(slot, |raft, out| raft.compact(through, out));
+    }
+
+    /// The shard takes part in nothing any more.
+    pub(in crate::shard) fn retire_snapshots(&mut self) {
+        self.snapshots.taking = None;
+        self.snapshots.sending.clear();
+        self.snapshots.receiving.clear();
+        self.snapshots.wanted.clear();
+        for waiter in self.snapshots.waiters.drain(..) {
+            let result = Err(SnapshotError::Stopped);
+            self.effects.snapshots.push(SnapshotAnswer { ticket: waiter.ticket, result });
+        }
+    }
+}

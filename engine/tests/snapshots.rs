@@ -1,0 +1,252 @@
+//! Snapshots on real nodes: real disks, real connections on loopback.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_lite::future::block_on;
+use ringleader::{
+    Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, LogIndex, MachineError, Member,
+    NodeId, Replies, RoleName, SnapshotError, SnapshotSource, StateMachine,
+};
+
+const GROUP: GroupId = GroupId(1);
+
+/// A table of numbers, some of which each operation changes, and how many operations there were. A
+/// snapshot shares it until the next change.
+#[derive(Clone, Default)]
+struct Table {
+    operations: u64,
+    cells: Arc<Vec<u64>>,
+    restored: Vec<u8>,
+    from_snapshot: bool,
+}
+
+const CELLS: usize = 40_000;
+
+impl StateMachine for Table {
+    fn apply(&mut self, entries: &Entries<'_>, replies: &mut Replies) {
+        let cells = Arc::make_mut(&mut self.cells);
+        cells.resize(CELLS, 0);
+        entries.iter().for_each(|entry| {
+            let word = |at: usize| entry.payload.get(at).copied().unwrap_or_default();
+            let at = (usize::from(word(0)) << 8 | usize::from(word(1))) % CELLS;
+            cells[at] = cells[at].wrapping_mul(31).wrapping_add(entry.index.0);
+            self.operations += 1;
+            replies.push(entry.index, &self.operations.to_le_bytes());
+        });
+    }
+
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        let (operations, cells) = (self.operations, Arc::clone(&self.cells));
+        Some(Box::new(View { operations: Some(operations), cells, at: 0 }))
+    }
+
+    fn restore(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
+        self.restored.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    fn restored(&mut self) -> Result<(), MachineError> {
+        let bytes = std::mem::take(&mut self.restored);
+        let mut words = bytes.chunks_exact(8).map(|word| word.try_into().map(u64::from_le_bytes));
+        let mut next = || words.next()?.ok();
+        self.operations = next().ok_or_else(|| MachineError("empty".into()))?;
+        self.cells = Arc::new(std::iter::from_fn(next).collect());
+        self.from_snapshot = true;
+        Ok(())
+    }
+}
+
+struct View {
+    operations: Option<u64>,
+    cells: Arc<Vec<u64>>,
+    at: usize,
+}
+
+impl SnapshotSource for View {
+    fn next_chunk(&mut self, max_bytes: usize) -> Result<Option<Bytes>, MachineError> {
+        if let Some(operations) = self.operations.take() {
+            return Ok(Some(Bytes::copy_from_slice(&operations.to_le_bytes())));
+        }
+        let end = self.cells.len().min(self.at + max_bytes / 8);
+        let cells = &self.cells[self.at..end];
+        self.at = end;
+        let chunk: Bytes = cells.iter().flat_map(|cell| cell.to_le_bytes()).collect();
+        Ok((!chunk.is_empty()).then_some(chunk))
+    }
+}
+
+fn addresses(count: usize) -> Vec<SocketAddr> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect()
+}
+
+fn start(addresses: &[SocketAddr], node: u64, dir: &Path) -> Engine {
+    let member = |(address, node)| Member { node: NodeId(node), address, shards: 1 };
+    let members: Vec<Member> = addresses.iter().copied().zip(1..).map(member).collect();
+    let voters: Vec<NodeId> = members.iter().map(|member| member.node).collect();
+    let path = dir.join(format!("node-{node}"));
+    let mut config = EngineConfig::new(7, NodeId(node), members, path);
+    config.raft.heartbeat_interval = Duration::from_millis(50);
+    config.wal.segment_bytes = 4 << 20;
+    config.snapshots.bytes = Some(8 << 20);
+    config.snapshots.keep_bytes = 1 << 20;
+    config.snapshots.chunk_bytes = 32 << 10;
+    config.groups.push(GroupConfig { group: GROUP, voters });
+    Engine::start(config, |_| Box::new(Table::default())).expect("the node starts")
+}
+
+fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn leader<'a>(engines: impl Iterator<Item = &'a Engine> + Clone) -> Handle {
+    eventually("a leader", || {
+        engines.clone().map(Engine::handle).find(|handle| {
+            block_on(handle.status(GROUP)).is_ok_and(|status| status.role == RoleName::Leader)
+        })
+    })
+}
+
+/// Writes `count` operations of 4 KiB, many in flight.
+fn write(handle: &Handle, count: u64) {
+    let mut queue = handle.queue(0, 256);
+    let (mut pushed, mut done) = (0_u64, 0);
+    while done < count {
+        while pushed < count && queue.outstanding() < 256 {
+            let mut payload = vec![7; 4096];
+            payload[..8].copy_from_slice(&pushed.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+            queue.push(GROUP, pushed, &payload).expect("there is room");
+            pushed += 1;
+        }
+        queue.submit().expect("the engine runs");
+        assert!(queue.wait(Duration::from_secs(20)), "completions come");
+        queue.drain(|completion| {
+            completion.result.as_ref().expect("it is applied");
+            done += 1;
+        });
+    }
+}
+
+fn table(engine: &Engine) -> Table {
+    block_on(engine.handle().inspect(GROUP, |table: &mut Table| table.clone())).expect("it is here")
+}
+
+fn bytes_in(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).expect("a directory");
+    entries
+        .map(|entry| {
+            let entry = entry.expect("readable");
+            let kind = entry.file_type().expect("readable");
+            if kind.is_dir() {
+                bytes_in(&entry.path())
+            } else {
+                // A file may go between the listing and the look at it.
+                entry.metadata().map_or(0, |metadata| metadata.len())
+            }
+        })
+        .sum()
+}
+
+fn same(one: &Table, other: &Table) -> bool {
+    (one.operations, &one.cells) == (other.operations, &other.cells)
+}
+
+#[test]
+fn the_log_stays_small_a_restart_is_complete_and_who_was_away_gets_a_snapshot() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(3);
+    let mut engines: Vec<Engine> =
+        (1..=3).map(|node| start(&addresses, node, dir.path())).collect();
+    let first = leader(engines.iter());
+    write(&first, 1000);
+    let away = engines.iter().position(|engine| {
+        block_on(engine.handle().status(GROUP)).is_ok_and(|s| s.role == RoleName::Follower)
+    });
+    let away = away.expect("there are followers");
+    engines.remove(away).shutdown();
+    let node = [1, 2, 3][away];
+
+    // 80 MB of log go by; a snapshot is 320 kB and is taken every 8 MB.
+    write(&first, 20_000);
+    eventually("the log to be released", || {
+        let others = (1..=3).filter(|other| *other != node);
+        let largest = others.map(|other| bytes_in(&dir.path().join(format!("node-{other}")))).max();
+        (largest? < 50 << 20).then_some(())
+    });
+
+    engines.insert(away, start(&addresses, node, dir.path()));
+    write(&leader(engines.iter()), 2_000);
+    let reference = eventually("a replica to have everything", || {
+        let table = table(&engines[(away + 1) % 3]);
+        (table.operations == 23_000).then_some(table)
+    });
+    eventually("the one who was away to catch up", || {
+        same(&table(&engines[away]), &reference).then_some(())
+    });
+    assert!(table(&engines[away]).from_snapshot, "the log that it lacked was gone");
+
+    for engine in engines {
+        engine.shutdown();
+    }
+    let engines: Vec<Engine> = (1..=3).map(|node| start(&addresses, node, dir.path())).collect();
+    leader(engines.iter());
+    for engine in &engines {
+        eventually("a restarted node to be where it was", || {
+            let table = table(engine);
+            (same(&table, &reference) && table.from_snapshot).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_snapshot_is_taken_on_request_and_started_from() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(1);
+    let engine = start(&addresses, 1, dir.path());
+    let handle = leader([&engine].into_iter());
+    write(&handle, 10);
+    let taken = block_on(handle.snapshot(GROUP)).expect("it is taken");
+    assert!(taken.index >= LogIndex(10), "{taken:?}");
+    assert_eq!(block_on(handle.snapshot(GROUP)), Ok(taken), "there is one already");
+    let unknown = block_on(handle.snapshot(GroupId(9)));
+    assert_eq!(unknown, Err(SnapshotError::UnknownGroup(GroupId(9))));
+    write(&handle, 5);
+    engine.shutdown();
+    let file = format!("{GROUP}-{}-{}.snap", taken.index, taken.term);
+    let log_dir = std::fs::read_dir(dir.path().join("node-1")).expect("the node's directory");
+    let found = log_dir.map(|entry| entry.expect("readable").path().join(&file));
+    let path = found.into_iter().find(|path| path.exists()).expect("the snapshot's file");
+
+    let engine = start(&addresses, 1, dir.path());
+    leader([&engine].into_iter());
+    let restarted = eventually("the rest of the log to be applied", || {
+        let table = table(&engine);
+        (table.operations == 15).then_some(table)
+    });
+    assert!(restarted.from_snapshot);
+    engine.shutdown();
+
+    // The log holds everything that the damaged snapshot covers: it is passed over.
+    let mut bytes = std::fs::read(&path).expect("readable");
+    bytes[4096 + 64] ^= 1;
+    std::fs::write(&path, bytes).expect("writable");
+    let engine = start(&addresses, 1, dir.path());
+    leader([&engine].into_iter());
+    let replayed = eventually("the whole log to be applied", || {
+        let table = table(&engine);
+        (table.operations == 15).then_some(table)
+    });
+    assert!(!replayed.from_snapshot && same(&replayed, &restarted));
+}
