@@ -15,6 +15,7 @@
 //! | `index`, `spans`, `reader`, `scan` | where entries are, and reading them |
 //! | `recovery`, `replay`, `search`, `opened` | opening a log; a torn tail or damage? |
 //! | [`status`] | a log's state, to be looked at |
+//! | [`inspect`] | what a segment's bytes say |
 //! | [`driver`] | the operations with glommio |
 
 pub mod block;
@@ -27,6 +28,7 @@ mod flight;
 mod format;
 mod gather;
 mod index;
+pub mod inspect;
 mod opened;
 mod prefetch;
 mod prepare;
