@@ -1,0 +1,42 @@
+//! What can go wrong, and the exit code for it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A log is not what was written. What is wrong with it was printed.
+    #[error("{0} of the logs can't be recovered")]
+    Damaged(usize),
+    #[error("{path}: {cause}")]
+    Io { path: PathBuf, cause: io::Error },
+    #[error("{path}: a running node is using it; stop the node first")]
+    InUse { path: PathBuf },
+    #[error("{path}: there is no log in it: no shard-N directories and no segments")]
+    NoLog { path: PathBuf },
+    /// Whoever read the output has gone.
+    #[error("standard output: {0}")]
+    Output(io::Error),
+}
+
+impl Failure {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        |cause| Self::Io { path, cause }
+    }
+
+    /// Prints it, unless nobody listens.
+    pub(crate) fn report(&self) -> ExitCode {
+        let code = match self {
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return ExitCode::SUCCESS;
+            }
+            Self::Damaged(_) => 1,
+            _ => 3,
+        };
+        eprintln!("error: {self}");
+        ExitCode::from(code)
+    }
+}
