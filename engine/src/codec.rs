@@ -12,6 +12,7 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize, rancor};
 
 use crate::raft::message::{AppendOutcome, AppendRequest, Blocks, Message, SnapshotId};
+use crate::raft::reads::{Consistency, ReadTicket};
 
 /// Why a frame was refused. The sender is broken or not what it says: its connection is closed.
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +48,12 @@ struct Envelope {
 struct WireMessage {
     group: u64,
     term: u64,
-    /// Of the entry that the message names: last, previous, matched, refused.
+    /// Of the entry that the message names: last, previous, matched, refused. The round of a
+    /// heartbeat, the ticket of a read.
     index: u64,
     /// The term of that entry or, in a conflict, of the hint.
     entry_term: u64,
-    /// The commit index or, in a conflict, the hint's.
+    /// The commit index or, in a conflict, the hint's; what a read must wait for.
     other_index: u64,
     kind: u32,
     blocks: u32,
@@ -72,6 +74,10 @@ mod kind {
     pub(super) const CONFLICT: u32 = 9;
     pub(super) const HEARTBEAT: u32 = 10;
     pub(super) const HEARTBEAT_RESPONSE: u32 = 11;
+    pub(super) const READ_REQUEST: u32 = 12;
+    pub(super) const LEASE_READ_REQUEST: u32 = 13;
+    /// Refused, if it names no index.
+    pub(super) const READ_RESPONSE: u32 = 14;
     pub(super) const TIMEOUT_NOW: u32 = 15;
     pub(super) const HANDOVER_VOTE_REQUEST: u32 = 16;
     pub(super) const SNAPSHOT_PIECE: u32 = 20;
@@ -115,10 +121,23 @@ fn to_wire(group: GroupId, message: &Message) -> WireMessage {
                 ..plain(kind::CONFLICT)
             },
         },
-        Message::Heartbeat { commit, .. } => {
-            WireMessage { other_index: commit.0, ..plain(kind::HEARTBEAT) }
+        Message::Heartbeat { commit, round, .. } => {
+            WireMessage { index: *round, other_index: commit.0, ..plain(kind::HEARTBEAT) }
         }
-        Message::HeartbeatResponse { .. } => plain(kind::HEARTBEAT_RESPONSE),
+        Message::HeartbeatResponse { round, .. } => {
+            WireMessage { index: *round, ..plain(kind::HEARTBEAT_RESPONSE) }
+        }
+        Message::ReadRequest { ticket, consistency, .. } => {
+            let kind = match consistency {
+                Consistency::Linearizable => kind::READ_REQUEST,
+                Consistency::Lease => kind::LEASE_READ_REQUEST,
+            };
+            WireMessage { index: ticket.0, ..plain(kind) }
+        }
+        Message::ReadResponse { ticket, index, .. } => {
+            let other_index = index.unwrap_or_default().0;
+            WireMessage { index: ticket.0, other_index, ..plain(kind::READ_RESPONSE) }
+        }
         Message::SnapshotPiece { id, last, .. } => {
             let kind = if *last { kind::SNAPSHOT_LAST_PIECE } else { kind::SNAPSHOT_PIECE };
             WireMessage { other_index: id.stamp, ..at(kind, &id.at) }
@@ -265,8 +284,20 @@ fn from_wire(
             let outcome = AppendOutcome::Conflict { prev_index: index, hint };
             Message::AppendResponse { term, outcome }
         }
-        kind::HEARTBEAT => Message::Heartbeat { term, commit: other_index },
-        kind::HEARTBEAT_RESPONSE => Message::HeartbeatResponse { term },
+        kind::HEARTBEAT => Message::Heartbeat { term, commit: other_index, round: index.0 },
+        kind::HEARTBEAT_RESPONSE => Message::HeartbeatResponse { term, round: index.0 },
+        kind::READ_REQUEST => {
+            let (ticket, consistency) = (ReadTicket(index.0), Consistency::Linearizable);
+            Message::ReadRequest { term, ticket, consistency }
+        }
+        kind::LEASE_READ_REQUEST => {
+            let (ticket, consistency) = (ReadTicket(index.0), Consistency::Lease);
+            Message::ReadRequest { term, ticket, consistency }
+        }
+        kind::READ_RESPONSE => {
+            let index = Some(other_index).filter(|index| *index > LogIndex(0));
+            Message::ReadResponse { term, ticket: ReadTicket(message.index.to_native()), index }
+        }
         kind::PRE_VOTE_REQUEST => Message::PreVoteRequest { term, last: at },
         kind::PRE_VOTE_GRANTED => Message::PreVoteResponse { term, granted: true },
         kind::PRE_VOTE_REFUSED => Message::PreVoteResponse { term, granted: false },

@@ -182,6 +182,13 @@ pub struct Limits {
     pub group_bytes: usize,
     /// Requests that wait in a shard's inbox. Default 4096.
     pub inbox_requests: usize,
+    /// Reads of one group that wait for their turn, on one node. Default 65,536. In flight they
+    /// weigh 32 B each on `shard_bytes` too.
+    pub group_reads: usize,
+    /// How long a read may wait, for the leader's word and then for what it needs to be applied.
+    /// Default 5 s. A node notices sooner that its leader is gone, as a rule: this is for one that
+    /// is there and does not answer.
+    pub read_timeout: Duration,
     /// Bytes of one group's log that are applied in one turn, so that applying a long backlog
     /// delays no heartbeat. Default 4 MiB.
     pub apply_bytes: usize,
@@ -194,6 +201,8 @@ impl Default for Limits {
             shard_bytes: 64 << 20,
             group_bytes: 64 << 20,
             inbox_requests: 4096,
+            group_reads: 1 << 16,
+            read_timeout: Duration::from_secs(5),
             apply_bytes: 4 << 20,
         }
     }
@@ -315,7 +324,7 @@ impl EngineConfig {
         }
         let positive =
             [limits.shard_bytes, limits.group_bytes, limits.inbox_requests, limits.apply_bytes];
-        if positive.contains(&0) {
+        if positive.contains(&0) || limits.group_reads == 0 || limits.read_timeout.is_zero() {
             return Err("limits must not be zero".into());
         }
         Ok(())
@@ -324,9 +333,15 @@ impl EngineConfig {
     /// A number that nodes compare when they connect: it covers the settings that must agree.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        let agreed =
+        let mut agreed =
             [self.limits.max_entry_bytes, self.net.max_frame_bytes, self.net.bulk.max_frame_bytes]
-                .map(|bytes| bytes as u64);
+                .map(|bytes| bytes as u64)
+                .to_vec();
+        // A lease rests on what the others do for how long.
+        if let Some(drift) = self.raft.lease_reads {
+            let nanos = |duration: Duration| duration.as_nanos() as u64;
+            agreed.extend([nanos(drift), nanos(self.raft.election_timeout)]);
+        }
         let mut bytes = Vec::new();
         agreed.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
         u64::from(crc32fast::hash(&bytes))

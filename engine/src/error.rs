@@ -149,6 +149,41 @@ pub enum TransferError {
     Stopped,
 }
 
+/// Why a linearizable read was not served. It has no effect in any case, and may be asked for
+/// again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Nobody is known to lead the group, or whoever was asked does not: try again after an
+    /// election, or on another node.
+    #[error("no leader of the group can be asked")]
+    NoLeader,
+    /// The leadership changed while the read waited.
+    #[error("the leadership changed while the read waited")]
+    LeaderChanged {
+        /// The leader now, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// A limit on reads that wait is reached. Wait for completions, then try again.
+    #[error("too many reads wait; wait for completions")]
+    Busy,
+    /// It was not served within [`read_timeout`](crate::Limits::read_timeout): the leader can't be
+    /// reached, or this node applies what is committed too slowly.
+    #[error("the read was not served in time")]
+    TimedOut,
+    /// This node has no such group.
+    #[error("no group {0} on this node")]
+    UnknownGroup(GroupId),
+    /// The group's state machine is of another type.
+    #[error("the state machine of group {0} is of another type")]
+    WrongType(GroupId),
+    /// The shard's log failed, and it serves nothing until the node is restarted.
+    #[error("the shard's log failed: {0}")]
+    StorageFailed(String),
+    /// The engine is stopped.
+    #[error("the engine is stopped")]
+    Stopped,
+}
+
 /// Why a group's state could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Term};
 
 use crate::config::Member;
-use crate::error::{MemberError, ProposeError, QueryError, SnapshotError, UnknownCause};
-use crate::inbox::{Inbox, Request};
+use crate::error::{MemberError, ProposeError, QueryError, ReadError, SnapshotError, UnknownCause};
+use crate::inbox::{Inbox, Reader, Request};
 use crate::local::{Local, Task};
 use crate::members::Members;
 use crate::queue::{FromThread, Queue};
-use crate::shard::{GroupStatus, Submission};
+use crate::raft::reads::Consistency;
+use crate::shard::{GroupStatus, ReadSubmission, Submission};
 use crate::state_machine::StateMachine;
 
 /// What a proposal's future resolves to.
@@ -249,10 +250,76 @@ impl Handle {
         answer.recv_async().await.unwrap_or(Err(SnapshotError::Stopped))
     }
 
+    /// Reads the group's state machine on this node, on its shard's thread, linearizably: `read`
+    /// sees every operation that was answered before this was called, whoever proposed it and
+    /// wherever. It may be called on any member of the group; one that does not lead asks its
+    /// leader and waits until it has applied as much itself. Nothing is written to any disk.
+    ///
+    /// Reads of one turn share one round of messages, or none ([`Consistency::Lease`]). Waits for
+    /// room when too much is in flight. `read` must not block. Dropping the future does not keep it
+    /// from being called.
+    ///
+    /// # Errors
+    /// After any error `read` was not called; it may be tried again.
+    pub async fn read<S: StateMachine, R: Send + 'static>(
+        &self,
+        group: GroupId,
+        consistency: Consistency,
+        read: impl FnOnce(&S) -> R + Send + 'static,
+    ) -> Result<R, ReadError> {
+        let (reply, answer) = flume::bounded(1);
+        let reader: Reader = Box::new(move |outcome| {
+            let result = outcome.and_then(|(_, machine)| {
+                let machine = (machine as &dyn Any).downcast_ref::<S>();
+                machine.map(read).ok_or(ReadError::WrongType(group))
+            });
+            // A caller that no longer waits is no error.
+            let _ = reply.send(result);
+        });
+        self.send_read(group, consistency, reader).await?;
+        answer.recv_async().await.unwrap_or(Err(ReadError::Stopped))
+    }
+
+    /// As [`read`](Self::read), but reads nothing: it waits until the state machine on this node
+    /// has applied everything that was committed when this was called, and says up to which entry
+    /// that is. Whatever is read there from then on is at least as new.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_index(
+        &self,
+        group: GroupId,
+        consistency: Consistency,
+    ) -> Result<LogIndex, ReadError> {
+        let (reply, answer) = flume::bounded(1);
+        let reader: Reader = Box::new(move |outcome| {
+            // A caller that no longer waits is no error.
+            let _ = reply.send(outcome.map(|(index, _)| index));
+        });
+        self.send_read(group, consistency, reader).await?;
+        answer.recv_async().await.unwrap_or(Err(ReadError::Stopped))
+    }
+
+    async fn send_read(
+        &self,
+        group: GroupId,
+        consistency: Consistency,
+        reader: Reader,
+    ) -> Result<(), ReadError> {
+        let inbox = self.inbox(group).ok_or(ReadError::UnknownGroup(group))?;
+        let weight = ReadSubmission::weight_of(1);
+        inbox.budget.take(weight).await;
+        inbox.send(Request::Read { group, consistency, reader }).await.map_err(|_| {
+            inbox.budget.give_back(weight);
+            ReadError::Stopped
+        })
+    }
+
     /// Runs `inspect` on the group's state machine, on its shard's thread, and brings the result.
     ///
     /// This reads **what this node has applied**, which may be behind the group's leader: it is
-    /// for tests, metrics and debugging, not for answering clients. It must not block.
+    /// for tests, metrics and debugging. Clients are answered from [`read`](Self::read), or from
+    /// here after [`read_index`](Self::read_index). It must not block.
     ///
     /// # Errors
     /// When the node has no such group, the state machine is of another type, or the engine is

@@ -8,27 +8,45 @@ use std::task::{Poll, Waker};
 use ringleader_net::ShardHandover;
 use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId};
 
-use crate::error::{MembershipError, ProposeError, SnapshotError};
+use crate::error::{MembershipError, ProposeError, ReadError, SnapshotError};
 use crate::handle::ProposeReply;
 use crate::local::Task;
 use crate::raft::MembershipChange;
+use crate::raft::reads::Consistency;
 use crate::report::{GroupReport, ShardReport};
 use crate::runtime::{Bell, Doorbell};
-use crate::shard::{AnswerRun, ClientId, GroupStatus, Submission, TransferResult};
+use crate::shard::{
+    AnswerRun, ClientId, GroupStatus, ReadRun, ReadSubmission, Submission, TransferResult,
+};
 use crate::state_machine::StateMachine;
 
 /// A question to a state machine, carried to its shard.
 pub(crate) type Query = Box<dyn FnOnce(Option<&mut dyn StateMachine>) + Send>;
 
+/// What a read does with the state machine, once that has applied the index.
+pub(crate) type Reader = Box<dyn FnOnce(Result<(LogIndex, &dyn StateMachine), ReadError>) + Send>;
+
+/// What a turn answers to a queue.
+pub(crate) enum Answers {
+    Proposals(Vec<AnswerRun>),
+    Reads(Vec<ReadRun>),
+}
+
 /// What other threads ask of a shard.
 pub(crate) enum Request {
     Attach {
         client: ClientId,
-        answers: flume::Sender<Vec<AnswerRun>>,
+        answers: flume::Sender<Answers>,
     },
     Submit {
         client: ClientId,
         submission: Submission,
+        reads: Option<Box<ReadSubmission>>,
+    },
+    Read {
+        group: GroupId,
+        consistency: Consistency,
+        reader: Reader,
     },
     Propose {
         submission: Submission,

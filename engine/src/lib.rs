@@ -57,6 +57,11 @@
 //! completion   ◄─────────────── Clients::deliver
 //! ```
 //!
+//! A read takes no disk and no entry: [`Handle::read`] or [`Queue::push_read`] ─► inbox ─►
+//! `Shard::submit_reads`; the turn asks for all of them at once (`Raft::read`: a round of heartbeats,
+//! a lease, or the leader's word), and the turn in which the state machine has applied what they
+//! need serves them.
+//!
 //! The leader's disk is just one more vote: its own write runs beside replication (Raft thesis,
 //! section 10.2.1). A block is encoded once; the same bytes go to the log, over the wire, into the
 //! followers' logs and to every state machine.
@@ -112,16 +117,17 @@ mod state_machine;
 pub use config::{EngineConfig, GroupConfig, Limits, Member, SnapshotConfig, place};
 pub use engine::Engine;
 pub use error::{
-    MemberError, MembershipError, ProposeError, QueryError, SnapshotError, StartError,
+    MemberError, MembershipError, ProposeError, QueryError, ReadError, SnapshotError, StartError,
     TransferError, UnknownCause,
 };
 pub use handle::{Handle, ProposeReply};
 pub use local::{Local, LocalQueue, OnCore};
 pub use queue::{Announce, FromThread, PushError, Queue, SubmitError};
+pub use raft::reads::Consistency;
 pub use raft::transfer::TransferRefused;
 pub use raft::{Configuration, MembershipChange, RaftConfig, RoleName};
 pub use report::Report;
 pub use ringleader_net::NetConfig;
 pub use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig};
-pub use shard::{Applied, Completion, GroupStatus, Transferred};
+pub use shard::{Applied, Completion, GroupStatus, ReadCompletion, Transferred};
 pub use state_machine::{Entries, Entry, MachineError, Replies, SnapshotSource, StateMachine};

@@ -1,5 +1,6 @@
 //! A submission and completion queue pair, in the manner of io_uring.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,8 +9,11 @@ use ringleader_wal::GroupId;
 
 use crate::error::ProposeError;
 use crate::handle::Shared;
-use crate::inbox::{Inbox, Request};
-use crate::shard::{AnswerRun, ClientId, Completion, Submission};
+use crate::inbox::{Answers, Inbox, Request};
+use crate::raft::reads::Consistency;
+use crate::shard::{
+    AnswerRun, ClientId, Completion, ReadCompletion, ReadRun, ReadSubmission, Submission,
+};
 
 /// How a queue tells its shard that something was submitted.
 pub trait Announce {
@@ -39,12 +43,20 @@ impl Announce for FromThread {
 /// [`submit`](Self::submit) them all as one message; [`drain`](Self::drain) the completions. None
 /// of these allocates, locks or wakes anyone per operation.
 ///
+/// # Reads
+/// [`push_read`](Self::push_read) asks when the group's state machine on this node may be read. The
+/// completion ([`drain_reads`](Self::drain_reads)) says that it may be from then on, and nothing is
+/// read for the caller. A task on the shard's core that shares the state with its state machine (by
+/// an `Rc`; both live on that thread) reads it right there: no thread is crossed, no closure boxed,
+/// no copy made. From elsewhere, [`Handle::read`](crate::Handle::read) does both in one.
+///
 /// # Ordering
 /// Operations for one group are appended in the order of their pushes. Completions of one group
-/// come in that order too, unless some of them failed; between groups there is no order.
+/// come in that order too, unless some of them failed; between groups there is no order. A read sees
+/// what was completed before its submission; of what is still in flight then, it sees some or none.
 ///
 /// # Back-pressure
-/// At most `depth` operations are pushed and not yet drained; the shard's budget of bytes bounds
+/// At most `depth` operations and reads are pushed and not yet drained; the shard's budget of bytes bounds
 /// all its callers together. At either limit the non-blocking calls say so and nothing is lost.
 pub struct Queue<A = FromThread> {
     shared: Arc<Shared>,
@@ -55,11 +67,15 @@ pub struct Queue<A = FromThread> {
     depth: usize,
     outstanding: usize,
     staged: Submission,
-    /// Weight of `staged` that was already taken from the budget.
+    staged_reads: Option<Box<ReadSubmission>>,
+    /// Weight of what is staged that was already taken from the budget.
     taken: usize,
-    answers: flume::Receiver<Vec<AnswerRun>>,
-    attached: Option<flume::Sender<Vec<AnswerRun>>>,
-    ready: Option<Vec<AnswerRun>>,
+    answers: flume::Receiver<Answers>,
+    attached: Option<flume::Sender<Answers>>,
+    ready: Option<Answers>,
+    /// Arrived while only the others were drained.
+    aside: VecDeque<Vec<AnswerRun>>,
+    aside_reads: VecDeque<Vec<ReadRun>>,
 }
 
 /// Why an operation was not pushed.
@@ -106,10 +122,13 @@ impl<A: Announce> Queue<A> {
             depth,
             outstanding: 0,
             staged: Submission::default(),
+            staged_reads: None,
             taken: 0,
             answers,
             attached: Some(attached),
             ready: None,
+            aside: VecDeque::new(),
+            aside_reads: VecDeque::new(),
         }
     }
 
@@ -139,17 +158,38 @@ impl<A: Announce> Queue<A> {
         Ok(())
     }
 
+    /// Stages a read; see [Reads](Self#reads).
+    ///
+    /// # Errors
+    /// Nothing was staged.
+    pub fn push_read(
+        &mut self,
+        group: GroupId,
+        consistency: Consistency,
+        user_data: u64,
+    ) -> Result<(), PushError> {
+        if self.outstanding == self.depth {
+            return Err(PushError::Full);
+        }
+        if self.shared.groups.get(&group) != Some(&self.shard) {
+            return Err(PushError::WrongShard(group));
+        }
+        self.staged_reads.get_or_insert_default().push(group, consistency, user_data);
+        self.outstanding += 1;
+        Ok(())
+    }
+
     /// Hands everything that is staged to the shard, as one message; says how many operations
-    /// that were. Never waits.
+    /// and reads that were. Never waits.
     ///
     /// # Errors
     /// What was staged stays staged.
     pub fn submit(&mut self) -> Result<usize, SubmitError> {
-        if self.staged.is_empty() {
+        if self.staged.is_empty() && self.staged_reads.is_none() {
             return Ok(0);
         }
         self.attach()?;
-        let missing = self.staged.weight() - self.taken;
+        let missing = self.missing();
         if missing > 0 && !self.inbox.budget.try_take(missing) {
             return Err(SubmitError::Busy);
         }
@@ -167,7 +207,7 @@ impl<A: Announce> Queue<A> {
                 Err(SubmitError::Busy) => {}
                 done => return done,
             }
-            let missing = self.staged.weight() - self.taken;
+            let missing = self.missing();
             if missing == 0 {
                 // The budget was there and the inbox full: the shard drains it every turn.
                 futures_lite::future::yield_now().await;
@@ -176,6 +216,12 @@ impl<A: Announce> Queue<A> {
             self.inbox.budget.take(missing).await;
             self.taken += missing;
         }
+    }
+
+    /// Weight of what is staged that has to be taken from the budget.
+    fn missing(&self) -> usize {
+        let reads = self.staged_reads.as_ref().map_or(0, |reads| reads.weight());
+        self.staged.weight() + reads - self.taken
     }
 
     fn attach(&mut self) -> Result<(), SubmitError> {
@@ -201,7 +247,9 @@ impl<A: Announce> Queue<A> {
             groups: Vec::with_capacity(self.staged.groups.len()),
         };
         let submission = std::mem::replace(&mut self.staged, next);
-        match self.inbox.try_send(Request::Submit { client: self.client, submission }) {
+        let reads = self.staged_reads.take();
+        let count = count + reads.as_ref().map_or(0, |reads| reads.len());
+        match self.inbox.try_send(Request::Submit { client: self.client, submission, reads }) {
             Ok(()) => {
                 self.announce.announce();
                 self.taken = 0;
@@ -219,22 +267,53 @@ impl<A: Announce> Queue<A> {
     }
 
     fn unsend(&mut self, request: Request) {
-        if let Request::Submit { submission, .. } = request {
+        if let Request::Submit { submission, reads, .. } = request {
             self.staged = submission;
+            self.staged_reads = reads;
         }
     }
 
-    /// Operations pushed and not yet drained.
+    /// Operations and reads pushed and not yet drained.
     #[must_use]
     pub fn outstanding(&self) -> usize {
         self.outstanding
     }
 
-    /// Gives every completion that has arrived to `each`, and says how many there were. Never
-    /// waits.
+    fn arrived(&mut self) -> Option<Answers> {
+        self.ready.take().or_else(|| self.answers.try_recv().ok())
+    }
+
+    /// The next completions of operations that have arrived; those of reads are put aside.
+    fn arrived_proposals(&mut self) -> Option<Vec<AnswerRun>> {
+        if let Some(runs) = self.aside.pop_front() {
+            return Some(runs);
+        }
+        loop {
+            match self.arrived()? {
+                Answers::Proposals(runs) => return Some(runs),
+                Answers::Reads(runs) => self.aside_reads.push_back(runs),
+            }
+        }
+    }
+
+    /// Likewise the other way round.
+    fn arrived_reads(&mut self) -> Option<Vec<ReadRun>> {
+        if let Some(runs) = self.aside_reads.pop_front() {
+            return Some(runs);
+        }
+        loop {
+            match self.arrived()? {
+                Answers::Reads(runs) => return Some(runs),
+                Answers::Proposals(runs) => self.aside.push_back(runs),
+            }
+        }
+    }
+
+    /// Gives every completion of an operation that has arrived to `each`, and says how many there
+    /// were. Never waits.
     pub fn drain(&mut self, mut each: impl FnMut(Completion<'_>)) -> usize {
         let mut drained = 0;
-        while let Some(runs) = self.ready.take().or_else(|| self.answers.try_recv().ok()) {
+        while let Some(runs) = self.arrived_proposals() {
             for run in runs {
                 drained += run.len();
                 run.for_each(&mut each);
@@ -244,22 +323,43 @@ impl<A: Announce> Queue<A> {
         drained
     }
 
-    /// Waits until a completion can be drained; false when none can come any more because the
-    /// engine is stopped.
-    pub async fn ready(&mut self) -> bool {
-        if self.ready.is_none() {
-            self.ready = self.answers.recv_async().await.ok();
+    /// Gives every completion of a read that has arrived to `each`, and says how many there were.
+    /// Never waits.
+    pub fn drain_reads(&mut self, mut each: impl FnMut(ReadCompletion)) -> usize {
+        let mut drained = 0;
+        while let Some(runs) = self.arrived_reads() {
+            for run in runs {
+                drained += run.len();
+                run.for_each(&mut each);
+            }
         }
-        self.ready.is_some()
+        self.outstanding -= drained;
+        drained
     }
 
-    /// Takes everything that is staged and not submitted out of the queue again, with the reason
-    /// that it cannot be submitted: for callers that give up after [`SubmitError::Stopped`].
+    fn is_ready(&self) -> bool {
+        self.ready.is_some() || !self.aside.is_empty() || !self.aside_reads.is_empty()
+    }
+
+    /// Waits until a completion can be drained, of an operation or of a read; false when none can
+    /// come any more because the engine is stopped.
+    pub async fn ready(&mut self) -> bool {
+        if !self.is_ready() {
+            self.ready = self.answers.recv_async().await.ok();
+        }
+        self.is_ready()
+    }
+
+    /// Takes everything that is staged and not submitted out of the queue again, reads too, with
+    /// the reason that it cannot be submitted: for callers that give up after
+    /// [`SubmitError::Stopped`].
     pub fn abandon(&mut self, mut each: impl FnMut(u64, ProposeError)) {
         let staged = std::mem::take(&mut self.staged);
-        self.outstanding -= staged.len();
+        let reads = self.staged_reads.take().unwrap_or_default();
+        self.outstanding -= staged.len() + reads.len();
         self.inbox.budget.give_back(std::mem::take(&mut self.taken));
-        staged.user_data.iter().for_each(|&user_data| each(user_data, ProposeError::Stopped));
+        let names = staged.user_data.iter().chain(&reads.user_data);
+        names.for_each(|&user_data| each(user_data, ProposeError::Stopped));
     }
 }
 
@@ -267,10 +367,10 @@ impl Queue {
     /// Blocks the thread until a completion can be drained; false when none came in time or none
     /// can come any more because the engine is stopped.
     pub fn wait(&mut self, timeout: Duration) -> bool {
-        if self.ready.is_none() {
+        if !self.is_ready() {
             self.ready = self.answers.recv_timeout(timeout).ok();
         }
-        self.ready.is_some()
+        self.is_ready()
     }
 }
 

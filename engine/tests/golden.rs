@@ -17,6 +17,7 @@
 //! | `transfer n1 [n2]` | n1 is to hand its leadership over, to n2 or to whom it thinks best |
 //! | `load n1` | answers a load; `fail-load n1` does not |
 //! | `full n1 n2` | n1's outbox for n2 had no room for the last message |
+//! | `read n1 7 [lease]`, `gather`, `serve n1` | asks for read 7; lets more share its round; begins it |
 //! | `crash n1 [kept]`, `restart n1` | the first `kept` pending batches are on disk |
 //! | `cut n1 n2`, `isolate n1`, `heal` | messages vanish silently, one way or both |
 //! | `disconnect n1 n2`, `connect n1 n2` | the connection breaks, or is made |
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use harness::disk::Disk;
 use harness::{World, show};
+use ringleader::raft::reads::Consistency;
 use ringleader::raft::{RaftConfig, RoleName};
 use ringleader_wal::{NodeId, Term};
 
@@ -47,6 +49,7 @@ fn start(words: &[&str]) -> World {
         let (name, value) = word.split_once('=').expect("name=value");
         match name {
             "pre_vote" => config.pre_vote = value == "on",
+            "lease_reads" => config.lease_reads = Some(Duration::from_millis(number(value))),
             "check_quorum" => config.check_quorum = value == "on",
             "max_inflight_messages" => config.max_inflight_messages = number(value) as usize,
             "max_inflight_bytes" => config.max_inflight_bytes = number(value) as usize,
@@ -190,6 +193,13 @@ fn run(world: &mut World, line: &str) -> String {
         "near" => near(world, node(1)),
         "propose" => propose(world, &words[1..]),
         "transfer" => world.transfer(node(1), words.get(2).map(|to| number(to))),
+        "read" => {
+            let lease = words.get(3) == Some(&"lease");
+            let how = if lease { Consistency::Lease } else { Consistency::Linearizable };
+            world.read(node(1), node(2), how);
+        }
+        "gather" => world.gather_reads(),
+        "serve" => world.serve_reads(node(1)),
         "load" => assert!(world.load(node(1)), "there is a load"),
         "fail-load" => world.fail_load(node(1)),
         "full" => {

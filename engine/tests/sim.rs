@@ -90,6 +90,8 @@ mod prevotes;
 mod process;
 #[path = "sim/queue.rs"]
 mod queue;
+#[path = "sim/reads.rs"]
+mod reads;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/runner.rs"]

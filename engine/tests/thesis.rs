@@ -9,7 +9,11 @@ use std::time::Duration;
 use harness::disk::Disk;
 use harness::{GROUP, World, entry, voters};
 use ringleader::raft::message::{AppendOutcome, Blocks};
-use ringleader::raft::{Event, LogOp, Message, Output, Raft, RaftConfig, RoleName, invariants};
+use ringleader::raft::reads::{Consistency, ReadTicket};
+use ringleader::raft::{
+    Configuration, Event, LogOp, Message, Output, Raft, RaftConfig, RaftConfigError, RoleName,
+    invariants,
+};
 use ringleader::time::Time;
 use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
 
@@ -41,7 +45,7 @@ impl Member {
     /// A follower of n2 in `term`.
     fn following(config: RaftConfig, terms: &[u64], term: u64) -> Self {
         let mut member = Self::new(config, &Disk::with_log(terms));
-        member.step(2, Message::Heartbeat { term: Term(term), commit: LogIndex(0) });
+        member.step(2, heartbeat(term, 0));
         member.persist();
         member
     }
@@ -52,6 +56,30 @@ impl Member {
         member.persist();
         let term = member.raft.status().term;
         member.step(2, Message::VoteResponse { term, granted: true });
+        assert!(member.raft.is_leader());
+        member
+    }
+
+    /// The leader of a new group with these voters.
+    fn leading_of(config: RaftConfig, voters: &[NodeId]) -> Self {
+        let mut member = Self::new(config, &Disk::default());
+        member.raft = {
+            let restored = Disk::default().restored();
+            Raft::new(
+                Arc::new(config),
+                GROUP,
+                NodeId(1),
+                Configuration::new(voters, &[]),
+                restored,
+                1,
+                Time(0),
+            )
+        };
+        member.timeout();
+        member.persist();
+        for voter in &voters[1..] {
+            member.step(voter.0, Message::VoteResponse { term: Term(1), granted: true });
+        }
         assert!(member.raft.is_leader());
         member
     }
@@ -98,6 +126,10 @@ impl Member {
     }
 }
 
+fn heartbeat(term: u64, commit: u64) -> Message {
+    Message::Heartbeat { term: Term(term), commit: LogIndex(commit), round: 0 }
+}
+
 fn matched(term: u64, match_index: u64) -> Message {
     let outcome = AppendOutcome::Matched { match_index: LogIndex(match_index) };
     Message::AppendResponse { term: Term(term), outcome }
@@ -129,7 +161,7 @@ fn s3_4_a_candidate_gives_way_to_the_leader_of_its_term() {
     let mut member = Member::new(basic(), &Disk::default());
     member.timeout();
     assert_eq!(member.raft.status().role, RoleName::Candidate);
-    member.step(2, Message::Heartbeat { term: Term(1), commit: LogIndex(0) });
+    member.step(2, heartbeat(1, 0));
     assert_eq!(member.raft.leader(), Some(NodeId(2)));
     assert_eq!(member.raft.status().voted_for, Some(NodeId(1)), "the vote stays given");
 }
@@ -184,7 +216,7 @@ fn s3_5_nothing_is_committed_beyond_what_was_compared() {
     let (prev, commit, blocks) = (at(1, 1), LogIndex(3), Blocks::None);
     member.step(2, Message::AppendRequest { term: Term(2), prev, commit, blocks });
     assert_eq!(member.raft.status().commit, LogIndex(1));
-    member.step(2, Message::Heartbeat { term: Term(2), commit: LogIndex(3) });
+    member.step(2, heartbeat(2, 3));
     assert_eq!(member.raft.status().commit, LogIndex(1));
 }
 
@@ -233,10 +265,10 @@ fn s3_6_2_earlier_terms_are_not_committed_by_counting() {
 #[test]
 fn s3_3_a_deposed_leader_is_told_the_term() {
     let mut member = Member::following(RaftConfig::default(), &[], 5);
-    let sent = member.step(3, Message::Heartbeat { term: Term(4), commit: LogIndex(0) });
-    assert_eq!(sent, [(NodeId(3), Message::HeartbeatResponse { term: Term(5) })]);
+    let sent = member.step(3, heartbeat(4, 0));
+    assert_eq!(sent, [(NodeId(3), Message::HeartbeatResponse { term: Term(5), round: 0 })]);
     let mut deposed = Member::leading(basic(), &[]);
-    deposed.step(2, Message::HeartbeatResponse { term: Term(9) });
+    deposed.step(2, Message::HeartbeatResponse { term: Term(9), round: 0 });
     assert_eq!(deposed.out.events, [Event::SteppedDown { term: Term(9), leader: None }]);
 }
 
@@ -389,8 +421,17 @@ fn impossible_messages_are_ignored() {
             messages.push(Message::TimeoutNow { term, last });
             messages.push(Message::AppendResponse { term, outcome: matched });
             messages.push(Message::AppendResponse { term, outcome: conflict });
-            messages.push(Message::Heartbeat { term, commit });
-            messages.push(Message::HeartbeatResponse { term });
+            for round in [0, 1, 7, u64::MAX] {
+                messages.push(Message::Heartbeat { term, commit, round });
+                messages.push(Message::HeartbeatResponse { term, round });
+            }
+            let ticket = ReadTicket(commit.0);
+            for consistency in [Consistency::Linearizable, Consistency::Lease] {
+                messages.push(Message::ReadRequest { term, ticket, consistency });
+            }
+            for index in [None, Some(commit)] {
+                messages.push(Message::ReadResponse { term, ticket, index });
+            }
             for block in [entry(at(3, 9), b"x"), entry(at(far - 1, 1), b"x"), other_group.clone()] {
                 let blocks = Blocks::One(block);
                 messages.push(Message::AppendRequest { term, prev, commit, blocks });
@@ -419,7 +460,9 @@ fn a_message_of_its_own_or_of_an_absurd_term_has_no_effect() {
     let mut member = Member::following(RaftConfig::default(), &[1], 1);
     for (from, term) in [(1, 5), (3, u64::MAX), (3, u64::MAX / 2)] {
         let commit = LogIndex(0);
-        assert!(member.step(from, Message::Heartbeat { term: Term(term), commit }).is_empty());
+        assert!(
+            member.step(from, Message::Heartbeat { term: Term(term), commit, round: 0 }).is_empty()
+        );
         assert!(member.out.is_empty());
     }
     let status = member.raft.status();
@@ -433,6 +476,162 @@ fn a_second_leader_of_the_term_is_ignored() {
     member.step(3, Message::AppendRequest { term: Term(1), prev, commit, blocks });
     assert!(member.raft.is_leader() && member.raft.status().ignored == 1);
     let mut follower = Member::following(basic(), &[], 1);
-    follower.step(3, Message::Heartbeat { term: Term(1), commit });
+    follower.step(3, Message::Heartbeat { term: Term(1), commit, round: 0 });
     assert_eq!((follower.raft.leader(), follower.raft.status().ignored), (Some(NodeId(2)), 1));
+}
+
+impl Member {
+    /// Asks for a read; true if it may be served at once.
+    fn read(&mut self, ticket: u64, consistency: Consistency) -> Option<u64> {
+        self.clear();
+        self.raft.read(self.now, ReadTicket(ticket), consistency, &mut self.out);
+        self.raft.serve_reads(self.now, &mut self.out);
+        self.served(ticket)
+    }
+
+    /// Where a read may be served, if the last call said so.
+    fn served(&self, ticket: u64) -> Option<u64> {
+        let answer = self.out.reads.iter().find(|answer| answer.ticket == ReadTicket(ticket))?;
+        Some(answer.index.expect("it was not refused").0)
+    }
+
+    /// A member answers a round; what is served then.
+    fn confirm(&mut self, from: u64, term: u64, round: u64) -> Vec<u64> {
+        self.step(from, Message::HeartbeatResponse { term: Term(term), round });
+        self.out.reads.iter().map(|answer| answer.ticket.0).collect()
+    }
+}
+
+/// "If the leader has not yet marked an entry from its current term committed, it waits until it
+/// has done so."
+#[test]
+fn s6_4_a_read_needs_the_first_entry_of_the_term() {
+    let mut leader = Member::leading(basic(), &[1, 1]);
+    assert_eq!(leader.raft.commit_index(), LogIndex(0));
+    assert_eq!(leader.read(1, Consistency::Linearizable), None);
+    assert_eq!(leader.confirm(2, 2, 1), [1]);
+    assert_eq!(leader.served(1), Some(3), "the leader's first entry, which is not committed yet");
+}
+
+/// "The leader needs to make sure it hasn't been superseded by a newer leader of which it is
+/// unaware. It issues a new round of heartbeats and waits for their acknowledgments from a majority
+/// of the cluster."
+#[test]
+fn s6_4_answers_count_once_and_in_their_term() {
+    let voters = [1, 2, 3, 4, 5].map(NodeId);
+    let mut leader = Member::leading_of(basic(), &voters);
+    assert_eq!(leader.read(1, Consistency::Linearizable), None);
+    assert!(leader.confirm(2, 1, 1).is_empty());
+    assert!(leader.confirm(2, 1, 1).is_empty(), "the same answer twice");
+    assert!(leader.confirm(3, 0, 1).is_empty(), "an answer of another term");
+    assert!(leader.confirm(3, 1, 0).is_empty(), "an answer to another heartbeat");
+    assert_eq!(leader.read(2, Consistency::Linearizable), None);
+    assert_eq!(leader.confirm(3, 1, 1), [1], "a round confirms what waited when it began");
+    assert!(leader.confirm(4, 1, 1).is_empty());
+    assert!(leader.confirm(5, 1, 2).is_empty());
+    assert_eq!(leader.confirm(4, 1, 2), [2]);
+}
+
+#[test]
+fn s6_4_rounds_are_bounded_and_reads_share_them() {
+    let mut leader = Member::leading(basic(), &[]);
+    let mut messages = 0;
+    for ticket in 0..1000 {
+        assert_eq!(leader.read(ticket, Consistency::Linearizable), None);
+        messages += leader.out.send.len();
+    }
+    assert_eq!(messages, 2 * 64, "so many rounds are on their way at most");
+    assert_eq!(leader.confirm(3, 1, 64), (0..64).collect::<Vec<_>>());
+    assert!(leader.out.reads_wait, "the others may begin the next round");
+    leader.clear();
+    leader.raft.serve_reads(leader.now, &mut leader.out);
+    assert_eq!(leader.out.send.len(), 2);
+    assert_eq!(leader.confirm(2, 1, 65).len(), 1000 - 64);
+}
+
+#[test]
+fn s6_4_a_member_asks_its_leader_and_a_leader_bounds_what_members_ask() {
+    let mut follower = Member::following(basic(), &[1], 1);
+    let (ticket, consistency) = (ReadTicket(9), Consistency::Linearizable);
+    assert_eq!(follower.read(9, consistency), None);
+    let request = Message::ReadRequest { term: Term(1), ticket, consistency };
+    assert_eq!(follower.out.send, [(NodeId(2), request)]);
+    let index = Some(LogIndex(1));
+    follower.step(2, Message::ReadResponse { term: Term(1), ticket, index });
+    assert_eq!(follower.served(9), Some(1));
+    let sent = follower.step(3, Message::ReadRequest { term: Term(1), ticket, consistency });
+    let refusal = Message::ReadResponse { term: Term(1), ticket, index: None };
+    assert_eq!(sent, [(NodeId(3), refusal)], "a follower has no word to give");
+    let mut leader = Member::leading(basic(), &[]);
+    let ask = |leader: &mut Member, from, ticket| {
+        let ticket = ReadTicket(ticket);
+        leader.step(from, Message::ReadRequest { term: Term(1), ticket, consistency }).len()
+    };
+    let refused: usize = (0..1000).map(|ticket| ask(&mut leader, 2, ticket)).sum();
+    assert_eq!((refused, leader.raft.reads().waiting), (1000 - 64, 64));
+    assert_eq!(ask(&mut leader, 3, 1), 0, "others are not kept out");
+}
+
+/// "The leader's lease would last from `start` to `start + election timeout / clock drift bound`",
+/// `start` being when the heartbeats were sent.
+#[test]
+fn s6_4_1_a_lease_lasts_from_when_its_round_began() {
+    let drift = Duration::from_millis(200);
+    let mut leader = Member::leading(
+        RaftConfig { lease_reads: Some(drift), pre_vote: false, ..RaftConfig::default() },
+        &[],
+    );
+    let ms = Duration::from_millis;
+    assert_eq!(leader.read(1, Consistency::Lease), None, "no lease yet: this begins a round");
+    let began = leader.now;
+    leader.now = began + ms(300);
+    leader.raft.tick(leader.now, &mut leader.out);
+    assert_eq!(leader.confirm(2, 1, 1), [1]);
+    assert_eq!(leader.raft.reads().lease_until, Some(began + ms(800)));
+    leader.now = began + ms(799);
+    assert_eq!(leader.read(2, Consistency::Lease), Some(1));
+    assert_eq!(leader.read(3, Consistency::Linearizable), None, "it asks all the same");
+    leader.now = began + ms(800);
+    assert_eq!(leader.read(4, Consistency::Lease), None, "the lease has ended");
+    leader.confirm(3, 1, 4);
+    assert!(leader.raft.reads().lease_until > Some(began + ms(1500)));
+    leader.raft.give_up_lease();
+    assert_eq!(leader.raft.reads().lease_until, None);
+    assert_eq!(leader.read(5, Consistency::Lease), None, "it was given up");
+}
+
+/// What a lease rests on is promised to the leader, whatever a member learns and lives through.
+#[test]
+fn s6_4_1_nothing_but_time_ends_the_promise_that_leases_rest_on() {
+    let config = RaftConfig {
+        lease_reads: Some(Duration::from_millis(1)),
+        pre_vote: false,
+        ..RaftConfig::default()
+    };
+    // A later term, learned from somebody's late answer.
+    let mut follower = Member::following(config, &[1], 1);
+    follower.step(3, Message::VoteResponse { term: Term(2), granted: false });
+    assert_eq!(follower.raft.term(), Term(2));
+    assert!(!follower.ask(3, 2, at(1, 1)));
+    follower.now = follower.now + config.election_timeout;
+    assert!(follower.ask(3, 2, at(1, 1)));
+    // A restart.
+    let mut restarted = Member::new(config, &Disk::with_log(&[1]));
+    assert!(!restarted.ask(3, 2, at(1, 1)));
+    restarted.now = restarted.now + config.election_timeout;
+    assert!(restarted.ask(3, 2, at(1, 1)));
+    // Who never took part promised nothing.
+    assert!(Member::new(config, &Disk::default()).ask(3, 2, at(0, 0)));
+}
+
+#[test]
+fn s6_4_1_a_lease_needs_a_quorum_to_promise_and_must_outlast_a_heartbeat() {
+    let config = |check_quorum, drift| RaftConfig {
+        check_quorum,
+        lease_reads: Some(Duration::from_millis(drift)),
+        ..RaftConfig::default()
+    };
+    assert_eq!(config(false, 1).validate(), Err(RaftConfigError::LeaseWithoutQuorum));
+    assert_eq!(config(true, 900).validate(), Err(RaftConfigError::LeaseTooShort));
+    assert_eq!(config(true, 899).validate(), Ok(()));
 }

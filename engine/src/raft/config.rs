@@ -43,6 +43,17 @@ pub struct RaftConfig {
     /// Such a node must get something new within so many times `election_timeout`, or the change is
     /// given up. Default 10.
     pub catch_up_patience: u32,
+    /// Allow reads that rest on a lease instead of a round of heartbeats, and how far clocks may
+    /// differ: while one member's clock measures an `election_timeout`, every other's measures at
+    /// least that less this. For clocks that run up to `e` parts too fast or too slow it is
+    /// `2 e / (1 + e)` times `election_timeout`, say 1 ms for 500 ppm and 1 s. Default none: such
+    /// reads are confirmed by a round like all others.
+    ///
+    /// Where clocks differ by more, or stand still while the machine does not, a read by lease may
+    /// miss what another leader committed; everything else stays right. It needs `check_quorum`,
+    /// and must be on or off on all members alike; a member that was restarted then gives no vote
+    /// for an `election_timeout`. See [`Consistency::Lease`](super::reads::Consistency::Lease).
+    pub lease_reads: Option<Duration>,
 }
 
 impl Default for RaftConfig {
@@ -58,6 +69,7 @@ impl Default for RaftConfig {
             check_quorum: true,
             catch_up_rounds: 10,
             catch_up_patience: 10,
+            lease_reads: None,
         }
     }
 }
@@ -71,6 +83,12 @@ pub enum RaftConfigError {
     /// Longer than a thousand days: deadlines could overflow the clock.
     #[error("election_timeout is out of range")]
     ElectionTimeout,
+    /// Without it nothing keeps a quorum from electing another leader while the lease lasts.
+    #[error("lease_reads needs check_quorum")]
+    LeaseWithoutQuorum,
+    /// The lease would end before the heartbeat that renews it.
+    #[error("lease_reads plus heartbeat_interval must be below election_timeout")]
+    LeaseTooShort,
     /// A limit of zero would stop replication for ever.
     #[error("{0} must be above zero")]
     Zero(&'static str),
@@ -88,6 +106,14 @@ impl RaftConfig {
         if self.heartbeat_interval.is_zero() || self.heartbeat_interval * 3 > self.election_timeout
         {
             return Err(RaftConfigError::HeartbeatInterval);
+        }
+        if let Some(drift) = self.lease_reads {
+            if !self.check_quorum {
+                return Err(RaftConfigError::LeaseWithoutQuorum);
+            }
+            if drift.saturating_add(self.heartbeat_interval) >= self.election_timeout {
+                return Err(RaftConfigError::LeaseTooShort);
+            }
         }
         let limits = [
             ("max_inflight_messages", self.max_inflight_messages),

@@ -28,13 +28,14 @@ impl Follower {
         state: &mut State,
         from: NodeId,
         commit: LogIndex,
+        round: u64,
         out: &mut dyn Outlet,
     ) {
         state.heard_leader();
         commit_to(state, commit);
         // One who led may still hold what its peers lacked then.
         state.release(LogIndex(u64::MAX));
-        state.send(from, Message::HeartbeatResponse { term: state.term() }, out);
+        state.send(from, Message::HeartbeatResponse { term: state.term(), round }, out);
     }
 
     pub(super) fn append_request(

@@ -74,6 +74,7 @@ pub fn check(raft: &Raft) {
                 "a leader knows its members, voters first"
             );
             leader.peers.iter().for_each(|peer| peer.check(state.log.last_index()));
+            leader.reads.iter().for_each(|reads| reads.check());
         }
     }
 }

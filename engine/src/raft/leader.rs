@@ -9,6 +9,7 @@ use super::message::{AppendOutcome, AppendRequest, Message, SnapshotId};
 use super::output::{Event, Load, Outlet, SnapshotEvent};
 use super::progress::{Mode, Progress};
 use super::quorum;
+use super::reads::Reads;
 use super::state::State;
 use super::transfer::Transfer;
 use crate::time::Time;
@@ -34,6 +35,8 @@ pub(super) struct Leader {
     pub(super) change: Option<Box<Change>>,
     /// This leader is handing its office over.
     pub(super) transfer: Option<Box<Transfer>>,
+    /// None until somebody reads.
+    pub(super) reads: Option<Box<Reads>>,
 }
 
 impl Leader {
@@ -52,6 +55,7 @@ impl Leader {
             change_at: at.index,
             change: None,
             transfer: None,
+            reads: Reads::at_start(&state.config),
         };
         leader.reconfigure(state);
         leader.replicate_to_all(state, out);
@@ -92,12 +96,13 @@ impl Leader {
     /// and they may be needed no more: they hear of that, so that they don't campaign.
     pub(super) fn dismiss_strangers(&mut self, state: &State, out: &mut dyn Outlet) {
         let configuration = state.configurations.latest();
+        let round = self.round();
         let mut peers = std::mem::take(&mut self.peers).into_vec();
         let before = peers.len();
-        peers.retain(|peer| {
+        peers.retain_mut(|peer| {
             let stays = configuration.contains(peer.id);
             if !stays {
-                heartbeat(peer, state, out);
+                heartbeat(peer, round, state, out);
             }
             stays
         });
@@ -109,7 +114,8 @@ impl Leader {
 
     /// Tells everyone what is committed.
     pub(super) fn tell_commit(&mut self, state: &State, out: &mut dyn Outlet) {
-        self.peers.iter().for_each(|peer| heartbeat(peer, state, out));
+        let round = self.round();
+        self.peers.iter_mut().for_each(|peer| heartbeat(peer, round, state, out));
     }
 
     #[inline]
@@ -177,10 +183,21 @@ impl Leader {
     }
 
     /// The peer lives: whatever it was sent before and did not answer may be lost.
-    pub(super) fn heartbeat_response(&mut self, state: &State, from: NodeId, out: &mut dyn Outlet) {
+    pub(super) fn heartbeat_response(
+        &mut self,
+        state: &mut State,
+        from: NodeId,
+        round: u64,
+        out: &mut dyn Outlet,
+    ) {
         let term_start = self.term_start;
-        let Some(peer) = self.peer(from) else { return };
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else { return };
         peer.heard_at = state.now;
+        if let Some(reads) = &mut self.reads
+            && !reads.acknowledged(state, from, round, out)
+        {
+            return;
+        }
         match peer.mode {
             Mode::Probe => peer.paused = false,
             Mode::Replicate if peer.next_index > peer.match_index.next() => {
@@ -212,10 +229,15 @@ impl Leader {
     }
 
     pub(super) fn peer_up(&mut self, state: &State, id: NodeId, out: &mut dyn Outlet) {
-        let term_start = self.term_start;
-        let Some(peer) = self.peer(id) else { return };
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) else { return };
         restart(peer, false);
-        replicate(peer, term_start, state, out);
+        replicate(peer, self.term_start, state, out);
+        if let Some(reads) = &mut self.reads {
+            reads.forget(id);
+            if reads.expects(state, id) {
+                heartbeat(peer, reads.round(), state, out);
+            }
+        }
     }
 
     pub(super) fn peer_down(&mut self, id: NodeId) {
@@ -336,20 +358,36 @@ impl Leader {
             return;
         }
         self.heartbeat_at = Time::NEVER;
+        let interval = state.config.heartbeat_interval;
+        let reads = &mut self.reads;
+        let (round, again) = reads.as_mut().map_or((0, false), |r| r.beat(state.now, interval));
         for peer in &mut self.peers {
-            if peer.sent_at + state.config.heartbeat_interval <= state.now {
-                peer.sent_at = state.now;
-                heartbeat(peer, state, out);
+            let asked = again && reads.as_ref().is_some_and(|reads| reads.expects(state, peer.id));
+            if peer.sent_at + interval <= state.now || asked {
+                heartbeat(peer, round, state, out);
             }
-            let due = peer.sent_at + state.config.heartbeat_interval;
-            self.heartbeat_at = self.heartbeat_at.min(due);
+            self.heartbeat_at = self.heartbeat_at.min(peer.sent_at + interval);
         }
+        self.confirm_reads(state, out);
+    }
+
+    /// The newest round that asks whether this node still leads.
+    fn round(&self) -> u64 {
+        self.reads.as_ref().map_or(0, |reads| reads.round())
+    }
+
+    /// Asks all voters whether this node still leads.
+    pub(super) fn send_round(&mut self, round: u64, state: &State, out: &mut dyn Outlet) {
+        let configuration = state.configurations.latest();
+        let voters = self.peers.iter_mut().filter(|peer| configuration.has_vote(peer.id));
+        voters.for_each(|peer| heartbeat(peer, round, state, out));
     }
 }
 
-fn heartbeat(peer: &Progress, state: &State, out: &mut dyn Outlet) {
+fn heartbeat(peer: &mut Progress, round: u64, state: &State, out: &mut dyn Outlet) {
+    peer.sent_at = state.now;
     let commit = state.commit_index.min(peer.match_index);
-    out.send(peer.id, Message::Heartbeat { term: state.term(), commit });
+    out.send(peer.id, Message::Heartbeat { term: state.term(), commit, round });
 }
 
 /// What was on its way is lost; what was durable is not. A peer that never agreed with this leader

@@ -3,6 +3,8 @@
 
 use ringleader_wal::{Block, LogIndex, LogPosition, Term};
 
+use super::reads::{Consistency, ReadTicket};
+
 /// One message from one member to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -64,6 +66,9 @@ pub enum Message {
         term: Term,
         /// The leader's commit index, or the follower's match index if that is lower.
         commit: LogIndex,
+        /// The newest round that asks whether the leader still leads (thesis, section 6.4); zero
+        /// before the first of its term.
+        round: u64,
     },
     /// Asks a follower that has the leader's whole log to campaign at once (thesis, section 3.10).
     TimeoutNow {
@@ -76,6 +81,28 @@ pub enum Message {
     HeartbeatResponse {
         /// The answering node's term.
         term: Term,
+        /// The heartbeat's round.
+        round: u64,
+    },
+    /// Asks the leader from where on the asking member's state machine may be read (thesis,
+    /// section 6.4).
+    ReadRequest {
+        /// The asking member's term.
+        term: Term,
+        /// Names the request among those of its sender.
+        ticket: ReadTicket,
+        /// What the answer may rest on.
+        consistency: Consistency,
+    },
+    /// Answers a [`Message::ReadRequest`].
+    ReadResponse {
+        /// The answering node's term.
+        term: Term,
+        /// The request's.
+        ticket: ReadTicket,
+        /// What must be applied before the read; none if the answering node does not lead or has
+        /// too many such requests already.
+        index: Option<LogIndex>,
     },
     /// A piece of a snapshot, for a peer that lacks what the log no longer holds (thesis, figure
     /// 5.3).
@@ -198,7 +225,9 @@ impl Message {
             | Self::AppendResponse { term, .. }
             | Self::Heartbeat { term, .. }
             | Self::TimeoutNow { term, .. }
-            | Self::HeartbeatResponse { term }
+            | Self::HeartbeatResponse { term, .. }
+            | Self::ReadRequest { term, .. }
+            | Self::ReadResponse { term, .. }
             | Self::SnapshotPiece { term, .. }
             | Self::SnapshotAnswer { term, .. } => *term,
         }

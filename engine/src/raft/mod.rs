@@ -20,6 +20,7 @@
 //! | `follower`, `candidate`, `leader` | the roles; what only one role has lives in its struct |
 //! | [`transfer`] | handing the leadership over |
 //! | `progress` | what a leader knows about one peer, and what is on its way there |
+//! | [`reads`] | reads without a trip through the log |
 //! | `log` | terms, durability and the recent blocks |
 //! | `compact` | what a snapshot means for the log |
 //! | `term` | what a message's term means |
@@ -41,6 +42,8 @@
 //! - No committed entry is removed (`State::truncate`).
 //! - The latest configuration in the log decides, committed or not (`Configurations`); the next one
 //!   is appended when it is committed, and an entry of the leader's own term (`Raft::pursue_change`).
+//! - What is read was confirmed by a quorum after it was asked for (`Reads::confirm`), or before a
+//!   quorum could elect another leader (`Reads::holds_lease`).
 
 mod candidate;
 mod change;
@@ -58,6 +61,7 @@ pub mod message;
 pub mod output;
 mod progress;
 pub mod quorum;
+pub mod reads;
 mod rng;
 mod state;
 pub mod status;
@@ -79,6 +83,7 @@ use self::leader::Leader;
 pub use self::message::Message;
 pub use self::output::{Event, Load, LogOp, Outlet, Output, SnapshotEvent};
 pub use self::progress::Mode;
+use self::reads::ReadAnswer;
 use self::state::{State, TERM_LIMIT};
 pub use self::status::{PeerStatus, RoleName, Status};
 use crate::time::Time;
@@ -229,11 +234,11 @@ impl Raft {
                 // Given back: an answer to a question of a role that this node has left.
                 let _ = self.replication(from, message, out);
             }
-            (Role::Follower(follower), Message::Heartbeat { commit, .. }) => {
-                follower.heartbeat(state, from, commit, out);
+            (Role::Follower(follower), Message::Heartbeat { commit, round, .. }) => {
+                follower.heartbeat(state, from, commit, round, out);
             }
-            (Role::Leader(leader), Message::HeartbeatResponse { .. }) => {
-                leader.heartbeat_response(state, from, out);
+            (Role::Leader(leader), Message::HeartbeatResponse { round, .. }) => {
+                leader.heartbeat_response(state, from, round, out);
                 self.pursue_change(out);
             }
             (Role::Follower(follower), Message::SnapshotPiece { id, last, piece, .. }) => {
@@ -241,6 +246,12 @@ impl Raft {
             }
             (Role::Leader(leader), Message::SnapshotAnswer { id, next, .. }) => {
                 leader.snapshot_answer(state, from, id, next, out);
+            }
+            (_, Message::ReadRequest { ticket, consistency, .. }) => {
+                self.read_request(from, ticket, consistency, out);
+            }
+            (_, Message::ReadResponse { ticket, index, .. }) => {
+                out.read(ReadAnswer { ticket, index });
             }
             // Answers to questions of a role that this node has left.
             _ => {}

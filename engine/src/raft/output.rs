@@ -3,6 +3,7 @@
 use ringleader_wal::{Block, HardState, LogIndex, LogPosition, NodeId, Term};
 
 use super::message::{AppendRequest, Message, SnapshotId};
+use super::reads::ReadAnswer;
 
 /// Where a call's effects go, as they arise: records are staged in the order of these calls, and
 /// confirmed with [`Raft::on_staged`](super::Raft::on_staged) before the next call.
@@ -33,6 +34,13 @@ pub trait Outlet {
     /// Something that is for whoever keeps the snapshots.
     fn snapshot(&mut self, event: SnapshotEvent);
 
+    /// What became of reads that were asked for with [`Raft::read`](super::Raft::read).
+    fn read(&mut self, answer: ReadAnswer);
+
+    /// Reads wait for [`Raft::serve_reads`](super::Raft::serve_reads), which is to be called once
+    /// everything that is ready was passed in.
+    fn reads_wait(&mut self);
+
     /// [`Raft::deadline`](super::Raft::deadline) may be earlier than it was. Otherwise it is where
     /// it was or later, and a timer that was set for it may stay.
     fn reschedule(&mut self);
@@ -54,6 +62,10 @@ pub struct Output {
     pub events: Vec<Event>,
     /// What is for whoever keeps the snapshots.
     pub snapshots: Vec<SnapshotEvent>,
+    /// What became of reads.
+    pub reads: Vec<ReadAnswer>,
+    /// [`Raft::serve_reads`](super::Raft::serve_reads) has something to do.
+    pub reads_wait: bool,
 }
 
 impl Output {
@@ -66,6 +78,8 @@ impl Output {
             && self.loads.is_empty()
             && self.events.is_empty()
             && self.snapshots.is_empty()
+            && self.reads.is_empty()
+            && !self.reads_wait
     }
 }
 
@@ -100,6 +114,14 @@ impl Outlet for Output {
 
     fn snapshot(&mut self, event: SnapshotEvent) {
         self.snapshots.push(event);
+    }
+
+    fn read(&mut self, answer: ReadAnswer) {
+        self.reads.push(answer);
+    }
+
+    fn reads_wait(&mut self) {
+        self.reads_wait = true;
     }
 
     fn reschedule(&mut self) {}
@@ -201,4 +223,15 @@ pub enum Event {
         /// The node that was to become a voter.
         node: NodeId,
     },
+}
+
+impl Event {
+    /// Whether it tells of another leader, or of none.
+    #[must_use]
+    pub fn is_of_office(&self) -> bool {
+        matches!(
+            self,
+            Self::BecameLeader { .. } | Self::SteppedDown { .. } | Self::LeaderChanged { .. }
+        )
+    }
 }

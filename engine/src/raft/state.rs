@@ -86,6 +86,8 @@ impl State {
         assert!(base.index <= applied && applied <= last_index, "what is applied is in the log");
         let mut rng = SplitMix64::new(seed);
         let election_timeout = rng.timeout(config.election_timeout);
+        // What an earlier life of this node promised to a leader, that leader may still rely on.
+        let promised = config.lease_reads.is_some() && hard_state.term > Term(0);
         Self {
             config,
             group,
@@ -102,7 +104,7 @@ impl State {
             now,
             election_timer: now,
             election_timeout,
-            heard_leader_at: None,
+            heard_leader_at: promised.then_some(now),
             rng,
             ignored: 0,
         }

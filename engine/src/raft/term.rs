@@ -27,6 +27,10 @@ impl Raft {
                 self.become_follower(term, None);
                 true
             }
+            // A term that was learned of from somebody else ends no promise to an earlier leader.
+            Message::VoteRequest { handover: false, .. } if term == current && self.is_bound() => {
+                false
+            }
             Message::VoteRequest { .. } => true,
             Message::AppendRequest { .. }
             | Message::Heartbeat { .. }
@@ -48,6 +52,13 @@ impl Raft {
         }
     }
 
+    /// Whether this node could vote in its term, but for what it owes the leader of an earlier one.
+    fn is_bound(&self) -> bool {
+        self.state.hard_state().voted_for.is_none()
+            && self.leader().is_none()
+            && self.state.follows_live_leader()
+    }
+
     /// Shows a leader of an earlier term the current one. It steps down, and there can be a leader
     /// that this node may follow; otherwise a node whose term is ahead of a working group's could
     /// never come back, for its votes are not asked and its requests are refused.
@@ -61,7 +72,7 @@ impl Raft {
                     hint: LogPosition::default(),
                 },
             },
-            _ => Message::HeartbeatResponse { term },
+            _ => Message::HeartbeatResponse { term, round: 0 },
         };
         self.state.send(from, answer, out);
     }

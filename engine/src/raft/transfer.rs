@@ -163,7 +163,9 @@ impl Leader {
         let has_all = target.is_some_and(|target| target.match_index == last.index);
         if has_all && state.commit_index == last.index {
             transfer.told = true;
-            out.send(transfer.to, Message::TimeoutNow { term: state.term(), last });
+            let to = transfer.to;
+            self.give_up_lease();
+            out.send(to, Message::TimeoutNow { term: state.term(), last });
         }
     }
 

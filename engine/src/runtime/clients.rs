@@ -5,23 +5,24 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use ringleader_wal::LogIndex;
 
-use crate::error::{MembershipError, ProposeError};
+use crate::error::{MembershipError, ProposeError, ReadError};
 use crate::handle::ProposeReply;
-use crate::inbox::Budget;
-use crate::shard::{AnswerRun, ChangeAnswer, ClientId};
+use crate::inbox::{Answers, Budget, Reader};
+use crate::shard::{AnswerRun, ChangeAnswer, ClientId, ReadRun, Shard};
 
 type ChangeReply = flume::Sender<Result<LogIndex, MembershipError>>;
 
 type Reply = flume::Sender<Result<ProposeReply, ProposeError>>;
 
-/// The client under whose number all futures of a shard propose.
+/// The client under whose number all futures of a shard propose and read.
 pub(crate) const FUTURES: ClientId = ClientId(0);
 
 /// The callers of one shard.
 #[derive(Default)]
 pub(crate) struct Clients {
     queues: HashMap<ClientId, Queue>,
-    futures: Slots,
+    futures: Slots<Reply>,
+    readers: Slots<Reader>,
     /// Queues that got answers in this turn.
     answered: Vec<ClientId>,
     /// Who waits for a change of a group's members, by the change's name.
@@ -32,22 +33,29 @@ pub(crate) struct Clients {
 }
 
 struct Queue {
-    answers: flume::Sender<Vec<AnswerRun>>,
+    answers: flume::Sender<Answers>,
     pending: Vec<AnswerRun>,
+    pending_reads: Vec<ReadRun>,
 }
 
 impl Clients {
-    pub(crate) fn attach(&mut self, client: ClientId, answers: flume::Sender<Vec<AnswerRun>>) {
+    pub(crate) fn attach(&mut self, client: ClientId, answers: flume::Sender<Answers>) {
         if self.queues.len() >= self.prune_at {
             self.queues.retain(|_, queue| !queue.answers.is_disconnected());
             self.prune_at = 2 * self.queues.len() + 16;
         }
-        self.queues.insert(client, Queue { answers, pending: Vec::new() });
+        let (pending, pending_reads) = (Vec::new(), Vec::new());
+        self.queues.insert(client, Queue { answers, pending, pending_reads });
     }
 
     /// Keeps a future's reply channel; the number is the operation's `user_data`.
     pub(crate) fn add_future(&mut self, reply: Reply) -> u64 {
         self.futures.insert(reply)
+    }
+
+    /// Keeps what a read does; the number is its `user_data`.
+    pub(crate) fn add_reader(&mut self, reader: Reader) -> u64 {
+        self.readers.insert(reader)
     }
 
     /// Keeps the reply channel of a change of members; the number is the change's name.
@@ -74,7 +82,7 @@ impl Clients {
         budget.give_back(answers.iter().map(AnswerRun::weight).sum());
         for run in answers.drain(..) {
             if run.client() == FUTURES {
-                self.futures.answer(&run);
+                answer_futures(&mut self.futures, &run);
             } else if let Some(queue) = self.queues.get_mut(&run.client()) {
                 if queue.pending.is_empty() {
                     self.answered.push(run.client());
@@ -85,8 +93,39 @@ impl Clients {
         for client in self.answered.drain(..) {
             if let Some(queue) = self.queues.get_mut(&client) {
                 let pending = std::mem::take(&mut queue.pending);
-                if queue.answers.send(pending).is_err() {
+                if queue.answers.send(Answers::Proposals(pending)).is_err() {
                     // It was dropped, and no longer wants its answers.
+                    self.queues.remove(&client);
+                }
+            }
+        }
+    }
+
+    /// Likewise; what futures read is read now.
+    pub(crate) fn deliver_reads(
+        &mut self,
+        reads: &mut Vec<ReadRun>,
+        budget: &Budget,
+        shard: &mut Shard,
+    ) {
+        if reads.is_empty() {
+            return;
+        }
+        budget.give_back(reads.iter().map(ReadRun::weight).sum());
+        for run in reads.drain(..) {
+            if run.client() == FUTURES {
+                answer_readers(&mut self.readers, &run, shard);
+            } else if let Some(queue) = self.queues.get_mut(&run.client()) {
+                if queue.pending_reads.is_empty() {
+                    self.answered.push(run.client());
+                }
+                queue.pending_reads.push(run);
+            }
+        }
+        for client in self.answered.drain(..) {
+            if let Some(queue) = self.queues.get_mut(&client) {
+                let pending = std::mem::take(&mut queue.pending_reads);
+                if queue.answers.send(Answers::Reads(pending)).is_err() {
                     self.queues.remove(&client);
                 }
             }
@@ -94,15 +133,44 @@ impl Clients {
     }
 }
 
-/// A slab of reply channels.
-#[derive(Default)]
-struct Slots {
-    slots: Vec<Option<Reply>>,
+fn answer_futures(futures: &mut Slots<Reply>, run: &AnswerRun) {
+    run.for_each(|completion| {
+        let Some(reply) = futures.take(completion.user_data) else { return };
+        let result = completion.result.map(|applied| ProposeReply {
+            index: applied.index,
+            term: applied.term,
+            reply: Bytes::copy_from_slice(applied.reply),
+        });
+        // A caller that dropped its future no longer wants the answer.
+        let _ = reply.send(result);
+    });
+}
+
+fn answer_readers(readers: &mut Slots<Reader>, run: &ReadRun, shard: &mut Shard) {
+    let machine = shard.state_machine(run.group()).map(|machine| &*machine);
+    run.for_each(|completion| {
+        let Some(reader) = readers.take(completion.user_data) else { return };
+        reader(completion.result.and_then(|index| {
+            let machine = machine.ok_or(ReadError::UnknownGroup(run.group()))?;
+            Ok((index, machine))
+        }));
+    });
+}
+
+/// A slab of what waits for answers.
+struct Slots<T> {
+    slots: Vec<Option<T>>,
     free: Vec<usize>,
 }
 
-impl Slots {
-    fn insert(&mut self, reply: Reply) -> u64 {
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slots<T> {
+    fn insert(&mut self, reply: T) -> u64 {
         let at = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -111,18 +179,12 @@ impl Slots {
         at as u64
     }
 
-    fn answer(&mut self, run: &AnswerRun) {
-        run.for_each(|completion| {
-            let at = completion.user_data as usize;
-            let Some(reply) = self.slots[at].take() else { return };
+    fn take(&mut self, at: u64) -> Option<T> {
+        let at = at as usize;
+        let waited = self.slots[at].take();
+        if waited.is_some() {
             self.free.push(at);
-            let result = completion.result.map(|applied| ProposeReply {
-                index: applied.index,
-                term: applied.term,
-                reply: Bytes::copy_from_slice(applied.reply),
-            });
-            // A caller that dropped its future no longer wants the answer.
-            let _ = reply.send(result);
-        });
+        }
+        waited
     }
 }

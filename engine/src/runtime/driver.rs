@@ -28,7 +28,7 @@ use crate::inbox::{Inbox, Request};
 use crate::local::{Local, Task};
 use crate::report::{GroupReport, ShardReport};
 use crate::shard::{
-    Effects, Notice, Shard, ShardConfig, SnapshotAnswer, TransferId, TransferResult,
+    Effects, Notice, ReadSubmission, Shard, ShardConfig, SnapshotAnswer, TransferId, TransferResult,
 };
 use crate::time::Time;
 
@@ -191,6 +191,10 @@ impl Driver {
 
     /// One turn; true if the next should not wait.
     fn turn(&mut self) -> bool {
+        self.disk.completions(&mut self.completions);
+        self.network.poll();
+        // Not before: were this process to stand still between the two, what came meanwhile would
+        // seem to be older than it is, and leases rest on when a message was heard.
         let begin = self.clock.now();
         let events = self.collect(begin);
         self.shard.replicate();
@@ -205,14 +209,14 @@ impl Driver {
         more
     }
 
-    /// Feeds the shard everything that is ready; the number of events.
+    /// Feeds the shard everything that is ready; the number of events. `now` was read after the
+    /// disk and the network were asked.
     fn collect(&mut self, now: Time) -> u64 {
         let ticks = self.clock.tick();
         if ticks {
             self.follow_members(now);
             self.network.tick();
         }
-        self.disk.completions(&mut self.completions);
         let mut events = self.completions.len();
         for (id, result) in self.completions.drain(..) {
             self.meter.disk_ended(now, id);
@@ -243,7 +247,19 @@ impl Driver {
     fn handle(&mut self, now: Time, request: Request) {
         match request {
             Request::Attach { client, answers } => self.clients.attach(client, answers),
-            Request::Submit { client, submission } => self.shard.submit(client, submission),
+            Request::Submit { client, submission, reads } => {
+                if !submission.is_empty() {
+                    self.shard.submit(client, submission);
+                }
+                if let Some(reads) = reads {
+                    self.shard.submit_reads(self.clock.now(), client, *reads);
+                }
+            }
+            Request::Read { group, consistency, reader } => {
+                let mut reads = ReadSubmission::default();
+                reads.push(group, consistency, self.clients.add_reader(reader));
+                self.shard.submit_reads(self.clock.now(), FUTURES, reads);
+            }
             Request::Propose { mut submission, reply } => {
                 submission.user_data[0] = self.clients.add_future(reply);
                 self.shard.submit(FUTURES, submission);
@@ -312,7 +328,7 @@ impl Driver {
     }
 
     fn carry_out(&mut self, now: Time) {
-        let Effects { disk, frames, answers, changes, transfers, snapshots, notices } =
+        let Effects { disk, frames, answers, reads, changes, transfers, snapshots, notices } =
             &mut self.effects;
         for (id, op) in disk.drain(..) {
             self.meter.disk_starts(now, id, &op);
@@ -332,6 +348,7 @@ impl Driver {
             // Who asked may have gone.
             let _ = self.snapshots.remove(&ticket).map(|reply| reply.send(result));
         }
+        self.clients.deliver_reads(reads, &self.inbox.budget, &mut self.shard);
         for notice in std::mem::take(notices) {
             self.meter.journal.note(&notice);
             match notice {

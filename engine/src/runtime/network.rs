@@ -128,13 +128,17 @@ impl Network {
         }
     }
 
-    /// Feeds the shard what happened on its connections, and tells it how much it may send. Says
-    /// how many events there were.
+    /// Takes what happened on the connections.
+    pub(super) fn poll(&mut self) {
+        self.net.poll_events(&mut self.events);
+    }
+
+    /// Feeds the shard what was taken, and tells it how much it may send. Says how many events
+    /// there were. `now` was read after [`poll`](Self::poll).
     pub(super) fn feed(&mut self, now: Time, shard: &mut Shard) -> usize {
         if shard.links().len() > self.links.len() {
             self.number_links(now, shard);
         }
-        self.net.poll_events(&mut self.events);
         let mut events = std::mem::take(&mut self.events);
         let count = events.len();
         for event in events.drain(..) {

@@ -7,6 +7,7 @@ use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Recovered, Seq, Ter
 use super::links::LinkId;
 use super::membership::ChangeAnswer;
 use super::proposal::AnswerRun;
+use super::reading::ReadRun;
 use super::transfers::{TransferId, TransferResult};
 use crate::error::SnapshotError;
 
@@ -25,6 +26,9 @@ pub struct Effects {
     pub transfers: Vec<(TransferId, TransferResult)>,
     /// Answers to those who asked for a snapshot.
     pub snapshots: Vec<SnapshotAnswer>,
+    /// Reads that may be served now, from the state machines as they are after this turn, and
+    /// those that failed.
+    pub reads: Vec<ReadRun>,
     /// What the node's owner should know.
     pub notices: Vec<Notice>,
 }
@@ -38,6 +42,7 @@ impl Effects {
         self.changes.clear();
         self.transfers.clear();
         self.snapshots.clear();
+        self.reads.clear();
         self.notices.clear();
     }
 }

@@ -6,7 +6,7 @@ use super::durability::Durability;
 use super::group::Group;
 use super::snapshot::Opened;
 use super::{Death, Notice, RecoverySummary, Shard, State};
-use crate::error::{MembershipError, TransferError, UnknownCause};
+use crate::error::{MembershipError, ReadError, TransferError, UnknownCause};
 use crate::raft::{Configuration, Raft};
 use crate::time::Time;
 
@@ -44,7 +44,7 @@ impl Shard {
         self.state = State::Dead(Death::Storage(cause.clone()));
         self.give_up_transfers(&TransferError::StorageFailed(cause.clone()));
         let notice = if starting { Notice::RecoveryFailed } else { Notice::StorageFailed };
-        self.effects.notices.push(notice(cause));
+        self.effects.notices.push(notice(cause.clone()));
         // What this turn decided before is right, but it has not left yet: there is no exception
         // to who is told what after a failure.
         for answer in &mut self.effects.answers {
@@ -53,6 +53,9 @@ impl Shard {
         for (_, answer) in self.effects.changes.iter_mut().filter(|(_, answer)| answer.is_ok()) {
             *answer = Err(MembershipError::Unknown(UnknownCause::StorageFailed));
         }
+        let error = ReadError::StorageFailed(cause);
+        self.effects.reads.iter_mut().for_each(|read| read.revoke(&error));
+        self.readers.refuse_all(&error, &mut self.effects.reads);
         self.retire(UnknownCause::StorageFailed);
     }
 
@@ -72,6 +75,7 @@ impl Shard {
         if !matches!(self.state, State::Dead(_)) {
             self.state = State::Dead(Death::Stopped);
             self.give_up_transfers(&TransferError::Stopped);
+            self.readers.refuse_all(&ReadError::Stopped, &mut self.effects.reads);
             self.retire(UnknownCause::Stopped);
             self.wal.close();
         }

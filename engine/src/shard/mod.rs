@@ -19,6 +19,8 @@ mod membership;
 mod peers;
 mod port;
 mod proposal;
+mod reading;
+mod reads;
 mod snapshot;
 mod timers;
 mod transfers;
@@ -46,6 +48,7 @@ use group::Group;
 use links::Links;
 use port::Aside;
 use proposal::{Outcome, SubmissionRun};
+use reads::Readers;
 use snapshot::Snapshots;
 use timers::Timers;
 use transfers::Transfers;
@@ -58,6 +61,7 @@ pub(crate) use group::BLOCK_BYTES;
 pub use links::{LinkId, LinkPeer};
 pub use membership::ChangeAnswer;
 pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
+pub use reading::{ReadCompletion, ReadRun, ReadSubmission};
 pub use transfers::{TransferId, TransferResult, Transferred};
 
 /// Makes a group's state machine, in its initial state.
@@ -140,6 +144,7 @@ pub struct Shard {
     applying: Vec<u32>,
     aside: Aside,
     transfers: Transfers,
+    readers: Readers,
     replies: Replies,
     snapshots: Snapshots,
     effects: Effects,
@@ -167,6 +172,7 @@ impl Shard {
             applying: Vec::new(),
             aside: Aside::default(),
             transfers: Transfers::default(),
+            readers: Readers::default(),
             replies: Replies::default(),
             effects: Effects::default(),
             counters: Counters::default(),
@@ -214,7 +220,9 @@ impl Shard {
         Ok(())
     }
 
-    /// A frame of messages that arrived on connection `epoch` of `link`.
+    /// A frame of messages that arrived on connection `epoch` of `link`. `now` must have been read
+    /// from the clock after the frame had arrived: what members promise each other to do for a
+    /// while, such as the lease that reads may rest on, begins with the message.
     ///
     /// # Errors
     /// The frame is malformed; the driver closes the connection. What came before the error was
@@ -241,6 +249,7 @@ impl Shard {
     pub fn link_up(&mut self, now: Time, link: LinkId, epoch: u64) {
         self.links.set_epoch(link, Some(epoch));
         self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
+        self.ask_again(now, link);
     }
 
     /// The connection was lost.
@@ -317,6 +326,7 @@ impl Shard {
         if !matches!(self.state, State::Running) {
             return;
         }
+        self.readers.expire(now, &mut self.effects.reads);
         while let Some(slot) = self.timers.pop(now) {
             if self.groups[slot as usize].raft.deadline() <= now {
                 self.counters.timeouts += 1;
@@ -332,7 +342,8 @@ impl Shard {
     }
 
     /// Ends a turn: encodes what callers proposed, starts one write for all groups, hands over one
-    /// batch of frames per peer, then applies what is committed.
+    /// batch of frames per peer, then applies what is committed and serves the reads that waited
+    /// for it.
     ///
     /// True when there is more to apply than one turn may: the next turn should not wait.
     pub fn turn(&mut self, effects: &mut Effects) -> bool {
@@ -346,6 +357,7 @@ impl Shard {
         self.newest_proposal = None;
         self.propose_incoming();
         self.review_transfers(None);
+        self.ask_for_reads();
         self.wal.take_ops(&mut self.effects.disk);
         self.links.finish(&mut self.effects.frames);
     }
@@ -353,6 +365,7 @@ impl Shard {
     /// The second half. For a driver that looks at its clock in between.
     pub fn apply(&mut self, effects: &mut Effects) -> bool {
         let more = self.apply_committed();
+        self.serve_reads();
         if self.snapshots.has_work() {
             self.go_on_taking();
         }

@@ -9,7 +9,9 @@ use super::durability::Held;
 use super::effects::{GroupEvent, OutFrame};
 use super::group::Group;
 use super::links::{GroupLinks, LinkId, Links};
+use crate::error::ReadError;
 use crate::raft::message::{AppendRequest, Message};
+use crate::raft::reads::ReadAnswer;
 use crate::raft::{Event, Load, LogOp, Outlet, Raft, SnapshotEvent};
 
 /// What a call left to be done after it.
@@ -30,6 +32,8 @@ pub(super) struct Aside {
     held: Vec<(NodeId, Message)>,
     /// Peers whose append requests found no room.
     dropped: Vec<NodeId>,
+    reads: Vec<ReadAnswer>,
+    reads_wait: bool,
 }
 
 impl Aside {
@@ -131,6 +135,16 @@ impl Outlet for Port<'_> {
         self.aside.more = true;
     }
 
+    fn read(&mut self, answer: ReadAnswer) {
+        self.aside.reads.push(answer);
+        self.aside.more = true;
+    }
+
+    fn reads_wait(&mut self) {
+        self.aside.reads_wait = true;
+        self.aside.more = true;
+    }
+
     fn reschedule(&mut self) {
         self.aside.reschedule = true;
         self.aside.more = true;
@@ -164,16 +178,36 @@ impl Shard {
     fn settle(&mut self, slot: u32) {
         self.tell(slot);
         let Self {
-            groups, wal, links, effects, aside, durability, timers, reads, counters, ..
+            groups,
+            wal,
+            links,
+            effects,
+            aside,
+            durability,
+            timers,
+            reads,
+            readers,
+            counters,
+            ..
         } = self;
         let group = &mut groups[slot as usize];
         aside.more = false;
         if std::mem::take(&mut aside.reschedule) {
             timers.schedule(slot, group.raft.deadline());
         }
+        for answer in aside.reads.drain(..) {
+            readers.answered(slot, answer, &mut effects.reads);
+        }
+        if std::mem::take(&mut aside.reads_wait) {
+            readers.ask(slot);
+        }
         let mut relink = false;
         for event in aside.events.drain(..) {
             relink |= event == Event::Reconfigured;
+            if event.is_of_office() {
+                let leader = group.raft.leader();
+                readers.refuse(slot, &ReadError::LeaderChanged { leader }, &mut effects.reads);
+            }
             group.follow_members(&event, &mut effects.changes);
             group.follow_role(effects);
         }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringleader::raft::invariants::{self, Summary};
+use ringleader::raft::reads::{Consistency, ReadAnswer, ReadTicket};
 use ringleader::raft::{
     ChangeError, Changing, Committed, Configuration, Load, LogOp, MembershipChange, Message,
     Output, Raft, RaftConfig,
@@ -53,6 +54,9 @@ pub struct World {
     /// What happened, when somebody wants to read it.
     pub trace: Option<String>,
     out: Output,
+    gathers_reads: bool,
+    /// What became of reads, and where.
+    pub answered: Vec<(u64, ReadAnswer)>,
     seed: u64,
     proposed: u64,
 }
@@ -119,6 +123,8 @@ impl World {
             checker: Checker::new(voters(first)),
             trace: None,
             out: Output::default(),
+            gathers_reads: false,
+            answered: Vec::new(),
             seed,
             proposed: 0,
         };
@@ -191,6 +197,9 @@ impl World {
         };
         let commit = raft.status().commit;
         event(raft, now, &mut self.out);
+        if std::mem::take(&mut self.out.reads_wait) && !self.gathers_reads {
+            raft.serve_reads(now, &mut self.out);
+        }
         self.carry_out(id);
         let status = self.raft(id).status();
         if status.commit > commit {
@@ -231,6 +240,10 @@ impl World {
                     format!("  n{id} -> n{to} once {seq} is durable: {}", show::message(&message))
                 });
             }
+        }
+        for answer in out.reads.drain(..) {
+            self.say(|| format!("  n{id} {}", show::read(&answer)));
+            self.answered.push((id, answer));
         }
         for load in out.loads.drain(..) {
             let Load { peer, from, .. } = load;
@@ -401,6 +414,23 @@ impl World {
         self.say(|| format!("n{id} is asked for {change:?}"));
         self.call(id, |raft, now, out| result = raft.change_members(now, change, out));
         result
+    }
+
+    /// Asks for a read; the number names it.
+    pub fn read(&mut self, id: u64, number: u64, consistency: Consistency) {
+        self.say(|| format!("n{id} reads, {consistency:?}, {number}"));
+        let ticket = ReadTicket(number);
+        self.call(id, |raft, now, out| raft.read(now, ticket, consistency, out));
+    }
+
+    /// Reads that were asked for share the next round from now on until [`Self::serve_reads`].
+    pub fn gather_reads(&mut self) {
+        self.gathers_reads = true;
+    }
+
+    pub fn serve_reads(&mut self, id: u64) {
+        self.gathers_reads = false;
+        self.call(id, |raft, now, out| raft.serve_reads(now, out));
     }
 
     /// A leader's block with one entry of the given payload.

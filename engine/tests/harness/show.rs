@@ -1,6 +1,7 @@
 //! Messages and effects as one line each.
 
 use ringleader::raft::message::{AppendOutcome, Blocks};
+use ringleader::raft::reads::ReadAnswer;
 use ringleader::raft::{Configuration, Event, LogOp, Message};
 use ringleader_wal::{Block, BlockKind, LogPosition, NodeId};
 
@@ -45,6 +46,10 @@ fn blocks(blocks: &Blocks) -> String {
     if shown.is_empty() { "[]".to_owned() } else { shown.join("") }
 }
 
+fn in_round(round: u64) -> String {
+    if round == 0 { String::new() } else { format!(" round {round}") }
+}
+
 pub fn message(message: &Message) -> String {
     let answer = |granted: &bool| if *granted { "granted" } else { "refused" };
     match message {
@@ -74,14 +79,34 @@ pub fn message(message: &Message) -> String {
         Message::AppendResponse { term, outcome: AppendOutcome::Conflict { prev_index, hint } } => {
             format!("AppendResponse t{term} conflict at {prev_index}, hint {}", position(*hint))
         }
-        Message::Heartbeat { term, commit } => format!("Heartbeat t{term} commit {commit}"),
+        Message::Heartbeat { term, commit, round } => {
+            format!("Heartbeat t{term} commit {commit}{}", in_round(*round))
+        }
+        Message::HeartbeatResponse { term, round } => {
+            format!("HeartbeatResponse t{term}{}", in_round(*round))
+        }
+        Message::ReadRequest { term, ticket, consistency } => {
+            format!("ReadRequest t{term} {} {consistency:?}", ticket.0)
+        }
+        Message::ReadResponse { term, ticket, index: Some(index) } => {
+            format!("ReadResponse t{term} {} from {index} on", ticket.0)
+        }
+        Message::ReadResponse { term, ticket, index: None } => {
+            format!("ReadResponse t{term} {} refused", ticket.0)
+        }
         Message::SnapshotPiece { term, id, .. } => {
             format!("SnapshotPiece t{term} of {}", position(id.at))
         }
         Message::SnapshotAnswer { term, id, next } => {
             format!("SnapshotAnswer t{term} of {}, next {next}", position(id.at))
         }
-        Message::HeartbeatResponse { term } => format!("HeartbeatResponse t{term}"),
+    }
+}
+
+pub fn read(answer: &ReadAnswer) -> String {
+    match answer.index {
+        Some(index) => format!("may serve read {} from {index} on", answer.ticket.0),
+        None => format!("has nobody to ask for read {}", answer.ticket.0),
     }
 }
 

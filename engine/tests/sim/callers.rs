@@ -34,6 +34,9 @@ impl World {
         }
         self.schedule_call(at + 1);
         let call = self.schedule.calls[at];
+        if self.call_reads(call) {
+            return;
+        }
         match self.clients.next(call.caller, call.seed, &self.plan.groups) {
             Some((node, submission)) => {
                 self.trace.line(|| {
@@ -61,7 +64,7 @@ impl World {
 
     /// A caller's operations reach a node, each the shard that keeps its group.
     pub(crate) fn submit(&mut self, node: usize, client: u32, submission: &Submission) {
-        self.clients.reached(submission, self.nodes[node].life);
+        self.clients.reached(&submission.user_data, self.nodes[node].life);
         let seats = &self.plan.seats;
         if self.seats[seats.of(node).start].process.is_none() {
             self.refuse(submission);
@@ -140,9 +143,16 @@ impl World {
         }
     }
 
-    fn group_of(&self, name: OpName) -> usize {
+    pub(crate) fn group_of(&self, name: OpName) -> usize {
         let group = self.clients.asked[name.0 as usize].group;
         self.plan.groups.iter().position(|known| *known == group).expect("a known group")
+    }
+
+    /// Where an operation is believed to be in the order of all: that of the log, in which each read
+    /// has a place of its own after the entry that it saw.
+    fn hint(&self, name: usize, asked: &Asked) -> Option<u64> {
+        let place = self.checker.place(asked.group, name as u64).map(|index| index << 32);
+        place.or(asked.read_at.map(|index| (index << 32) + name as u64 + 1))
     }
 
     /// Every register's history has an order (linearizability). What was never applied, now that
@@ -151,7 +161,7 @@ impl World {
         let mut histories: BTreeMap<(GroupId, u8), Vec<(usize, &Asked)>> = BTreeMap::new();
         for (name, asked) in self.clients.asked.iter().enumerate() {
             let there = self.checker.place(asked.group, name as u64).is_some();
-            if asked.returned.is_some() || there {
+            if (asked.returned.is_some() || there) && !self.is_exempt(asked) {
                 let register = (asked.group, asked.command.key);
                 histories.entry(register).or_default().push((name, asked));
             }
@@ -164,7 +174,7 @@ impl World {
                     input: asked.command.input,
                     called: asked.called,
                     returned: asked.returned,
-                    hint: self.checker.place(asked.group, *name as u64),
+                    hint: self.hint(*name, asked),
                 })
                 .collect();
             let (verdict, explained, stuck) = match check(&operations, BUDGET) {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use ringleader::raft::invariants::{self, Summary};
 use ringleader::raft::message::{AppendOutcome, Message};
-use ringleader::raft::{RoleName, Status};
+use ringleader::raft::{Raft, RoleName, Status};
 use ringleader::shard::{Applied, Shard};
 use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
 
@@ -62,6 +62,10 @@ struct Member {
     applied: u64,
     /// The last entry that its disk held when that was last asked for.
     on_disk: LogPosition,
+    /// The newest read round of each term that it answered.
+    answered: BTreeMap<Term, u64>,
+    /// The newest read round that it took for answered as a leader, and its term.
+    confirmed: (Term, u64),
 }
 
 #[derive(Debug)]
@@ -109,6 +113,9 @@ impl Checker {
         for at in 0..self.groups.len() {
             let Some(raft) = shard.raft(self.groups[at]) else { continue };
             let status = raft.status();
+            if status.role == RoleName::Leader {
+                self.confirmed(at, node, status.term, raft);
+            }
             let before = self.members[at][node].view;
             if let Some(before) = before
                 && before.status == status
@@ -277,6 +284,34 @@ impl Checker {
         }
     }
 
+    /// A leader believes that a round of reads was answered by a quorum (thesis, section 6.4).
+    fn confirmed(&mut self, at: usize, node: usize, term: Term, raft: &Raft) {
+        let round = raft.reads().confirmed;
+        let members = &mut self.members[at];
+        if round == 0 || members[node].confirmed == (term, round) {
+            return;
+        }
+        members[node].confirmed = (term, round);
+        let asker = NodeId(node as u64 + 1);
+        let answered = raft.configuration().reached(|id| {
+            let member = members.get(id.0 as usize - 1);
+            let answered = member.and_then(|member| member.answered.get(&term));
+            id == asker || answered.is_some_and(|newest| *newest >= round)
+        });
+        assert_eq!(
+            answered,
+            Some(true),
+            "read round: node {asker} of group {} took round {round} of term {term} for answered",
+            self.groups[at]
+        );
+    }
+
+    /// The term in which a node leads the group, if it does.
+    pub(crate) fn leads(&self, at: usize, node: usize) -> Option<Term> {
+        let status = self.members[at][node].view?.status;
+        (status.role == RoleName::Leader).then_some(status.term)
+    }
+
     /// A message leaves a node: what it says must be durable there.
     pub(crate) fn sent(&mut self, node: usize, to: usize, group: GroupId, message: &Message) {
         let at = self.at(group);
@@ -293,6 +328,10 @@ impl Checker {
         member.promise.term = member.promise.term.max(shown);
         let term = message.term();
         match message {
+            Message::HeartbeatResponse { round, .. } if *round > 0 => {
+                let answered = member.answered.entry(term).or_default();
+                *answered = (*answered).max(*round);
+            }
             Message::VoteRequest { handover, .. } => {
                 self.handovers.campaigns(at, node, term, *handover);
                 self.voted(at, node, term, node);
@@ -460,6 +499,10 @@ impl Checker {
         for (op, asked) in asked.iter().enumerate() {
             let at = self.at(asked.group);
             let found = self.histories[at].find(op as u64);
+            if asked.read.is_some() {
+                assert_ne!(asked.fate, Fate::Waiting, "read {op} was never answered");
+                continue;
+            }
             match asked.fate {
                 Fate::Applied => assert!(found.is_some(), "acknowledged operation {op} is lost"),
                 Fate::Failed => assert!(found.is_none(), "refused operation {op} was applied"),

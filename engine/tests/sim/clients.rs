@@ -2,17 +2,19 @@
 //!
 //! A caller gives an operation up after a while: its outcome stays unknown to it, and it asks
 //! again, elsewhere, with an operation that is another one. Reads that don't go through the log
-//! belong here too: an [`Asked`] with an output and no index is all that the check of the history
-//! needs.
+//! (`client_reads`) are gets with an output and no place in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringleader::shard::Submission;
-use ringleader::{GroupId, LogIndex, ProposeError};
+use ringleader::{Consistency, GroupId, LogIndex, ProposeError};
 
 use crate::linearizability::register::{Input, Output, Value};
 use crate::machine::{Command, OpName, encode};
 use crate::rng::{Rng, SURE};
+
+#[path = "client_reads.rs"]
+mod client_reads;
 
 /// How an operation stands with its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,10 @@ pub(crate) struct Asked {
     pub(crate) follows: Option<OpName>,
     pub(crate) caller: u32,
     pub(crate) command: Command,
+    /// Set for reads that don't go through the log.
+    pub(crate) read: Option<Consistency>,
+    /// What the state machine had applied when it was read.
+    pub(crate) read_at: Option<u64>,
     /// Moments in the order of all calls and answers.
     pub(crate) called: u64,
     pub(crate) returned: Option<(u64, Output)>,
@@ -93,6 +99,8 @@ pub(crate) struct Load {
     pub(crate) backoff: u64,
     /// Parts of a million of the operations that only read.
     pub(crate) gets_ppm: u32,
+    /// Parts of a million of the calls that read without a trip through the log.
+    pub(crate) reads_ppm: u32,
 }
 
 impl Clients {
@@ -189,17 +197,34 @@ impl Clients {
         command: Command,
         retries: u32,
     ) {
-        let name = OpName(self.asked.len() as u64);
         let before = submission.user_data.last().map(|name| OpName(*name));
+        let follows = before.filter(|before| self.asked[before.0 as usize].group == group);
+        let name = self.note(caller, (group, at), node, command, retries);
+        self.asked[name.0 as usize].follows = follows;
+        submission.push(group, name.0, &encode(name, &command));
+    }
+
+    /// Something is asked for.
+    fn note(
+        &mut self,
+        caller: u32,
+        (group, at): (GroupId, usize),
+        node: usize,
+        command: Command,
+        retries: u32,
+    ) -> OpName {
+        let name = OpName(self.asked.len() as u64);
         self.asked.push(Asked {
             group,
             node,
             life: 0,
             fate: Fate::Waiting,
             after: self.answered[at],
-            follows: before.filter(|before| self.asked[before.0 as usize].group == group),
+            follows: None,
             caller,
             command,
+            read: None,
+            read_at: None,
             called: 0,
             returned: None,
             given_up: false,
@@ -210,12 +235,12 @@ impl Clients {
         if let Some(outstanding) = self.outstanding.get_mut(caller as usize) {
             *outstanding += 1;
         }
-        submission.push(group, name.0, &encode(name, &command));
+        name
     }
 
     /// A submission reached a node's life.
-    pub(crate) fn reached(&mut self, submission: &Submission, life: u32) {
-        for name in &submission.user_data {
+    pub(crate) fn reached(&mut self, names: &[u64], life: u32) {
+        for name in names {
             self.asked[*name as usize].life = life;
         }
     }

@@ -30,6 +30,12 @@ impl ClockPlan {
         Self { drift_ppm, late_ppm, late: rng.between(MS, election) }
     }
 
+    /// By how much a clock may fall behind another while that one measures `span`, in nanoseconds.
+    pub(crate) fn lag(self, span: u64) -> u64 {
+        let apart = 2 * u128::from(self.drift_ppm) * u128::from(span);
+        (apart / u128::from(u64::from(SURE) + self.drift_ppm)) as u64 + 10
+    }
+
     /// Whether clocks keep the promise on which liveness rests.
     pub(crate) fn is_promised(self) -> bool {
         self.drift_ppm <= PROMISED_PPM

@@ -23,7 +23,8 @@ impl World {
                 return false;
             }
         }
-        let says = !effects.frames.is_empty() || !effects.answers.is_empty();
+        let says =
+            !effects.frames.is_empty() || !effects.answers.is_empty() || !effects.reads.is_empty();
         for frame in effects.frames.drain(..) {
             if !self.survives_step(seat) {
                 return false;
@@ -35,6 +36,9 @@ impl World {
         }
         for run in effects.answers.drain(..) {
             self.answer(seat, &run);
+        }
+        for run in effects.reads.drain(..) {
+            self.answer_reads(seat, &run);
         }
         for (id, result) in effects.transfers.drain(..) {
             self.transferred(seat, id, result);

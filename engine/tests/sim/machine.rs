@@ -2,11 +2,13 @@
 //! at them, and a hash chained over everything that it was given. Equal hashes at an index are
 //! equal histories up to there.
 
+use std::collections::BTreeMap;
+
 use ringleader::{Entries, LogPosition, MachineError, Replies, SnapshotSource, StateMachine};
 
 use crate::image::{Image, Pieces};
 use crate::linearizability::Model as _;
-use crate::linearizability::register::{Input, Output, Register};
+use crate::linearizability::register::{Input, Output, Register, Value};
 use crate::rng::{chain, chain_bytes};
 
 /// What an operation does, and to which register.
@@ -93,6 +95,13 @@ impl StateMachine for Machine {
         self.image = Image::decode(&std::mem::take(&mut self.chunks))?;
         self.restored = Some(self.image.clone());
         Ok(())
+    }
+}
+
+impl Machine {
+    /// What the registers hold.
+    pub(crate) fn registers(&self) -> BTreeMap<u8, Value> {
+        self.image.registers.clone()
     }
 }
 

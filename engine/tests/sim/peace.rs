@@ -21,7 +21,7 @@ impl World {
                 let now = self.checker.reign(at);
                 assert_eq!(now, *reign, "liveness: group {group} changed its leader in peace");
                 // A log that found no room looks for it again after a while, and refuses until then.
-                let served = (0..3).any(|_| self.serves(at));
+                let served = (0..3).any(|_| self.serves(at) && self.serves_reads(at));
                 assert!(served, "liveness: group {group} does not serve in peace");
             }
         }

@@ -63,6 +63,8 @@ pub(crate) struct Plan {
     pub(crate) seats: Seats,
     pub(crate) wal: WalConfig,
     pub(crate) raft: RaftConfig,
+    /// Clocks keep to the bound that leases rest on.
+    pub(crate) lease_is_safe: bool,
     pub(crate) limits: Limits,
     pub(crate) snapshots: SnapshotConfig,
     pub(crate) net: NetPlan,
@@ -87,7 +89,7 @@ impl Plan {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         let (nodes, shards, groups) = cluster(rng);
         let wal = wal(rng);
-        let raft = raft(rng);
+        let mut raft = raft(rng);
         let election = raft.election_timeout.as_nanos() as u64;
         let trouble = rng.between(10, 50) * election;
         let promise = if rng.chance(875_000) { Promise::Keep } else { Promise::HaltNotLie };
@@ -95,10 +97,14 @@ impl Plan {
             // A block must fit into a segment.
             group_bytes: wal.max_block_bytes() / 2,
             apply_bytes: rng.magnitude(64, 64 << 10) as usize,
+            group_reads: rng.magnitude(4, 64) as usize,
+            read_timeout: Duration::from_nanos(rng.magnitude(election / 2, 8 * election)),
             ..Limits::default()
         };
         let payload = if rng.coin() { 32 } else { limits.group_bytes as u64 / 8 };
         let load = load(rng, payload, election, trouble);
+        let clock = ClockPlan::draw(rng, election);
+        let lease_is_safe = lease(rng, &mut raft, clock);
         Self {
             nodes,
             seats: Seats::new(&shards, &groups),
@@ -108,7 +114,7 @@ impl Plan {
             load,
             tick: rng.magnitude(2 * MS, 10 * MS),
             turn: (0, rng.magnitude(1_000, 500_000)),
-            clock: ClockPlan::draw(rng, election),
+            clock,
             faults: FaultPlan::draw(rng, election, trouble, promise),
             operator: OperatorPlan::draw(&mut rng.fork(), election, trouble),
             promise,
@@ -117,6 +123,7 @@ impl Plan {
             patience: 60 * election,
             wal,
             raft,
+            lease_is_safe,
             limits,
             snapshots: snapshots(rng),
         }
@@ -175,6 +182,7 @@ fn load(rng: &mut Rng, payload: u64, election: u64, trouble: u64) -> Load {
         retries: rng.below(6) as u32,
         backoff: rng.magnitude(MS, election / 2),
         gets_ppm: rng.between(100_000, 700_000) as u32,
+        reads_ppm: if rng.chance(150_000) { 0 } else { rng.between(50_000, 700_000) as u32 },
     }
 }
 
@@ -211,6 +219,21 @@ fn raft(rng: &mut Rng) -> RaftConfig {
     };
     config.validate().expect("drawn protocol settings are valid");
     config
+}
+
+/// Leases, as a rule within what clocks allow; whether they are.
+fn lease(rng: &mut Rng, raft: &mut RaftConfig, clock: ClockPlan) -> bool {
+    let election = raft.election_timeout.as_nanos() as u64;
+    let longest = election - raft.heartbeat_interval.as_nanos() as u64 - 1;
+    let needed = clock.lag(election);
+    let safe = needed <= longest && rng.chance(850_000);
+    let bounds = if safe { (needed, longest.min(2 * needed)) } else { (0, needed.min(longest)) };
+    let drift = Duration::from_nanos(rng.between(bounds.0, bounds.1));
+    if raft.check_quorum && rng.chance(600_000) {
+        raft.lease_reads = Some(drift);
+        raft.validate().expect("a drawn lease is valid");
+    }
+    safe
 }
 
 /// `largest` is what one append request may carry (what was read from the log ends with the block

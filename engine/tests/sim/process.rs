@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringleader::shard::{ClientId, Effects, Shard, ShardConfig, Submission, TransferId};
+use ringleader::shard::{
+    ClientId, Effects, ReadSubmission, Shard, ShardConfig, Submission, TransferId,
+};
 use ringleader::time::Time;
 use ringleader::{GroupConfig, GroupId, NodeId};
 use ringleader_net::Frame;
@@ -51,6 +53,7 @@ pub(crate) enum Input {
         group: GroupId,
         to: Option<NodeId>,
     },
+    Read(u32, ReadSubmission),
     /// Somebody asks for a snapshot of every group.
     Snapshot,
     Stop,
@@ -456,6 +459,10 @@ impl World {
                 self.trace.step("ask transfer", place, id.0, to.map_or(0, |to| to.0));
                 shard.transfer(now, id, group, to);
             }
+            Input::Read(client, submission) => {
+                self.trace.step("reads", place, u64::from(client), submission.user_data[0]);
+                shard.submit_reads(now, ClientId(client), submission);
+            }
             Input::Snapshot => {
                 self.trace.step("snapshot", place, 0, 0);
                 for group in &self.plan.groups {
@@ -472,6 +479,9 @@ impl World {
         }
         let news = self.checker.observe(node, shard);
         assert!(!(stale && news), "node {}: a frame of an earlier connection counted", node + 1);
+        if news {
+            self.check_leases(seat);
+        }
         if let Some((peer, epoch, error)) = refused {
             self.refuse_frame(seat, peer, epoch, &error.to_string());
         }

@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0xa1f20c9095a9cc5b),
-    (1, 0x6b57cb0b27334515),
-    (2, 0xf5844e070f371268),
-    (3, 0x6132cb5d1bafbbd2),
+    (0, 0x8afb90c3ff536b45),
+    (1, 0xbc6f6151fbe4f6f1),
+    (2, 0x0cb8911f0216a850),
+    (3, 0x58bc336b666c27bb),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

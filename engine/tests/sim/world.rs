@@ -3,7 +3,7 @@
 //! One thread, one queue ordered by time and then by the order of scheduling, one source of
 //! randomness: a seed decides everything, and the same seed decides the same.
 
-use ringleader::shard::Submission;
+use ringleader::shard::{ReadSubmission, Submission};
 use ringleader_net::Frame;
 use ringleader_wal::disk::OpId;
 
@@ -62,6 +62,11 @@ pub(crate) enum Event {
         node: usize,
         client: u32,
         submission: Submission,
+    },
+    Read {
+        node: usize,
+        client: u32,
+        submission: ReadSubmission,
     },
     Dial {
         pair: usize,
@@ -160,7 +165,7 @@ pub(crate) fn drawn(rng: &mut Rng) -> (Plan, Schedule) {
 const MOST_STEPS: u64 = 200_000;
 
 /// How often the end of a run looks whether it has come.
-const LOOK_EVERY: u64 = 20 * MS;
+pub(crate) const LOOK_EVERY: u64 = 20 * MS;
 
 impl World {
     pub(crate) fn new(seed: u64, lines: Lines, part: &Part) -> Self {
@@ -252,6 +257,7 @@ impl World {
             Event::AskAgain(name) => self.ask_again(name),
             Event::Resume { seat, life } => self.resume(seat, life),
             Event::Submit { node, client, submission } => self.submit(node, client, &submission),
+            Event::Read { node, client, submission } => self.read(node, client, &submission),
             Event::Dial { pair } => self.dial(pair),
             Event::Up(end) => self.up(end),
             Event::Down(end) => self.down(end),
@@ -277,7 +283,7 @@ impl World {
             // After a restart a log is read, and the leader applies its own: both take as long as it
             // is long.
             let (mut reached, mut patient_until) = (0, end);
-            while !self.serves(at) {
+            while !(self.serves(at) && self.serves_reads(at)) {
                 let progress = self.checker.all_applied(at) + self.reads;
                 if progress > reached {
                     reached = progress;
