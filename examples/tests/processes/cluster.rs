@@ -182,7 +182,7 @@ impl Cluster {
         wait_for("a leader", || {
             let running = (0..self.servers.len()).filter(|&at| self.servers[at].is_some());
             let leads = |&at: &usize| {
-                self.ask(at, "counter get").is_some_and(|answer| answer.starts_with("ok "))
+                self.ask(at, "counter add 0").is_some_and(|answer| answer.starts_with("ok "))
             };
             running.into_iter().find(leads)
         })
@@ -191,7 +191,7 @@ impl Cluster {
     /// Waits until a server follows one that it can name.
     pub(crate) fn wait_until_following(&self, server: usize) -> String {
         let redirect = || {
-            let answer = self.ask(server, "counter get")?;
+            let answer = self.ask(server, "counter add 0")?;
             answer.strip_prefix("redirect ").map(str::to_owned)
         };
         wait_for("a follower", redirect).0

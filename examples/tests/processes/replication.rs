@@ -18,7 +18,9 @@ fn three_servers_keep_one_sum_and_any_of_them_leads_to_it() {
         assert!(output.status.success());
     }
     assert_eq!(texts(&cluster.client(&["add", "-3", "--count", "3"])).0, "7\n4\n1\n");
-    for address in &cluster.addresses {
+    // Each answers a get from its own state, those that follow too.
+    for (server, address) in cluster.addresses.iter().enumerate() {
+        assert_eq!(cluster.ask(server, "counter get").as_deref(), Some("ok 1"));
         let output = cluster.client_to(&address.to_string(), &["get"]);
         assert_eq!(texts(&output).0, "1\n");
     }

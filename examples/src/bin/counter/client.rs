@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use tracing::debug;
 
-use crate::machine::Operation;
-use crate::protocol::{Answer, Request, group_name, read_line};
+use crate::protocol::{Answer, Operation, Request, group_name, read_line};
 
 /// A server that does not take a connection in this time is passed over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 //! ```text
 //! request  GROUP add AMOUNT
 //!          GROUP get
-//! answer   ok VALUE           applied, durable on a majority
+//! answer   ok VALUE           applied, durable on a majority; or read, and current
 //!          redirect ADDRESS   not applied: the leader is there
 //!          retry REASON       not applied: nobody leads just now, or there is no room
 //!          unknown REASON     it may or may not have been applied, now or later
@@ -15,8 +15,6 @@ use std::io::{self, BufRead, Read as _};
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use crate::machine::Operation;
-
 /// Longest line in bytes, its end included: a peer can make us hold no more.
 const MAX_LINE: usize = 1024;
 
@@ -27,6 +25,15 @@ const MAX_LINE: usize = 1024;
 pub(crate) fn group_name(name: &str) -> Result<String, &'static str> {
     let fits = !name.is_empty() && name.len() <= 256 && !name.contains(char::is_whitespace);
     if fits { Ok(name.to_owned()) } else { Err("must be 1 to 256 bytes without white space") }
+}
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// Only the leader takes it.
+    Add(i64),
+    /// Any server answers it.
+    Get,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,14 +11,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_lite::future::block_on;
 use ringleader::report::Exporter;
-use ringleader::{Engine, EngineConfig, GroupConfig, GroupId, Handle, Member, NodeId};
-use ringleader::{ProposeError, ProposeReply};
+use ringleader::{
+    Consistency, Engine, EngineConfig, GroupConfig, GroupId, Handle, Member, NodeId, ProposeError,
+    ProposeReply, ReadError,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{debug, info, warn};
 
-use crate::machine::{CounterMachine, decode_reply};
-use crate::protocol::{Answer, Request, group_name, read_line};
+use crate::machine::{CounterMachine, decode_reply, encode_add};
+use crate::protocol::{Answer, Operation, Request, group_name, read_line};
 
 /// What is added to a listed port for Raft between the servers.
 const RAFT_PORT_OFFSET: u16 = 10_000;
@@ -180,13 +182,30 @@ impl Service {
             return Answer::Error(format!("this server keeps the group {:?}", self.group));
         }
         let group = GroupId::from_name(&self.group);
-        let payload = request.operation.encode();
-        match block_on(self.handle.propose(group, &payload)) {
+        let amount = match request.operation {
+            Operation::Add(amount) => amount,
+            Operation::Get => return self.get(group),
+        };
+        match block_on(self.handle.propose(group, &encode_add(amount))) {
             Ok(ProposeReply { reply, .. }) => match decode_reply(&reply) {
                 Some(value) => Answer::Ok(value),
                 None => Answer::Error("the sum would leave the range of 64 bits".into()),
             },
             Err(error) => self.explain(error),
+        }
+    }
+
+    /// Linearizable, and without a trip through the log: this server asks its leader how far it
+    /// must have come, or the others whether it still leads, and then reads its own state.
+    fn get(&self, group: GroupId) -> Answer {
+        let value = |machine: &CounterMachine| machine.value();
+        match block_on(self.handle.read(group, Consistency::Linearizable, value)) {
+            Ok(value) => Answer::Ok(value),
+            Err(error @ (ReadError::UnknownGroup(_) | ReadError::WrongType(_))) => {
+                Answer::Error(error.to_string())
+            }
+            // Nothing was done, here or elsewhere.
+            Err(error) => Answer::Retry(error.to_string()),
         }
     }
 
