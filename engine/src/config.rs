@@ -87,6 +87,10 @@ pub struct EngineConfig {
     /// How long a shard polls before it sleeps. Zero (the default) leaves the core to others at
     /// once; with a core of its own per shard, 20-50 us saves the wake-up. It needs `pin`.
     pub spin: Duration,
+    /// Whether the node answers the operator's tool (`ringleader status`, ...) on a Unix socket in
+    /// `data_dir`, which only the process's user may open; see [`admin`](crate::admin). Default
+    /// false.
+    pub admin: bool,
     /// The protocol's timings and windows.
     pub raft: RaftConfig,
     /// The log.
@@ -220,6 +224,7 @@ impl EngineConfig {
             data_dir,
             pin: None,
             spin: Duration::ZERO,
+            admin: false,
             raft: RaftConfig::default(),
             wal: WalConfig::default(),
             net: NetConfig::default(),

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use ringleader_wal::GroupId;
 
+use crate::admin::Admin;
 use crate::config::{EngineConfig, place};
 use crate::error::StartError;
 use crate::handle::{Handle, Shared};
@@ -23,6 +24,8 @@ pub struct Engine {
     threads: Vec<ShardThread>,
     // Beats until the threads have ended: fields are dropped after `drop` has joined them.
     _pulse: Pulse,
+    // Goes before the directory that it is in.
+    _admin: Option<Admin>,
     _data_dir: DataDir,
 }
 
@@ -75,6 +78,7 @@ impl Engine {
             handle: Handle { shared: Arc::new(shared) },
             threads: Vec::with_capacity(shards as usize),
             _pulse: pulse,
+            _admin: None,
             _data_dir: data_dir,
         };
         let mut listener = Some(listener);
@@ -95,6 +99,10 @@ impl Engine {
         }
         // An early return drops the engine, and that stops the shards that did start.
         engine.threads.iter_mut().try_for_each(ShardThread::wait_until_started)?;
+        if config.admin {
+            let admin = Admin::open(engine._data_dir.path(), engine.handle());
+            engine._admin = Some(admin.map_err(|error| StartError::Admin(error.to_string()))?);
+        }
         Ok(engine)
     }
 

@@ -238,6 +238,9 @@ pub enum StartError {
     /// The data directory cannot be used: missing, not writable, in use, or another node's.
     #[error("data directory: {0}")]
     DataDir(String),
+    /// The admin socket cannot be opened.
+    #[error("admin socket: {0}")]
+    Admin(String),
     /// The address cannot be listened on.
     #[error("listening on {address}: {cause}")]
     Listen {

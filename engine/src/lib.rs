@@ -74,6 +74,7 @@
 //! | [`raft`] | one group's protocol |
 //! | [`shard`] | many groups on one core: turns, durability, applying, callers |
 //! | [`report`] | what a node tells about itself: state, counters, distributions |
+//! | [`admin`] | the operator's way in |
 //! | `codec` | protocol messages as frames |
 //! | `runtime` | glommio: the turn's driver, threads, the data directory |
 //! | `ringleader-wal` | the log that all groups of a shard share |
@@ -95,6 +96,7 @@
 #[doc = include_str!("../../README.md")]
 mod readme {}
 
+pub mod admin;
 pub mod raft;
 pub mod shard;
 pub mod time;

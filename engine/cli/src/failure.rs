@@ -16,6 +16,12 @@ pub(crate) enum Failure {
     InUse { path: PathBuf },
     #[error("{path}: there is no log in it: no shard-N directories and no segments")]
     NoLog { path: PathBuf },
+    #[error("{path}: no node answers there: {cause} (is it running, with EngineConfig::admin?)")]
+    NoNode { path: PathBuf, cause: io::Error },
+    #[error("{path}: the node's answer makes no sense: {cause}")]
+    Nonsense { path: PathBuf, cause: String },
+    #[error("the node refused ({code}): {message}")]
+    Refused { code: String, message: String },
     /// Whoever read the output has gone.
     #[error("standard output: {0}")]
     Output(io::Error),

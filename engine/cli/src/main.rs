@@ -3,10 +3,12 @@
 //! | module | what it does |
 //! |---|---|
 //! | `log` | reads the logs of a node that does not run |
+//! | `node` | asks a running node, over its admin socket |
 //! | `failure` | errors and exit codes |
 
 mod failure;
 mod log;
+mod node;
 
 use std::process::ExitCode;
 
@@ -35,12 +37,15 @@ enum Command {
     /// Read the logs of a node that does not run; nothing is written
     #[command(subcommand, after_help = EXIT_CODES)]
     Log(log::Command),
+    #[command(flatten)]
+    Node(node::Command),
 }
 
 fn main() -> ExitCode {
     let Cli { json, command } = Cli::parse();
     let done = match command {
         Command::Log(command) => log::run(&command, json),
+        Command::Node(command) => node::run(&command, json),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

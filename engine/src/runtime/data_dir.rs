@@ -4,6 +4,7 @@
 //! LOCK        locked (flock) while a process uses the directory
 //! IDENTITY    "ringleader data 1", then "cluster C", "node N", "shards S", a line each
 //! shard-0/    the log of shard 0
+//! admin.sock  the operator's way in, if that is wanted
 //! ```
 
 use std::fs::{self, File, TryLockError};
@@ -65,6 +66,10 @@ impl DataDir {
             fs::create_dir_all(&shard).map_err(|error| refuse(&shard, error))?;
         }
         Ok(dir)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Where a shard's log lives.

@@ -81,6 +81,7 @@ pub(crate) fn config(args: &Args) -> Result<EngineConfig, String> {
     config.groups = vec![GroupConfig { group: GroupId::from_name(group), voters }];
     // The log is prepared in segments of this size. The default suits more than one number.
     config.wal.segment_bytes = 8 << 20;
+    config.admin = true;
     Ok(config)
 }
 
