@@ -69,6 +69,7 @@ impl Node {
             groups: (1..=groups as u64).map(group).collect(),
             nodes: others.map(|&node| (node, 1)).collect(),
             raft: std::sync::Arc::new(RaftConfig::default()),
+            priorities: std::collections::HashMap::new(),
             limits: Limits::default(),
             snapshots: SnapshotConfig::default(),
             factory: Box::new(|_| Box::new(Hash(0))),

@@ -127,7 +127,7 @@ pub use local::{Local, LocalQueue, OnCore};
 pub use queue::{Announce, FromThread, PushError, Queue, SubmitError};
 pub use raft::reads::Consistency;
 pub use raft::transfer::TransferRefused;
-pub use raft::{Configuration, MembershipChange, RaftConfig, RoleName};
+pub use raft::{Configuration, MembershipChange, Priorities, RaftConfig, RoleName};
 pub use report::Report;
 pub use ringleader_net::NetConfig;
 pub use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig};

@@ -39,7 +39,7 @@ impl Candidate {
 impl Raft {
     /// The election timer ran out.
     pub(super) fn campaign(&mut self, out: &mut dyn Outlet) {
-        self.state.restart_election_timer();
+        self.state.retry_election_timer();
         if self.state.term().next() >= TERM_LIMIT {
             return;
         }
@@ -55,7 +55,7 @@ impl Raft {
     /// Its own vote counts once it is durable, in [`Raft::on_durable`]: a single voter that elected
     /// itself sooner could do so twice.
     pub(super) fn start_election(&mut self, handover: bool, out: &mut dyn Outlet) {
-        self.state.restart_election_timer();
+        self.state.retry_election_timer();
         let term = self.state.term().next();
         self.state.set_hard_state(term, Some(self.state.node));
         self.role = Role::Candidate(Candidate { votes: Vec::new(), handover });
@@ -108,14 +108,18 @@ impl Raft {
     /// Says whether a vote would be given (thesis, section 9.6). Nothing changes and nothing is
     /// promised, so the answer waits for no disk. Whoever follows a live leader would not vote.
     pub(super) fn pre_vote_request(
-        &self,
+        &mut self,
         from: NodeId,
         term: Term,
         last: LogPosition,
         out: &mut dyn Outlet,
     ) {
-        let granted =
-            term > self.state.term() && self.state.is_up_to_date(last) && !self.protects_leader();
+        let protects = self.protects_leader();
+        let up_to_date = self.state.is_up_to_date(last);
+        if !up_to_date && !protects {
+            self.state.refused_for_its_log(out);
+        }
+        let granted = term > self.state.term() && up_to_date && !protects;
         // A refusal shows the asker a term that it may have missed. Without that, one that is
         // behind could ask in vain for ever.
         let term = if granted { term } else { self.state.term() };
@@ -138,6 +142,8 @@ impl Raft {
         if granted && voted_for.is_none() {
             self.state.set_hard_state(term, Some(from));
             self.state.restart_election_timer();
+        } else if self.leader().is_none() && !self.state.is_up_to_date(last) {
+            self.state.refused_for_its_log(out);
         }
         let term = self.state.term();
         self.state.send(from, Message::VoteResponse { term, granted }, out);

@@ -18,6 +18,7 @@
 //! | [`message`] | what members say to each other |
 //! | `state` | what every role has: hard state, log, timers, what is durable |
 //! | `follower`, `candidate`, `leader` | the roles; what only one role has lives in its struct |
+//! | [`priority`] | who is to lead, if it can |
 //! | [`transfer`] | handing the leadership over |
 //! | `progress` | what a leader knows about one peer, and what is on its way there |
 //! | [`reads`] | reads without a trip through the log |
@@ -59,6 +60,7 @@ mod leader;
 mod log;
 pub mod message;
 pub mod output;
+pub mod priority;
 mod progress;
 pub mod quorum;
 pub mod reads;
@@ -82,6 +84,7 @@ use self::follower::Follower;
 use self::leader::Leader;
 pub use self::message::Message;
 pub use self::output::{Event, Load, LogOp, Outlet, Output, SnapshotEvent};
+pub use self::priority::Priorities;
 pub use self::progress::Mode;
 use self::reads::ReadAnswer;
 use self::state::{State, TERM_LIMIT};
@@ -157,6 +160,12 @@ impl Raft {
         let configurations = Configurations::restored(at, configuration, appended);
         let state = State::new(config, group, node, configurations, restored, seed, now);
         Self { state, role: Role::Follower(Follower::default()) }
+    }
+
+    /// Sets who is to lead, if it can. Without that all are alike.
+    pub fn set_priorities(&mut self, priorities: Priorities) {
+        self.state.priorities = Some(Box::new(priorities));
+        self.state.restart_election_timer();
     }
 
     /// A message arrived. Whatever it says, it can't make this panic; what no correct member sends
@@ -265,6 +274,7 @@ impl Raft {
         match &mut self.role {
             Role::Leader(leader) => {
                 leader.end_late_transfer(&self.state);
+                leader.end_standing_in(&self.state, out);
                 if leader.has_quorum(&self.state) {
                     leader.send_heartbeats(&self.state, out);
                     self.pursue_change(out);
@@ -487,6 +497,9 @@ impl Raft {
             self.state.set_hard_state(term, None);
         }
         self.role = Role::Follower(Follower::of(leader));
+        if leader.is_some() {
+            self.state.found_leader();
+        }
     }
 
     fn become_leader(&mut self, out: &mut dyn Outlet) {

@@ -13,6 +13,7 @@ use super::fifo::Fifo;
 use super::log::Log;
 use super::message::Message;
 use super::output::{Event, LogOp, Outlet};
+use super::priority::Priorities;
 use super::rng::SplitMix64;
 use crate::time::Time;
 
@@ -66,6 +67,9 @@ pub(super) struct State {
     pub(super) node: NodeId,
     pub(super) configurations: Configurations,
     election_timeout: Duration,
+    pub(super) priorities: Option<Box<Priorities>>,
+    /// It campaigns although its priority is 0.
+    pub(super) stands_in: bool,
     rng: SplitMix64,
     pub(super) ignored: u64,
 }
@@ -105,6 +109,8 @@ impl State {
             election_timer: now,
             election_timeout,
             heard_leader_at: promised.then_some(now),
+            priorities: None,
+            stands_in: false,
             rng,
             ignored: 0,
         }
@@ -273,13 +279,21 @@ impl State {
         (last.term, last.index) >= (own.term, own.index)
     }
 
+    /// The time until this node campaigns begins anew; those before whom it defers come first.
     pub(super) fn restart_election_timer(&mut self) {
+        self.retry_election_timer();
+        self.election_timeout += self.config.election_timeout * self.deference();
+    }
+
+    /// The time until this node tries again, or stands in.
+    pub(super) fn retry_election_timer(&mut self) {
         self.election_timer = self.now;
         self.election_timeout = self.rng.timeout(self.config.election_timeout);
     }
 
     pub(super) fn election_deadline(&self) -> Time {
-        if self.configurations.may_campaign(self.node, self.commit_index) {
+        let may = self.configurations.may_campaign(self.node, self.commit_index);
+        if may && !self.abstains() {
             self.election_timer + self.election_timeout
         } else {
             Time::NEVER

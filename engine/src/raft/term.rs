@@ -83,6 +83,7 @@ impl Raft {
             match &mut self.role {
                 Role::Follower(follower) if follower.leader.is_none() => {
                     follower.leader = Some(from);
+                    self.state.found_leader();
                     return true;
                 }
                 Role::Follower(follower) if follower.leader == Some(from) => return true,

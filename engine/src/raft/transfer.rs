@@ -48,6 +48,9 @@ pub enum TransferRefused {
         /// Its target.
         to: NodeId,
     },
+    /// The target's priority is 0.
+    #[error("node {0} has priority 0, and leads only where nobody else can")]
+    NeverLeads(NodeId),
     /// The group's members are being changed.
     #[error("a change of the members is under way")]
     MembersChange,
@@ -88,12 +91,7 @@ impl Raft {
         let Role::Leader(at) = &mut self.role else {
             return Err(TransferRefused::NotLeader { leader });
         };
-        let to = at.choose(&self.state, to)?;
-        let until = self.state.now + self.state.config.election_timeout;
-        at.transfer = Some(Box::new(Transfer { to, until, told: false }));
-        at.pursue_transfer(&self.state, out);
-        out.reschedule();
-        Ok(to)
+        at.begin_transfer(to, &self.state, out)
     }
 
     /// To whom this leader is handing its office. It appends nothing meanwhile.
@@ -123,6 +121,20 @@ impl Raft {
 }
 
 impl Leader {
+    pub(super) fn begin_transfer(
+        &mut self,
+        to: Option<NodeId>,
+        state: &State,
+        out: &mut dyn Outlet,
+    ) -> Result<NodeId, TransferRefused> {
+        let to = self.choose(state, to)?;
+        let until = state.now + state.config.election_timeout;
+        self.transfer = Some(Box::new(Transfer { to, until, told: false }));
+        self.pursue_transfer(state, out);
+        out.reschedule();
+        Ok(to)
+    }
+
     fn choose(&self, state: &State, to: Option<NodeId>) -> Result<NodeId, TransferRefused> {
         if let Some(transfer) = &self.transfer {
             return Err(TransferRefused::UnderWay { to: transfer.to });
@@ -137,6 +149,7 @@ impl Leader {
         let peer = self.peers.iter().find(|peer| peer.id == to);
         match peer.filter(|_| state.configurations.latest().has_vote(to)) {
             None => Err(TransferRefused::NotVoter(to)),
+            Some(_) if state.priority_of(to) == 0 => Err(TransferRefused::NeverLeads(to)),
             Some(peer) if !answers(peer, state) => Err(TransferRefused::Unreachable(to)),
             Some(_) => Ok(to),
         }
@@ -148,8 +161,13 @@ impl Leader {
             peer.mode == Mode::Replicate
                 && answers(peer, state)
                 && state.configurations.latest().has_vote(peer.id)
+                && state.priority_of(peer.id) > 0
         };
-        let best = self.peers.iter().filter(fit).max_by_key(|peer| peer.match_index);
+        let best = self
+            .peers
+            .iter()
+            .filter(fit)
+            .max_by_key(|peer| (peer.match_index, state.priority_of(peer.id)));
         best.map(|peer| peer.id)
     }
 

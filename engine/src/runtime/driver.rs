@@ -429,6 +429,7 @@ fn shard_config(
         raft: Arc::new(config.raft),
         limits: config.limits,
         snapshots: config.snapshots,
+        priorities: config.priorities.clone(),
         factory,
         seed: seed ^ config.node.0.rotate_left(48) ^ u64::from(number).rotate_left(32),
     }

@@ -18,7 +18,11 @@ impl Shard {
             let seed = self.config.seed ^ config.group.0.rotate_left(32);
             let node = self.config.node;
             let settings = Arc::clone(&self.config.raft);
-            let raft = Raft::new(settings, config.group, node, configuration, restored, seed, now);
+            let mut raft =
+                Raft::new(settings, config.group, node, configuration, restored, seed, now);
+            if let Some(priorities) = self.config.priorities.get(&config.group) {
+                raft.set_priorities(priorities.clone());
+            }
             let links = self.links.of_group(config.group, raft.members(), node);
             self.timers.schedule(self.groups.len() as u32, raft.deadline());
             self.groups.push(Group::new(config.group, raft, machine, links));
@@ -112,6 +116,7 @@ mod tests {
             raft: Arc::new(RaftConfig::default()),
             limits: Limits::default(),
             snapshots: SnapshotConfig::default(),
+            priorities: std::collections::HashMap::new(),
             factory: Box::new(|_| unreachable!("there is no group")),
             seed: 0,
         };

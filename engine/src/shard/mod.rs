@@ -25,6 +25,7 @@ mod snapshot;
 mod timers;
 mod transfers;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -37,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, CodecError, FAR, NEAR};
 use crate::config::{GroupConfig, Limits, SnapshotConfig};
 use crate::error::ProposeError;
-use crate::raft::{Configuration, Outlet, PeerStatus, Raft, RaftConfig, RoleName};
+use crate::raft::{Configuration, Outlet, PeerStatus, Priorities, Raft, RaftConfig, RoleName};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
 
@@ -81,6 +82,8 @@ pub struct ShardConfig {
     pub limits: Limits,
     /// When snapshots are taken.
     pub snapshots: SnapshotConfig,
+    /// Who is to lead the groups, if it can.
+    pub priorities: HashMap<GroupId, Priorities>,
     /// Makes the state machines.
     pub factory: Factory,
     /// Seeds the election timeouts.

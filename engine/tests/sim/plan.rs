@@ -1,10 +1,11 @@
 //! What a seed decides before anything happens: the cluster, its settings, and how mean the world
 //! is. Limits are drawn tiny, so that rare paths become common.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use ringleader::raft::RaftConfig;
-use ringleader::{GroupId, Limits, SnapshotConfig, SyncMode, WalConfig};
+use ringleader::{GroupId, Limits, NodeId, Priorities, SnapshotConfig, SyncMode, WalConfig};
 
 use crate::atlas::{Promise, audit_rate};
 use crate::clients::Load;
@@ -67,6 +68,8 @@ pub(crate) struct Plan {
     pub(crate) lease_is_safe: bool,
     pub(crate) limits: Limits,
     pub(crate) snapshots: SnapshotConfig,
+    /// Of the groups where not all voters are alike.
+    pub(crate) priorities: HashMap<GroupId, Priorities>,
     pub(crate) net: NetPlan,
     pub(crate) disk: DiskPlan,
     pub(crate) load: Load,
@@ -107,6 +110,7 @@ impl Plan {
         let lease_is_safe = lease(rng, &mut raft, clock);
         Self {
             nodes,
+            priorities: priorities(&mut rng.fork(), nodes, &groups),
             seats: Seats::new(&shards, &groups),
             groups,
             net: net(rng, election, raft.max_append_bytes + wal.max_block_bytes()),
@@ -166,6 +170,25 @@ fn cluster(rng: &mut Rng) -> (usize, Vec<u32>, Vec<GroupId>) {
     // Steps are few in all: many groups on many shards leave little for each.
     let groups = if rng.chance(850_000) { rng.between(1, 4) } else { rng.between(5, 16) };
     (nodes, shards, (0..groups).map(|at| GroupId(at * 7 + 1)).collect())
+}
+
+/// Voters of priority 0 are fewer than a majority, so that there is one that may lead in any.
+fn priorities(rng: &mut Rng, nodes: usize, groups: &[GroupId]) -> HashMap<GroupId, Priorities> {
+    let mut drawn = HashMap::new();
+    if rng.chance(SURE / 2) {
+        return drawn;
+    }
+    for group in groups {
+        let mut zeros = rng.below(nodes.div_ceil(2) as u64);
+        let mut priority = |node| {
+            let none = zeros > 0 && rng.coin();
+            zeros -= u64::from(none);
+            (NodeId(node), if none { 0 } else { rng.pick(&[1, 1, 2, 10, 1000]) })
+        };
+        let all: Vec<_> = (1..=nodes as u64).map(&mut priority).collect();
+        drawn.insert(*group, Priorities::new(&all));
+    }
+    drawn
 }
 
 fn load(rng: &mut Rng, payload: u64, election: u64, trouble: u64) -> Load {

@@ -160,6 +160,7 @@ pub(crate) fn shard(plan: &Plan, seat: usize, nodes: Vec<(NodeId, u32)>, seed: u
         raft: Arc::new(plan.raft),
         limits: plan.limits,
         snapshots: plan.snapshots,
+        priorities: plan.priorities.clone(),
         factory: Box::new(|_| Box::new(Machine::default())),
         seed,
     };

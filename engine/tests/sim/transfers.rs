@@ -102,14 +102,16 @@ impl World {
     pub(crate) fn hand_around(&mut self) {
         let damaged = self.atlas.damaged().to_vec();
         for at in 0..self.plan.groups.len() {
-            let intact = |node: &usize| !damaged[*node];
-            if (0..self.plan.nodes).filter(intact).count() < 2 {
-                return;
+            let priorities = self.plan.priorities.get(&self.plan.groups[at]).cloned();
+            let priorities = priorities.unwrap_or_default();
+            let fit = |node: &usize| !damaged[*node] && priorities.of(NodeId(*node as u64 + 1)) > 0;
+            if (0..self.plan.nodes).filter(fit).count() < 2 {
+                continue;
             }
             let moved = (0..TRIES).any(|attempt| {
                 let Some(leader) = self.checker.leader(at) else { return false };
                 let others = (1..self.plan.nodes).map(|by| (leader + by) % self.plan.nodes);
-                let others: Vec<_> = others.filter(intact).collect();
+                let others: Vec<_> = others.filter(fit).collect();
                 let to = NodeId(others[at % others.len()] as u64 + 1);
                 self.transfers.last = None;
                 self.transfer(at, leader, attempt.is_multiple_of(2).then_some(to));
