@@ -1,6 +1,6 @@
 //! Errors, one enum per operation. Each variant says whether the operation may have taken effect.
 
-use ringleader_wal::{GroupId, NodeId};
+use ringleader_wal::{GroupId, NodeId, Term};
 
 use crate::raft::transfer::TransferRefused;
 
@@ -19,6 +19,12 @@ pub enum ProposeError {
     Transferring {
         /// Who is to lead.
         to: NodeId,
+    },
+    /// Not proposed: the operation was bound to another term than the one in which this node leads.
+    #[error("this node leads in term {term}, not in the one that the operation is bound to")]
+    WrongTerm {
+        /// The term in which this node leads.
+        term: Term,
     },
     /// Not proposed: a limit on operations or bytes in flight is reached. Wait for completions,
     /// then try again.

@@ -67,6 +67,7 @@ impl Handle {
     fn prepare(
         &self,
         group: GroupId,
+        term: Option<Term>,
         payload: &[u8],
     ) -> Result<(&Inbox, Submission), ProposeError> {
         let max = self.shared.max_entry_bytes;
@@ -75,7 +76,10 @@ impl Handle {
         }
         let inbox = self.inbox(group).ok_or(ProposeError::UnknownGroup(group))?;
         let mut submission = Submission::default();
-        submission.push(group, 0, payload);
+        match term {
+            None => submission.push(group, 0, payload),
+            Some(term) => submission.push_in_term(group, term, 0, payload),
+        }
         Ok((inbox, submission))
     }
 
@@ -91,15 +95,23 @@ impl Handle {
         group: GroupId,
         payload: &[u8],
     ) -> Result<ProposeReply, ProposeError> {
-        let (inbox, submission) = self.prepare(group, payload)?;
-        let weight = submission.weight();
-        inbox.budget.take(weight).await;
-        let (reply, answer) = flume::bounded(1);
-        if inbox.send(Request::Propose { submission, reply }).await.is_err() {
-            inbox.budget.give_back(weight);
-            return Err(ProposeError::Stopped);
-        }
-        answer.recv_async().await.unwrap_or(Err(LOST))
+        let (inbox, submission) = self.prepare(group, None, payload)?;
+        send(inbox, submission).await
+    }
+
+    /// As [`propose`](Self::propose), for an operation that is appended in `term` or not at all: for
+    /// callers who decided on what they saw in that term.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose), and [`ProposeError::WrongTerm`].
+    pub async fn propose_in_term(
+        &self,
+        group: GroupId,
+        term: Term,
+        payload: &[u8],
+    ) -> Result<ProposeReply, ProposeError> {
+        let (inbox, submission) = self.prepare(group, Some(term), payload)?;
+        send(inbox, submission).await
     }
 
     /// As [`propose`](Self::propose), but says [`ProposeError::Busy`] at once where that would
@@ -113,7 +125,7 @@ impl Handle {
         payload: &[u8],
     ) -> Result<impl Future<Output = Result<ProposeReply, ProposeError>> + use<>, ProposeError>
     {
-        let (inbox, submission) = self.prepare(group, payload)?;
+        let (inbox, submission) = self.prepare(group, None, payload)?;
         let weight = submission.weight();
         if !inbox.budget.try_take(weight) {
             return Err(ProposeError::Busy);
@@ -341,4 +353,15 @@ impl Handle {
         let result = answer.recv_async().await.map_err(|_| QueryError::Stopped)?;
         result.ok_or(QueryError::WrongType(group))
     }
+}
+
+async fn send(inbox: &Inbox, submission: Submission) -> Result<ProposeReply, ProposeError> {
+    let weight = submission.weight();
+    inbox.budget.take(weight).await;
+    let (reply, answer) = flume::bounded(1);
+    if inbox.send(Request::Propose { submission, reply }).await.is_err() {
+        inbox.budget.give_back(weight);
+        return Err(ProposeError::Stopped);
+    }
+    answer.recv_async().await.unwrap_or(Err(LOST))
 }

@@ -112,6 +112,7 @@ impl Inbox {
 
     /// Queues without waiting and without waking the shard; gives the request back when the queue
     /// is full.
+    #[allow(clippy::result_large_err, reason = "it gives the request back")]
     pub(crate) fn try_send(&self, request: Request) -> Result<(), flume::TrySendError<Request>> {
         self.requests.try_send(request)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ringleader_wal::GroupId;
+use ringleader_wal::{GroupId, Term};
 
 use crate::error::ProposeError;
 use crate::handle::Shared;
@@ -142,6 +142,32 @@ impl<A: Announce> Queue<A> {
         user_data: u64,
         payload: &[u8],
     ) -> Result<(), PushError> {
+        self.check(group, payload)?;
+        self.staged.push(group, user_data, payload);
+        self.outstanding += 1;
+        Ok(())
+    }
+
+    /// As [`push`](Self::push), for an operation that is appended in `term` or not at all: it fails
+    /// with [`ProposeError::WrongTerm`] when the group's leader is in another.
+    ///
+    /// # Errors
+    /// Nothing was staged.
+    pub fn push_in_term(
+        &mut self,
+        group: GroupId,
+        term: Term,
+        user_data: u64,
+        payload: &[u8],
+    ) -> Result<(), PushError> {
+        self.check(group, payload)?;
+        self.staged.push_in_term(group, term, user_data, payload);
+        self.outstanding += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn check(&self, group: GroupId, payload: &[u8]) -> Result<(), PushError> {
         if self.outstanding == self.depth {
             return Err(PushError::Full);
         }
@@ -153,8 +179,6 @@ impl<A: Announce> Queue<A> {
         if !known && self.shared.groups.get(&group) != Some(&self.shard) {
             return Err(PushError::WrongShard(group));
         }
-        self.staged.push(group, user_data, payload);
-        self.outstanding += 1;
         Ok(())
     }
 
@@ -245,6 +269,7 @@ impl<A: Announce> Queue<A> {
             ends: Vec::with_capacity(count),
             payload: Vec::with_capacity(self.staged.payload.len()),
             groups: Vec::with_capacity(self.staged.groups.len()),
+            terms: Vec::new(),
         };
         let submission = std::mem::replace(&mut self.staged, next);
         let reads = self.staged_reads.take();

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::ops::Range;
 
 use bytes::Bytes;
-use ringleader_wal::{Block, BlockKind, LogIndex, LogPosition, Term};
+use ringleader_wal::{Block, BlockKind, LogIndex, LogPosition, NodeId, Term};
 
 use crate::raft::{CommittedBlocks, Configuration};
 
@@ -41,6 +41,19 @@ pub trait StateMachine: Any {
     /// This node was the group's leader in `term` and is no longer.
     fn leader_stop(&mut self, term: Term) {
         let _ = term;
+    }
+
+    /// This node follows `leader`, which leads the group in `term`.
+    ///
+    /// Of leading and following, each start is told exactly once, and its stop before the next
+    /// start, in the order in which they came about. A node that knows no leader does neither.
+    fn follow_start(&mut self, leader: NodeId, term: Term) {
+        let _ = (leader, term);
+    }
+
+    /// This node followed `leader` in `term` and does so no longer.
+    fn follow_stop(&mut self, leader: NodeId, term: Term) {
+        let _ = (leader, term);
     }
 
     /// A view of the present state, to be written out while `apply` goes on: what is applied later

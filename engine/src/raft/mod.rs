@@ -418,6 +418,12 @@ impl Raft {
         matches!(self.role, Role::Leader(_))
     }
 
+    /// This member.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.state.node
+    }
+
     /// The current term.
     #[must_use]
     pub fn term(&self) -> Term {

@@ -156,7 +156,7 @@ impl Shard {
         }
         let group = &mut groups[slot as usize];
         let has_vote = group.raft.configuration().has_vote(config.node);
-        for what in aside.take_rare(config.node, group.leading, has_vote) {
+        for what in aside.take_rare(config.node, group.leading(), has_vote) {
             counters.groups.count(what);
             group.history.count(what);
             let status = group.raft.status();

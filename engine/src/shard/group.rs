@@ -1,7 +1,7 @@
 //! One group on its shard: the protocol, the state machine, and the callers between them.
 
 use ringleader_wal::{
-    Block, BlockKind, GroupId, GroupSlot, LogIndex, LogPosition, Seq, Term, prefetch,
+    Block, BlockKind, GroupId, GroupSlot, LogIndex, LogPosition, NodeId, Seq, Term, prefetch,
 };
 
 use super::counters::{GroupHistory, GroupQueues};
@@ -55,8 +55,8 @@ pub(super) struct Group {
     pub(super) incoming: Vec<SubmissionRun>,
     /// Weight of `incoming` and `waiting`.
     in_flight: usize,
-    /// The term of the leadership that the state machine was told of and that still lasts.
-    pub(super) leading: Option<Term>,
+    /// The leadership that the state machine was told of and that still lasts: whose, and its term.
+    office: Option<(NodeId, Term)>,
     /// The change of the members that somebody waits for.
     pub(super) asked: Option<Box<Asked>>,
     pub(super) history: GroupHistory,
@@ -82,7 +82,7 @@ impl Group {
             apply_queued: false,
             loading: false,
             tells_members: true,
-            leading: None,
+            office: None,
             asked: None,
             history: GroupHistory::default(),
         }
@@ -239,29 +239,59 @@ impl Group {
         }
     }
 
-    /// Tells the state machine when this node starts or stops leading; a leader that stops cannot
-    /// say what becomes of the proposals that wait.
+    /// The term in which this node leads, as far as the state machine was told.
+    pub(super) fn leading(&self) -> Option<Term> {
+        match self.office {
+            Some((leader, term)) if leader == self.raft.node() => Some(term),
+            _ => None,
+        }
+    }
+
+    /// Tells the state machine whom this node starts or stops to follow, itself included; a leader
+    /// that stops cannot say what becomes of the proposals that wait.
     pub(super) fn follow_role(&mut self, effects: &mut Effects) {
-        let leading = self.raft.is_leader().then(|| self.raft.term());
-        if leading == self.leading {
+        let office = self.raft.leader().map(|leader| (leader, self.raft.term()));
+        if office == self.office {
             return;
         }
-        if let Some(term) = self.leading {
+        if self.leading().is_some() {
             self.give_up(UnknownCause::LeadershipLost, effects);
-            self.machine.leader_stop(term);
         }
-        if let Some(term) = leading {
-            self.machine.leader_start(term);
+        self.end_office();
+        self.begin_office(office);
+    }
+
+    /// A snapshot was restored into a new state machine, which is told what the old one knew.
+    pub(super) fn replace_machine(&mut self, machine: Box<dyn StateMachine>) {
+        let office = self.office;
+        self.end_office();
+        self.machine = machine;
+        self.begin_office(office);
+    }
+
+    fn begin_office(&mut self, office: Option<(NodeId, Term)>) {
+        self.office = office;
+        let leads = self.leading().is_some();
+        match office {
+            Some((_, term)) if leads => self.machine.leader_start(term),
+            Some((leader, term)) => self.machine.follow_start(leader, term),
+            None => {}
         }
-        self.leading = leading;
+    }
+
+    fn end_office(&mut self) {
+        let leads = self.leading().is_some();
+        match self.office.take() {
+            Some((_, term)) if leads => self.machine.leader_stop(term),
+            Some((leader, term)) => self.machine.follow_stop(leader, term),
+            None => {}
+        }
     }
 
     /// The shard takes part in nothing any more.
     pub(super) fn retire(&mut self, cause: UnknownCause, effects: &mut Effects) {
         self.give_up(cause, effects);
-        if let Some(term) = self.leading.take() {
-            self.machine.leader_stop(term);
-        }
+        self.end_office();
     }
 
     /// Answers everybody: those in the log with "unknown", those of this turn, which are not in

@@ -188,13 +188,34 @@ impl Shard {
     pub fn submit(&mut self, client: ClientId, submission: Submission) {
         let submission = Arc::new(submission);
         let mut start = 0;
-        for &(group, count) in &submission.groups {
+        for (at, &(group, count)) in submission.groups.iter().enumerate() {
             let range = start..start + count as usize;
             start = range.end;
             let run = SubmissionRun { client, submission: Arc::clone(&submission), range };
-            if let Err(answer) = self.admit(group, run) {
+            let admitted = match submission.bound(at) {
+                None => self.admit(group, run),
+                Some(term) => self.admit_in_term(group, term, run),
+            };
+            if let Err(answer) = admitted {
                 self.effects.answers.push(answer);
             }
+        }
+    }
+
+    /// What is admitted is appended in this turn, or refused when the leadership is lost before.
+    #[cold]
+    fn admit_in_term(
+        &mut self,
+        group: GroupId,
+        term: Term,
+        run: SubmissionRun,
+    ) -> Result<(), AnswerRun> {
+        let leads_another = |raft: &&Raft| raft.is_leader() && raft.term() != term;
+        match self.raft(group).filter(leads_another).map(Raft::term) {
+            Some(now) if self.takes_part() => {
+                Err(run.answer(Outcome::Failed(ProposeError::WrongTerm { term: now })))
+            }
+            _ => self.admit(group, run),
         }
     }
 

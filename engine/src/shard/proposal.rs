@@ -25,18 +25,53 @@ pub struct Submission {
     pub payload: Vec<u8>,
     /// The groups, in order: how many consecutive operations are for each.
     pub groups: Vec<(GroupId, u32)>,
+    /// Of `groups`, in order, the places of those that are bound to a term, and that term.
+    pub terms: Vec<(u32, Term)>,
 }
 
 impl Submission {
     /// Adds an operation.
     pub fn push(&mut self, group: GroupId, user_data: u64, payload: &[u8]) {
+        let free = self.last_bound().is_none();
+        match self.groups.last_mut() {
+            Some((last, count)) if *last == group && free => *count += 1,
+            _ => self.groups.push((group, 1)),
+        }
+        self.push_payload(user_data, payload);
+    }
+
+    /// Adds an operation that is refused, without effect, unless the group's leader is in `term`.
+    pub fn push_in_term(&mut self, group: GroupId, term: Term, user_data: u64, payload: &[u8]) {
+        let bound = self.last_bound() == Some(term);
+        match self.groups.last_mut() {
+            Some((last, count)) if *last == group && bound => *count += 1,
+            _ => {
+                self.terms.push((self.groups.len() as u32, term));
+                self.groups.push((group, 1));
+            }
+        }
+        self.push_payload(user_data, payload);
+    }
+
+    #[inline]
+    fn push_payload(&mut self, user_data: u64, payload: &[u8]) {
         self.user_data.push(user_data);
         self.payload.extend_from_slice(payload);
         self.ends.push(u32::try_from(self.payload.len()).expect("a submission is below 4 GiB"));
-        match self.groups.last_mut() {
-            Some((last, count)) if *last == group => *count += 1,
-            _ => self.groups.push((group, 1)),
-        }
+    }
+
+    /// The term that the last of `groups` is bound to.
+    #[inline]
+    fn last_bound(&self) -> Option<Term> {
+        let (at, term) = self.terms.last()?;
+        (*at as usize + 1 == self.groups.len()).then_some(*term)
+    }
+
+    /// The term that one of `groups` is bound to.
+    #[inline]
+    pub(super) fn bound(&self, at: usize) -> Option<Term> {
+        let found = self.terms.binary_search_by_key(&at, |(bound, _)| *bound as usize);
+        found.ok().map(|found| self.terms[found].1)
     }
 
     /// Number of operations.

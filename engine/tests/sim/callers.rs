@@ -71,11 +71,16 @@ impl World {
             return;
         }
         let mut parts: BTreeMap<usize, Submission> = BTreeMap::new();
+        let asked = &self.clients.asked;
         let (mut start, mut ops) = (0, submission.user_data.iter().zip(&submission.ends));
         for &(group, count) in &submission.groups {
             let part = parts.entry(seats.of_group(group, node)).or_default();
             for (name, end) in ops.by_ref().take(count as usize) {
-                part.push(group, *name, &submission.payload[start..*end as usize]);
+                let payload = &submission.payload[start..*end as usize];
+                match asked[*name as usize].bound {
+                    None => part.push(group, *name, payload),
+                    Some(term) => part.push_in_term(group, term, *name, payload),
+                }
                 start = *end as usize;
             }
         }
@@ -129,7 +134,7 @@ impl World {
         self.trace.step("answer", seat as u64, name.0, u64::from(result.is_ok()));
         let place = self.plan.seats.name(seat);
         self.trace.line(|| format!("node {place} answers operation {}: {result:?}", name.0));
-        let short = result.map(|done| (done.index, told(done.reply)));
+        let short = result.map(|done| (done.index, done.term, told(done.reply)));
         if self.clients.answer(name, at, short) {
             self.ask_again_later(name);
         }
@@ -137,6 +142,9 @@ impl World {
         self.checker.answered(at, name.0, fate, result.ok());
         if matches!(result, Err(ProposeError::Transferring { .. })) {
             self.counts.add("operations refused during transfers", 1);
+        }
+        if matches!(result, Err(ProposeError::WrongTerm { .. })) {
+            self.counts.add("operations refused in another term", 1);
         }
         if fate == Fate::Unknown {
             self.counts.add("outcomes unknown", 1);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringleader::shard::Submission;
-use ringleader::{Consistency, GroupId, LogIndex, ProposeError};
+use ringleader::{Consistency, GroupId, LogIndex, ProposeError, Term};
 
 use crate::linearizability::register::{Input, Output, Value};
 use crate::machine::{Command, OpName, encode};
@@ -37,6 +37,8 @@ pub(crate) struct Asked {
     pub(crate) after: u64,
     /// Its caller's operation for the group that was submitted just before it, with the same call.
     pub(crate) follows: Option<OpName>,
+    /// The term that it is bound to.
+    pub(crate) bound: Option<Term>,
     pub(crate) caller: u32,
     pub(crate) command: Command,
     /// Set for reads that don't go through the log.
@@ -64,6 +66,8 @@ pub(crate) struct Clients {
     believed: Vec<Vec<usize>>,
     /// Per group: the highest index that an answer named.
     pub(crate) answered: Vec<u64>,
+    /// Per group: the latest term that an answer named.
+    terms: Vec<Term>,
     /// What a register was last known to hold.
     seen: BTreeMap<(GroupId, u8), Value>,
     nodes: usize,
@@ -115,6 +119,7 @@ impl Clients {
             outstanding: vec![0; load.callers as usize],
             believed,
             answered: vec![0; groups],
+            terms: vec![Term(0); groups],
             seen: BTreeMap::new(),
             nodes,
             moments: 0,
@@ -198,10 +203,21 @@ impl Clients {
         retries: u32,
     ) {
         let before = submission.user_data.last().map(|name| OpName(*name));
-        let follows = before.filter(|before| self.asked[before.0 as usize].group == group);
         let name = self.note(caller, (group, at), node, command, retries);
-        self.asked[name.0 as usize].follows = follows;
-        submission.push(group, name.0, &encode(name, &command));
+        // One in eight is bound to a term: the latest that is known, or the one after it.
+        let bound = (caller < self.load.callers && name.0 % 8 == 7)
+            .then(|| Term(self.terms[at].0 + u64::from(name.0 % 64 == 63)));
+        let follows = before.filter(|before| {
+            let before = &self.asked[before.0 as usize];
+            (before.group, before.bound) == (group, bound)
+        });
+        let asked = &mut self.asked[name.0 as usize];
+        (asked.follows, asked.bound) = (follows, bound);
+        let payload = encode(name, &command);
+        match bound {
+            None => submission.push(group, name.0, &payload),
+            Some(term) => submission.push_in_term(group, term, name.0, &payload),
+        }
     }
 
     /// Something is asked for.
@@ -221,6 +237,7 @@ impl Clients {
             fate: Fate::Waiting,
             after: self.answered[at],
             follows: None,
+            bound: None,
             caller,
             command,
             read: None,
@@ -271,10 +288,11 @@ impl Clients {
         &mut self,
         name: OpName,
         at: usize,
-        result: Result<(LogIndex, Output), &ProposeError>,
+        result: Result<(LogIndex, Term, Output), &ProposeError>,
     ) -> bool {
         match result {
-            Ok((index, output)) => {
+            Ok((index, term, output)) => {
+                self.terms[at] = self.terms[at].max(term);
                 self.close(name, Fate::Applied);
                 self.answered[at] = self.answered[at].max(index.0);
                 let moment = self.moment();

@@ -104,7 +104,8 @@ impl World {
             Notice::SnapshotFailed(_, cause) => {
                 self.counts.add("snapshots that failed", 1);
                 let causes = ["no space", "an earlier attempt"];
-                let fault = process.excused || causes.iter().any(|known| cause.contains(known));
+                let harmed = process.excused || self.atlas.is_damaged(self.plan.seats.node(seat));
+                let fault = harmed || causes.iter().any(|known| cause.contains(known));
                 assert!(fault, "a snapshot failed without a fault: {cause}");
             }
         }

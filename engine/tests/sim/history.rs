@@ -180,6 +180,8 @@ impl History {
         let by = asked.get(op.op.0 as usize).expect("somebody asked for it");
         assert_eq!(by.group, group, "an operation is applied in its group");
         assert_ne!(by.fate, Fate::Failed, "operation {:?} was refused and is applied", op.op);
+        let bound = by.bound.is_none_or(|term| term.0 == op.term);
+        assert!(bound, "bound to a term: {:?}, applied in {}", by.bound, op.term);
         assert!(
             op.index > by.after,
             "real-time order: operation {:?} at {} was asked for after {} was answered",

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use ringleader::{Entries, LogPosition, MachineError, Replies, SnapshotSource, StateMachine};
+use ringleader::{
+    Entries, LogPosition, MachineError, NodeId, Replies, SnapshotSource, StateMachine, Term,
+};
 
 use crate::image::{Image, Pieces};
 use crate::linearizability::Model as _;
@@ -50,8 +52,10 @@ pub(crate) struct Machine {
     pub(crate) restored: Option<Image>,
     /// What was applied since the simulator looked last.
     pub(crate) applied: Vec<AppliedOp>,
-    /// The term of the leadership that was announced and not ended.
-    leading: Option<u64>,
+    /// The leader that was announced and not ended, none if it is this node, and its term.
+    office: Option<(Option<u64>, u64)>,
+    /// The highest term that was announced.
+    latest: u64,
 }
 
 impl StateMachine for Machine {
@@ -72,13 +76,20 @@ impl StateMachine for Machine {
         }
     }
 
-    fn leader_start(&mut self, term: ringleader::Term) {
-        assert_eq!(self.leading, None, "a leadership starts after the one before it ended");
-        self.leading = Some(term.0);
+    fn leader_start(&mut self, term: Term) {
+        self.begin(None, term);
     }
 
-    fn leader_stop(&mut self, term: ringleader::Term) {
-        assert_eq!(self.leading.take(), Some(term.0), "the leadership that started is ended");
+    fn leader_stop(&mut self, term: Term) {
+        self.end(None, term);
+    }
+
+    fn follow_start(&mut self, leader: NodeId, term: Term) {
+        self.begin(Some(leader.0), term);
+    }
+
+    fn follow_stop(&mut self, leader: NodeId, term: Term) {
+        self.end(Some(leader.0), term);
     }
 
     fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
@@ -102,6 +113,18 @@ impl Machine {
     /// What the registers hold.
     pub(crate) fn registers(&self) -> BTreeMap<u8, Value> {
         self.image.registers.clone()
+    }
+
+    fn begin(&mut self, leader: Option<u64>, term: Term) {
+        assert_eq!(self.office, None, "offices: one starts after the one before it ended");
+        assert!(self.latest <= term.0, "offices: terms are told in order");
+        self.latest = term.0;
+        self.office = Some((leader, term.0));
+    }
+
+    fn end(&mut self, leader: Option<u64>, term: Term) {
+        let ended = self.office.take();
+        assert_eq!(ended, Some((leader, term.0)), "offices: the one that started is ended");
     }
 }
 

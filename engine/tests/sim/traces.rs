@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0x8afb90c3ff536b45),
-    (1, 0xbc6f6151fbe4f6f1),
-    (2, 0x0cb8911f0216a850),
-    (3, 0x58bc336b666c27bb),
+    (0, 0x8d550a753a92d092),
+    (1, 0xc3b49dae6d8011c5),
+    (2, 0x8b67538086b9a283),
+    (3, 0x6e18dbcd66a46233),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

@@ -185,7 +185,7 @@ impl Shard {
         let Some((machine, _)) = loading.filter(|_| group.raft.lacks(at)) else {
             return self.snapshots.remove(id, at);
         };
-        group.machine = machine;
+        group.replace_machine(machine);
         self.call(slot, |raft, out| raft.install(at, configuration, out));
         self.effects.notices.push(Notice::SnapshotInstalled(id, at));
         self.keep(slot, at, len);

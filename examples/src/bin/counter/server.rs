@@ -225,6 +225,7 @@ impl Service {
                 Answer::Retry("this server knows no leader".into())
             }
             ProposeError::Transferring { .. }
+            | ProposeError::WrongTerm { .. }
             | ProposeError::Busy
             | ProposeError::NoSpace
             | ProposeError::StorageFailed(_)
