@@ -72,7 +72,7 @@
 //! |---|---|
 //! | [`Engine`], [`Handle`], [`Queue`], [`Local`], [`StateMachine`] | the public face |
 //! | [`raft`] | one group's protocol |
-//! | [`shard`] | many groups on one core: turns, durability, applying, callers |
+//! | [`shard`] | many groups on one core: turns, durability, applying, callers, snapshots |
 //! | [`report`] | what a node tells about itself: state, counters, distributions |
 //! | [`admin`] | the operator's way in |
 //! | `codec` | protocol messages as frames |
@@ -90,6 +90,8 @@
 //! - **Nothing waits to make a batch bigger.** A batch is what arrived while the last turn ran.
 //! - **Everything that grows has a bound in bytes**, and what happens there is back-pressure.
 //! - **A failed write or sync is final**: the shard acknowledges nothing more.
+//! - **The log goes only when a snapshot of it is wholly on stable storage**, and taking one stops
+//!   nothing.
 
 /// The README's example compiles.
 #[cfg(doctest)]

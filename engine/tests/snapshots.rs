@@ -2,14 +2,14 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
 use ringleader::{
-    Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, LogIndex, MachineError, Member,
-    NodeId, Replies, RoleName, SnapshotError, SnapshotSource, StateMachine,
+    Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, LogIndex, LogPosition,
+    MachineError, Member, NodeId, Replies, RoleName, SnapshotError, SnapshotSource, StateMachine,
 };
 
 const GROUP: GroupId = GroupId(1);
@@ -86,6 +86,10 @@ fn addresses(count: usize) -> Vec<SocketAddr> {
 }
 
 fn start(addresses: &[SocketAddr], node: u64, dir: &Path) -> Engine {
+    start_with(config(addresses, node, dir), || Box::new(Table::default()))
+}
+
+fn config(addresses: &[SocketAddr], node: u64, dir: &Path) -> EngineConfig {
     let member = |(address, node)| Member { node: NodeId(node), address, shards: 1 };
     let members: Vec<Member> = addresses.iter().copied().zip(1..).map(member).collect();
     let voters: Vec<NodeId> = members.iter().map(|member| member.node).collect();
@@ -97,7 +101,14 @@ fn start(addresses: &[SocketAddr], node: u64, dir: &Path) -> Engine {
     config.snapshots.keep_bytes = 1 << 20;
     config.snapshots.chunk_bytes = 32 << 10;
     config.groups.push(GroupConfig { group: GROUP, voters });
-    Engine::start(config, |_| Box::new(Table::default())).expect("the node starts")
+    config
+}
+
+fn start_with(
+    config: EngineConfig,
+    machine: impl Fn() -> Box<dyn StateMachine> + Send + Sync + 'static,
+) -> Engine {
+    Engine::start(config, move |_| machine()).expect("the node starts")
 }
 
 fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
@@ -249,4 +260,61 @@ fn a_snapshot_is_taken_on_request_and_started_from() {
         (table.operations == 15).then_some(table)
     });
     assert!(!replayed.from_snapshot && same(&replayed, &restarted));
+}
+
+/// Stands for a state machine with a database of its own: what is in `store` survives it.
+struct Keeper {
+    operations: u64,
+    last: LogPosition,
+    store: Arc<Mutex<(u64, LogPosition)>>,
+}
+
+impl Keeper {
+    fn open(store: &Arc<Mutex<(u64, LogPosition)>>) -> Self {
+        let (operations, last) = *store.lock().expect("no panic under this lock");
+        Self { operations, last, store: Arc::clone(store) }
+    }
+}
+
+impl StateMachine for Keeper {
+    fn apply(&mut self, entries: &Entries<'_>, _: &mut Replies) {
+        for entry in entries.iter() {
+            assert!(entry.index > self.last.index, "an operation is applied again");
+            self.operations += 1;
+            self.last = LogPosition { index: entry.index, term: entry.term };
+            // It commits now and then.
+            if self.operations.is_multiple_of(100) {
+                *self.store.lock().expect("no panic under this lock") =
+                    (self.operations, self.last);
+            }
+        }
+    }
+
+    fn durable_position(&self) -> Option<LogPosition> {
+        Some(self.store.lock().expect("no panic under this lock").1)
+    }
+}
+
+#[test]
+fn a_machine_that_keeps_its_own_state_starts_where_that_ends_and_its_log_goes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(1);
+    let store = Arc::new(Mutex::new((0, LogPosition::default())));
+    let boot = || {
+        let store = Arc::clone(&store);
+        start_with(config(&addresses, 1, dir.path()), move || Box::new(Keeper::open(&store)))
+    };
+    let engine = boot();
+    write(&leader([&engine].into_iter()), 20_050);
+    eventually("the log to be released", || {
+        (bytes_in(&dir.path().join("node-1")) < 50 << 20).then_some(())
+    });
+    engine.shutdown();
+    assert_eq!(store.lock().expect("no panic under this lock").0, 20_000);
+
+    let engine = boot();
+    write(&leader([&engine].into_iter()), 7);
+    let handle = engine.handle();
+    let operations = handle.inspect(GROUP, |keeper: &mut Keeper| keeper.operations);
+    assert_eq!(block_on(operations), Ok(20_057), "each operation once, the last ones from the log");
 }
