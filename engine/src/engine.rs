@@ -26,7 +26,7 @@ pub struct Engine {
     _pulse: Pulse,
     // Goes before the directory that it is in.
     _admin: Option<Admin>,
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 impl Engine {
@@ -79,14 +79,16 @@ impl Engine {
             threads: Vec::with_capacity(shards as usize),
             _pulse: pulse,
             _admin: None,
-            _data_dir: data_dir,
+            data_dir,
         };
         let mut listener = Some(listener);
         for (shard, (requests, bell)) in (0..shards).zip(doors) {
             let seat = ShardSeat {
                 shard,
                 config: Arc::clone(&config),
-                log_dir: engine._data_dir.shard(shard),
+                log_dir: engine.data_dir.shard(shard),
+                data: engine.data_dir.id(),
+                peers: engine.data_dir.peers(),
                 inboxes: inboxes.clone(),
                 wrist: wrists[shard as usize].clone(),
                 requests,
@@ -100,7 +102,7 @@ impl Engine {
         // An early return drops the engine, and that stops the shards that did start.
         engine.threads.iter_mut().try_for_each(ShardThread::wait_until_started)?;
         if config.admin {
-            let admin = Admin::open(engine._data_dir.path(), engine.handle());
+            let admin = Admin::open(engine.data_dir.path(), engine.handle());
             engine._admin = Some(admin.map_err(|error| StartError::Admin(error.to_string()))?);
         }
         Ok(engine)

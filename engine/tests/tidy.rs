@@ -11,6 +11,8 @@ const LOGIC: &[&str] = &[
     "engine/src/state_machine.rs",
     "engine/src/time.rs",
     "net/src/backoff.rs",
+    "net/src/book.rs",
+    "net/src/bucket.rs",
     "net/src/config.rs",
     "net/src/decoder.rs",
     "net/src/envelope.rs",
@@ -56,6 +58,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("net/src/config.rs", "std::net"),
     ("net/src/event.rs", "std::io"),
     ("net/src/throttle.rs", "Instant"),
+    ("net/src/bucket.rs", "Instant"),
     ("wal/src/prefetch.rs", "unsafe "),
 ];
 

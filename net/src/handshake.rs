@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::book::{DataId, DataReplaced};
 use crate::frame::FrameKind;
 use crate::{Endpoint, PeerNode};
 
@@ -87,6 +88,10 @@ pub struct Hello {
     /// What the connection is to be for, as the caller sees it; none if this build doesn't know
     /// the number.
     pub lane: Option<Lane>,
+    /// The caller's data directory.
+    pub data: DataId,
+    /// What the caller met the wanted node with before, if it did.
+    pub expects: Option<DataId>,
     /// Fingerprint of the settings that all nodes must agree on.
     pub fingerprint: u64,
     /// The life of the caller's process, see [`Identity::incarnation`].
@@ -104,6 +109,8 @@ pub struct Identity {
     pub node: u64,
     /// How many shards the node runs.
     pub shards: u32,
+    /// The node's data directory.
+    pub data: DataId,
     /// Fingerprint of the settings that all nodes must agree on.
     pub fingerprint: u64,
     /// A number that this life of the process doesn't share with an earlier one (random, or the
@@ -154,6 +161,8 @@ pub struct Accepted {
     pub protocol: u16,
     /// How many shards the accepting node has.
     pub shards: u32,
+    /// The accepting node's data directory.
+    pub data: DataId,
     /// The life of the accepting process.
     pub incarnation: u64,
 }
@@ -246,6 +255,17 @@ pub enum Refusal {
         /// The caller's fingerprint.
         theirs: u64,
     },
+    /// One of the two lost the data that the other one met it with.
+    #[error("{0}")]
+    DataReplaced(#[from] DataReplaced),
+    /// This node could not remember the caller durably, so it makes nothing of the meeting.
+    #[error("node {node} could not write down that it met node {from}")]
+    NotRecorded {
+        /// This node.
+        node: u64,
+        /// The caller.
+        from: u64,
+    },
     /// The caller wants a connection for something that this build doesn't know.
     #[error("node {from} wants a connection for a use that node {node} doesn't know")]
     Lane {
@@ -305,6 +325,8 @@ codes! {
     DIRECTION = 9, "wrong direction";
     STALE = 10, "stale connection";
     LANE = 11, "unknown use";
+    DATA_REPLACED = 12, "data replaced";
+    NOT_RECORDED = 13, "not recorded";
 }
 
 impl Local {
@@ -333,6 +355,8 @@ impl Refusal {
             Self::Direction { .. } => RefusalCode::DIRECTION,
             Self::Stale { .. } => RefusalCode::STALE,
             Self::Lane { .. } => RefusalCode::LANE,
+            Self::DataReplaced(_) => RefusalCode::DATA_REPLACED,
+            Self::NotRecorded { .. } => RefusalCode::NOT_RECORDED,
         }
     }
 
@@ -344,13 +368,14 @@ impl Refusal {
 }
 
 /// Judges a caller: the broadest mistake first, so that a node of another cluster isn't told that
-/// it is an unknown member of this one.
+/// it is an unknown member of this one. `known` is what the caller was met with before; if it was
+/// not, it is to be remembered before anything comes of the connection.
 ///
 /// # Errors
 ///
 /// The [`Refusal`] to answer with.
-pub fn check(hello: &Hello, local: &Local) -> Result<Accept, Refusal> {
-    let Identity { cluster, node, .. } = local.identity;
+pub fn check(hello: &Hello, local: &Local, known: Option<DataId>) -> Result<Accept, Refusal> {
+    let Identity { cluster, node, data, .. } = local.identity;
     let from = hello.from.node;
     let protocol = hello.protocol_max.min(PROTOCOL_MAX);
     if protocol < hello.protocol_min.max(PROTOCOL_MIN) {
@@ -369,6 +394,12 @@ pub fn check(hello: &Hello, local: &Local) -> Result<Accept, Refusal> {
         return Err(Refusal::UnknownNode { node, cluster, from });
     };
     check_settings(hello, &local.identity, expected)?;
+    if let Some(known) = hello.expects.filter(|known| *known != data) {
+        return Err(DataReplaced { node, by: from, known, found: data }.into());
+    }
+    if let Some(known) = known.filter(|known| *known != hello.data) {
+        return Err(DataReplaced { node: from, by: node, known, found: hello.data }.into());
+    }
     let lane = match hello.lane {
         Some(lane @ (Lane::Consensus | Lane::BulkOut)) => lane.other_end(),
         Some(Lane::BulkIn) | None => return Err(Refusal::Lane { node, from }),

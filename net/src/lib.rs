@@ -5,7 +5,7 @@
 //!
 //! **Without IO**: [`frame`] (the layout), [`decoder`] (bytes to frames), [`envelope`] (reading an
 //! archive in place), [`outbox`] (bounded queue to one peer), [`handshake`] (who may talk to
-//! whom), [`backoff`], [`throttle`], [`bucket`]. Plain synchronous code without clock, random source or
+//! whom), [`book`] (which data each node was met with), [`backoff`], [`throttle`], [`bucket`]. Plain synchronous code without clock, random source or
 //! thread; a simulator drives the very same code as the sockets do.
 //!
 //! **On glommio**: [`runtime`]: a [`Listener`] per node and a [`Net`] per shard.
@@ -14,6 +14,8 @@
 //!
 //! - Of two nodes the one with the lower number dials, the other accepts; there is at most one
 //!   established connection per pair of shards, and a newly accepted one replaces the one before.
+//! - A node is known by the data directory that it was met with ([`book`]), and refused when it
+//!   turns up with another one. The meeting is remembered durably before anything comes of it.
 //! - Bulk data (snapshots) has a connection of its own in each direction, dialed by the side that
 //!   sends when it wants to ([`Net::want_bulk`]) and closed when it has been idle for a while. It
 //!   carries [`FrameKind::Snapshot`] and nothing else, one way, at a bounded rate, and never
@@ -36,6 +38,7 @@
 //! take a member's place.
 
 pub mod backoff;
+pub mod book;
 pub mod bucket;
 pub mod config;
 pub mod decoder;
@@ -49,11 +52,15 @@ pub mod throttle;
 
 use std::fmt;
 
+pub use book::{DataId, DataReplaced, PeerBook};
 pub use config::{BulkConfig, ConfigError, NetConfig, PeerNode};
 pub use event::{DownReason, NetEvent};
 pub use frame::{Frame, FrameKind};
 pub use handshake::{Identity, Lane};
-pub use runtime::{BindError, BoundListener, Listener, ListenerStats, Net, ShardHandover};
+pub use runtime::{
+    BindError, BoundListener, IntroduceError, Introducer, Introduction, Listener, ListenerStats,
+    Net, ShardHandover,
+};
 
 /// One shard of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

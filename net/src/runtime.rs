@@ -14,12 +14,14 @@
 mod bulk;
 mod connection;
 mod dialer;
+mod introduce;
 mod listener;
 mod net;
 mod notify;
 mod shared;
 mod socket;
 
+pub use introduce::{IntroduceError, Introducer, Introduction};
 pub use listener::{Listener, ListenerStats, ShardHandover};
 pub use net::Net;
 pub use socket::{BindError, BoundListener};

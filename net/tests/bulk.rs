@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{World, at, config, identity, run};
+use common::{World, at, config, data, identity, run};
 use ringleader_net::decoder::FrameDecoder;
 use ringleader_net::frame::{FrameError, encode};
 use ringleader_net::handshake::wire::{MAX_HANDSHAKE_FRAME, decode_reply, encode_hello};
@@ -283,6 +283,8 @@ fn rogue(address: std::net::SocketAddr, lane: Lane, attempt: u64, bytes: &[u8]) 
         to: B,
         lane: Some(lane),
         fingerprint: 0xfeed,
+        data: data(1),
+        expects: None,
         incarnation: 5,
         attempt,
     };

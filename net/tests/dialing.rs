@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
 
-use common::{World, at, config, identity, run};
+use common::{World, at, config, data, identity, run};
 use ringleader_net::handshake::wire::encode_reply;
 use ringleader_net::handshake::{Accepted, Local, Reply};
 use ringleader_net::{BoundListener, FrameKind, Listener, PeerNode, ShardHandover};
@@ -33,8 +33,9 @@ fn answering_machine(answers: Vec<Vec<u8>>) -> (SocketAddr, std::thread::JoinHan
 #[test]
 fn a_dialer_survives_every_kind_of_answer() {
     run(|| async {
-        let accepted =
-            |protocol, shards| Reply::Accepted(Accepted { protocol, shards, incarnation: 1 });
+        let accepted = |protocol, shards| {
+            Reply::Accepted(Accepted { protocol, shards, data: data(2), incarnation: 1 })
+        };
         let answers = vec![
             b"HTTP/1.1 400 Bad Request\r\n\r\n and so on".to_vec(),
             encode_reply(&accepted(99, 1)).to_vec(),
@@ -90,7 +91,8 @@ fn a_connection_is_handed_to_another_executor() {
         let (mut world, _) = World::new(&[], config());
         world.nodes = nodes.to_vec();
         let local = Local::new(identity(2, 1), &nodes);
-        let listener = Listener::start(bound, config(), local, move |handover| {
+        let book = world.book(2);
+        let listener = Listener::start(bound, config(), local, book, move |handover| {
             assert_eq!((handover.from(), handover.shard()), (at(1, 0), 0));
             sender.send(handover).expect("the other thread waits");
         });

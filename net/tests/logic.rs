@@ -14,11 +14,19 @@ use ringleader_net::handshake::{
     Accept, Accepted, Hello, Local, PROTOCOL_MAX, Refusal, RefusalCode, Reply, check,
 };
 use ringleader_net::throttle::LogThrottle;
-use ringleader_net::{BulkConfig, Endpoint, Identity, Lane, NetConfig, PeerNode};
+use ringleader_net::{
+    BulkConfig, DataId, DataReplaced, Endpoint, Identity, Lane, NetConfig, PeerBook, PeerNode,
+};
 
 fn local() -> Local {
-    let identity =
-        Identity { cluster: 7, node: 2, shards: 4, fingerprint: 0xfeed, incarnation: 99 };
+    let identity = Identity {
+        cluster: 7,
+        node: 2,
+        shards: 4,
+        data: DataId(0xd002),
+        fingerprint: 0xfeed,
+        incarnation: 99,
+    };
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let nodes = [1, 2, 3].map(|node| PeerNode { node, shards: node as u32 * 2, address });
     Local::new(identity, &nodes)
@@ -29,6 +37,8 @@ fn hello() -> Hello {
         protocol_min: 1,
         protocol_max: PROTOCOL_MAX + 3,
         lane: Some(Lane::Consensus),
+        data: DataId(0xd001),
+        expects: None,
         cluster: 7,
         from: Endpoint { node: 1, shard: 1 },
         from_shards: 2,
@@ -39,13 +49,57 @@ fn hello() -> Hello {
     }
 }
 
+#[test]
+fn who_lost_its_data_is_told_on_either_side_and_what_to_do() {
+    let (known, found) = (DataId(0xd001), DataId(0xbad));
+    assert!(check(&hello(), &local(), Some(known)).is_ok());
+    let caller = Hello { data: found, ..hello() };
+    let refusal = check(&caller, &local(), Some(known)).unwrap_err();
+    assert_eq!(refusal, DataReplaced { node: 1, by: 2, known, found }.into());
+    let (known, found) = (DataId(7), DataId(0xd002));
+    let refusal = check(&Hello { expects: Some(known), ..hello() }, &local(), None).unwrap_err();
+    assert_eq!(refusal, DataReplaced { node: 2, by: 1, known, found }.into());
+    assert!(check(&Hello { expects: Some(found), ..hello() }, &local(), None).is_ok());
+    let Reply::Refused { sentence, .. } = refusal.reply() else { panic!("a refusal") };
+    let advice = ["Remove node 2 from its groups".to_owned(), "new number".to_owned()];
+    for part in [known.to_string(), found.to_string()].iter().chain(&advice) {
+        assert!(sentence.contains(part), "{sentence}");
+    }
+    let whole = decode_reply(&envelope(&encode_reply(&refusal.reply())));
+    assert_eq!(whole, Ok(refusal.reply()), "nothing of the advice is cut off");
+}
+
+#[test]
+fn a_book_keeps_who_it_met_and_knows_when_it_was_damaged() {
+    let mut book = PeerBook::default();
+    assert_eq!(book.meet(1, 2, DataId(20)), Ok(true));
+    assert_eq!(book.meet(1, 2, DataId(20)), Ok(false));
+    assert_eq!(book.meet(1, u64::MAX, DataId(u128::MAX)), Ok(true));
+    let replaced = DataReplaced { node: 2, by: 1, known: DataId(20), found: DataId(21) };
+    assert_eq!(book.meet(1, 2, DataId(21)), Err(replaced));
+    assert_eq!((book.known(2), book.known(3)), (Some(DataId(20)), None));
+    for book in [PeerBook::default(), book] {
+        let text = book.to_text();
+        assert_eq!(PeerBook::from_text(&text), Ok(book));
+        for at in 0..text.len() {
+            assert!(PeerBook::from_text(&text[..at]).is_err(), "it ends too early");
+            for bit in 0..7 {
+                let mut bytes = text.clone().into_bytes();
+                bytes[at] ^= 1 << bit;
+                let damaged = String::from_utf8(bytes).expect("still ASCII");
+                assert!(PeerBook::from_text(&damaged).is_err(), "{damaged}");
+            }
+        }
+    }
+}
+
 /// What the first layout of a hello had.
 #[test]
 fn an_older_caller_is_told_that_it_is_too_old() {
-    let old = Hello { protocol_min: 1, protocol_max: 1, ..hello() };
+    let old = Hello { protocol_min: 1, protocol_max: 1, data: DataId(0), ..hello() };
     let bytes = &envelope(&encode_hello(&old))[..64];
     assert_eq!(decode_hello(bytes), Ok(old));
-    assert_eq!(check(&old, &local()), Err(Refusal::Protocol { min: 1, max: 1 }));
+    assert_eq!(check(&old, &local(), None), Err(Refusal::Protocol { min: 1, max: 1 }));
 }
 
 #[test]
@@ -54,7 +108,7 @@ fn bulk_data_may_be_dialed_from_either_side() {
         let from = Endpoint { node, shard: 0 };
         let shards = node as u32 * 2;
         let wants = Hello { from, from_shards: shards, lane: Some(Lane::BulkOut), ..hello() };
-        assert_eq!(check(&wants, &local()).map(|accept| accept.lane), Ok(Lane::BulkIn));
+        assert_eq!(check(&wants, &local(), None).map(|accept| accept.lane), Ok(Lane::BulkIn));
     }
 }
 
@@ -95,7 +149,7 @@ fn no_more_leaves_than_the_rate_gives() {
 fn a_matching_hello_is_accepted_with_the_newest_common_protocol() {
     let Hello { from, .. } = hello();
     let accept = Accept { protocol: PROTOCOL_MAX, from, to_shard: 3, lane: Lane::Consensus };
-    assert_eq!(check(&hello(), &local()), Ok(accept));
+    assert_eq!(check(&hello(), &local(), None), Ok(accept));
 }
 
 #[test]
@@ -103,9 +157,9 @@ fn every_mismatch_is_refused_for_its_own_reason() {
     let refused = |change: &dyn Fn(&mut Hello)| {
         let mut changed = hello();
         change(&mut changed);
-        check(&changed, &local()).unwrap_err()
+        check(&changed, &local(), None).unwrap_err()
     };
-    let cases: [(RefusalCode, Refusal); 13] = [
+    let cases: [(RefusalCode, Refusal); 14] = [
         (RefusalCode::PROTOCOL, refused(&|h| h.protocol_min = PROTOCOL_MAX + 1)),
         (RefusalCode::PROTOCOL, refused(&|h| (h.protocol_min, h.protocol_max) = (1, 0))),
         (RefusalCode::CLUSTER, refused(&|h| h.cluster = 8)),
@@ -119,6 +173,7 @@ fn every_mismatch_is_refused_for_its_own_reason() {
         (RefusalCode::DIRECTION, refused(&|h| (h.from.node, h.from_shards) = (3, 6))),
         (RefusalCode::LANE, refused(&|h| h.lane = Some(Lane::BulkIn))),
         (RefusalCode::LANE, refused(&|h| h.lane = None)),
+        (RefusalCode::DATA_REPLACED, refused(&|h| h.expects = Some(DataId(1)))),
     ];
     for (code, refusal) in cases {
         assert_eq!(refusal.code(), code, "{refusal}");
@@ -136,7 +191,12 @@ fn envelope(frame: &[u8]) -> bytes::Bytes {
 
 #[test]
 fn replies_survive_the_wire() {
-    let accepted = Reply::Accepted(Accepted { protocol: 1, shards: 3, incarnation: u64::MAX });
+    let accepted = Reply::Accepted(Accepted {
+        protocol: 2,
+        shards: 3,
+        data: DataId(u128::MAX),
+        incarnation: u64::MAX,
+    });
     let refused = Refusal::Stale { attempt: 1, current: 2 }.reply();
     for reply in [accepted, refused] {
         assert_eq!(decode_reply(&envelope(&encode_reply(&reply))), Ok(reply));
@@ -162,11 +222,14 @@ proptest! {
         lane in prop::option::of(prop::sample::select(vec![Lane::Consensus, Lane::BulkOut])),
         numbers in any::<(u64, u64, u64, u64, u64, u64)>(),
         shards in any::<(u32, u32, u32)>(),
+        directories in any::<(u128, u128)>(),
     ) {
         let hello = Hello {
             protocol_min: versions.0,
             protocol_max: versions.1,
             lane,
+            data: DataId(directories.0),
+            expects: Some(directories.1).filter(|data| *data != 0).map(DataId),
             cluster: numbers.0,
             from: Endpoint { node: numbers.1, shard: shards.0 },
             from_shards: shards.1,
@@ -179,7 +242,7 @@ proptest! {
         prop_assert_eq!(decode_hello(&bytes), Ok(hello));
         prop_assert!(decode_hello(&bytes[..bytes.len() - 1]).is_err());
         // Whatever it says, it gets an answer.
-        let _ = check(&hello, &local());
+        let _ = check(&hello, &local(), None);
     }
 
     #[test]

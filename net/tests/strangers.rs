@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::{World, at, config, identity, run};
+use common::{World, at, config, data, identity, run};
 use ringleader_net::decoder::FrameDecoder;
 use ringleader_net::frame::{Frame, FrameError, encode};
 use ringleader_net::handshake::wire::{MAX_HANDSHAKE_FRAME, decode_reply, encode_hello};
@@ -68,6 +68,8 @@ fn hello(attempt: u64) -> Hello {
         from_shards: 1,
         to: at(2, 0),
         fingerprint: 0xfeed,
+        data: data(1),
+        expects: None,
         incarnation: 5,
         attempt,
     }

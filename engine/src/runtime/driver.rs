@@ -16,8 +16,9 @@ use ringleader_wal::{Identity, LogPosition, Wal};
 use super::clients::{Clients, FUTURES};
 use super::guests::Guests;
 use super::meter::{Meter, Moments};
-use super::network::Network;
+use super::network::{Network, Seat};
 use super::notify::Notify;
+use super::peer_file::Recorder;
 use super::pulse::BEAT;
 use super::shard_thread::ShardSeat;
 use super::sleepers::Sleepers;
@@ -123,6 +124,8 @@ impl Driver {
             shard: number,
             config,
             log_dir,
+            data,
+            peers,
             inboxes,
             requests,
             machine,
@@ -141,7 +144,9 @@ impl Driver {
         let disk = Disk::open(&log_dir, workers, Rc::clone(&raise))
             .await
             .map_err(|error| error.to_string())?;
-        let network = Network::start(&config, number, listener, &inboxes, raise)?;
+        let introducer = Rc::new(Recorder(peers));
+        let whose = Seat { shard: number, data, introducer };
+        let network = Network::start(&config, whose, listener, &inboxes, raise)?;
         let machine = move |group| machine(group);
         let shard = Shard::new(shard_config(&config, number, Box::new(machine)), wal);
         Ok(Self {

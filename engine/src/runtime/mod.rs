@@ -17,6 +17,7 @@ mod kernel;
 mod meter;
 mod network;
 mod notify;
+mod peer_file;
 mod pulse;
 mod shard_thread;
 mod sleepers;

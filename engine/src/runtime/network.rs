@@ -9,8 +9,8 @@ use bytes::Bytes;
 use ringleader_net::frame::HEADER_LEN;
 use ringleader_net::handshake::Local;
 use ringleader_net::{
-    BindError, BoundListener, Endpoint, FrameKind, Identity, Lane, Listener, Net, NetEvent,
-    PeerNode, ShardHandover,
+    BindError, BoundListener, DataId, Endpoint, FrameKind, Identity, Introducer, Lane, Listener,
+    Net, NetEvent, PeerNode, ShardHandover,
 };
 use ringleader_wal::NodeId;
 
@@ -33,6 +33,13 @@ pub(super) struct Network {
     /// The nodes that `net` and the listener know, and the version of the list that they are from.
     members: BTreeMap<NodeId, Member>,
     seen: u64,
+}
+
+/// Whose connections these are.
+pub(super) struct Seat {
+    pub(super) shard: u32,
+    pub(super) data: DataId,
+    pub(super) introducer: Rc<dyn Introducer>,
 }
 
 /// How long a node waits for its address to be free.
@@ -65,7 +72,7 @@ impl Network {
     /// When the configuration is out of bounds or a descriptor cannot be had.
     pub(super) fn start(
         config: &EngineConfig,
-        shard: u32,
+        seat: Seat,
         listener: Option<BoundListener>,
         inboxes: &[Arc<Inbox>],
         notify: Rc<dyn Fn()>,
@@ -75,15 +82,17 @@ impl Network {
             cluster: config.cluster,
             node: config.node.0,
             shards: this.shards,
+            data: seat.data,
             fingerprint: config.fingerprint(),
             incarnation: incarnation(),
         };
         let others = config.members.iter().filter(|member| member.node != config.node);
         let nodes: Vec<PeerNode> = others.clone().map(peer_node).collect();
-        let net = Net::start(config.net.clone(), identity, shard, &nodes, notify)
+        let introducer = Rc::clone(&seat.introducer);
+        let net = Net::start(config.net.clone(), identity, seat.shard, &nodes, introducer, notify)
             .map_err(|error| error.to_string())?;
         let local = Local::new(identity, &nodes);
-        let listener = listener.map(|bound| listen(bound, config, local, inboxes));
+        let listener = listener.map(|bound| listen(bound, config, local, seat.introducer, inboxes));
         Ok(Self {
             net,
             listener: listener.transpose().map_err(|error| error.to_string())?,
@@ -262,10 +271,11 @@ fn listen(
     bound: BoundListener,
     config: &EngineConfig,
     local: Local,
+    introducer: Rc<dyn Introducer>,
     inboxes: &[Arc<Inbox>],
 ) -> std::io::Result<Listener> {
     let inboxes = inboxes.to_vec();
-    Listener::start(bound, config.net.clone(), local, move |handover| {
+    Listener::start(bound, config.net.clone(), local, introducer, move |handover| {
         let inbox = &inboxes[handover.shard() as usize];
         // A shard whose inbox is full or closed loses the connection; the peer dials again.
         let _ = inbox.try_send(Request::Handover(Box::new(handover)));

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
-use ringleader_net::BoundListener;
+use ringleader_net::{BoundListener, DataId};
 use ringleader_wal::GroupId;
 
 use super::doorbell::Bell;
 use super::driver;
+use super::peer_file::PeerFile;
 use super::pulse::Wrist;
 use crate::config::EngineConfig;
 use crate::error::StartError;
@@ -25,6 +26,9 @@ pub(crate) struct ShardSeat {
     pub(crate) shard: u32,
     pub(crate) config: Arc<EngineConfig>,
     pub(crate) log_dir: PathBuf,
+    /// The node's data directory, and whom it met.
+    pub(crate) data: DataId,
+    pub(crate) peers: Arc<PeerFile>,
     /// All shards' inboxes: accepted connections are handed to the shard they are for.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) requests: flume::Receiver<Request>,

@@ -13,7 +13,8 @@
 //! | 28 | 8 + 4 | wanted: node, shard |
 //! | 40 | 8 | fingerprint of the settings |
 //! | 48 | 8 + 8 | caller's incarnation, caller's attempt |
-//! | 64 | 2 | lane: 0 consensus, 1 bulk data from the caller (since protocol 2) |
+//! | 64 | 2 | lane: 0 consensus, 1 bulk data from the caller (this and what follows since protocol 2) |
+//! | 66 | 16 + 16 | data directory: the caller's, and what it met the wanted node with, or 0 |
 //!
 //! | Reply: offset | bytes | field |
 //! |---|---|---|
@@ -21,13 +22,14 @@
 //! | 2 | 2 | accepted: protocol |
 //! | 4 | 4 | accepted: number of shards |
 //! | 8 | 8 | accepted: incarnation |
+//! | 16 | 16 | accepted: data directory |
 //! | 2 | rest | refused: a sentence in UTF-8 |
 
 use bytes::{BufMut, Bytes};
 
 use super::{Accepted, Hello, Lane, RefusalCode, Reply};
-use crate::Endpoint;
 use crate::frame::{FrameKind, encode};
+use crate::{DataId, Endpoint};
 
 /// Largest frame of a handshake in bytes. All that is ever held for a stranger.
 pub const MAX_HANDSHAKE_FRAME: usize = 1024;
@@ -52,7 +54,7 @@ pub enum WireError {
 /// The frame that carries a [`Hello`].
 #[must_use]
 pub fn encode_hello(hello: &Hello) -> Bytes {
-    let mut out = Vec::with_capacity(64);
+    let mut out = Vec::with_capacity(128);
     out.put_u16_le(hello.protocol_min);
     out.put_u16_le(hello.protocol_max);
     out.put_u64_le(hello.cluster);
@@ -65,6 +67,8 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
     out.put_u64_le(hello.incarnation);
     out.put_u64_le(hello.attempt);
     out.put_u16_le(hello.lane.map_or(LANE_UNKNOWN, lane_number));
+    out.put_u128_le(hello.data.0);
+    out.put_u128_le(hello.expects.map_or(0, |data| data.0));
     encode(FrameKind::Hello, &out, &[])
 }
 
@@ -77,6 +81,8 @@ pub fn encode_hello(hello: &Hello) -> Bytes {
 pub fn decode_hello(envelope: &[u8]) -> Result<Hello, WireError> {
     let mut fields = Fields { all: envelope.len(), rest: envelope };
     let (protocol_min, protocol_max) = (fields.u16()?, fields.u16()?);
+    // An older caller is to be told so, and not that its hello is too short.
+    let old = protocol_max < 2;
     Ok(Hello {
         protocol_min,
         protocol_max,
@@ -87,8 +93,9 @@ pub fn decode_hello(envelope: &[u8]) -> Result<Hello, WireError> {
         fingerprint: fields.u64()?,
         incarnation: fields.u64()?,
         attempt: fields.u64()?,
-        // An older caller is to be told so, and not that its hello is too short.
-        lane: if protocol_max < 2 { Some(Lane::Consensus) } else { lane(fields.u16()?) },
+        lane: if old { Some(Lane::Consensus) } else { lane(fields.u16()?) },
+        data: DataId(if old { 0 } else { fields.u128()? }),
+        expects: Some(if old { 0 } else { fields.u128()? }).filter(|data| *data != 0).map(DataId),
     })
 }
 
@@ -115,6 +122,7 @@ pub fn encode_reply(reply: &Reply) -> Bytes {
             out.put_u16_le(accepted.protocol);
             out.put_u32_le(accepted.shards);
             out.put_u64_le(accepted.incarnation);
+            out.put_u128_le(accepted.data.0);
         }
         Reply::Refused { code, sentence } => {
             out.put_u16_le(code.0);
@@ -141,6 +149,7 @@ pub fn decode_reply(envelope: &[u8]) -> Result<Reply, WireError> {
         protocol: fields.u16()?,
         shards: fields.u32()?,
         incarnation: fields.u64()?,
+        data: DataId(fields.u128()?),
     }))
 }
 
@@ -177,5 +186,9 @@ impl Fields<'_> {
 
     fn u64(&mut self) -> Result<u64, WireError> {
         self.take().map(u64::from_le_bytes)
+    }
+
+    fn u128(&mut self) -> Result<u128, WireError> {
+        self.take().map(u128::from_le_bytes)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use glommio::net::TcpStream;
 
+use super::introduce::IntroduceError;
 use super::notify::Notify;
 use super::shared::{Peer, Session, Shared};
 use super::socket::{Stream, release, tune, within};
@@ -36,6 +37,8 @@ enum DialError {
     Refused { code: RefusalCode, sentence: String },
     #[error("the peer chose protocol {0}, which this node doesn't speak")]
     Protocol(u16),
+    #[error(transparent)]
+    Introduce(#[from] IntroduceError),
     #[error("the peer has {has} shards, this node expects {expected} of it")]
     ShardCount { has: u32, expected: u32 },
 }
@@ -43,7 +46,9 @@ enum DialError {
 impl DialError {
     /// Whether only a change of settings, software or address can help.
     fn is_lasting(&self) -> bool {
-        !matches!(self, Self::Connect(_) | Self::Io(_) | Self::Closed | Self::Timeout(_))
+        let passing = matches!(self, Self::Connect(_) | Self::Io(_) | Self::Closed)
+            || matches!(self, Self::Timeout(_) | Self::Introduce(IntroduceError::NotRecorded(_)));
+        !passing
     }
 }
 
@@ -146,6 +151,11 @@ async fn dial(
     if accepted.shards != target.shards {
         return Err(DialError::ShardCount { has: accepted.shards, expected: target.shards });
     }
+    // Whoever was met before with other data was told so by its own side already, which was told
+    // what to expect. It is looked at again, for the first meeting may be another connection's.
+    if shared.introducer.known(target.node) != Some(accepted.data) {
+        shared.introducer.introduce(target.node, accepted.data).await?;
+    }
     let limits = shared.limits(peer.lane);
     decoder.set_limits(limits.frame, limits.read_chunk);
     let Accepted { protocol, incarnation, .. } = accepted;
@@ -162,6 +172,8 @@ fn hello(shared: &Shared, peer: &Peer) -> Hello {
         from_shards: own.shards,
         to: peer.endpoint,
         lane: Some(peer.lane),
+        data: own.data,
+        expects: shared.introducer.known(peer.endpoint.node),
         fingerprint: own.fingerprint,
         incarnation: own.incarnation,
         attempt: shared.next_attempt(),

@@ -12,6 +12,7 @@ use glommio::Task;
 use glommio::net::TcpListener;
 use socket2::Socket;
 
+use super::introduce::{IntroduceError, Introducer};
 use super::notify::Tasks;
 use super::socket::{BoundListener, Stream, adopt_listener, within};
 use crate::config::{NetConfig, PeerNode};
@@ -78,6 +79,7 @@ pub struct Listener {
 struct State {
     config: NetConfig,
     local: RefCell<Local>,
+    introducer: Rc<dyn Introducer>,
     handover: Box<dyn Fn(ShardHandover)>,
     /// Oldest first.
     pending: RefCell<VecDeque<Rc<Stream>>>,
@@ -109,9 +111,9 @@ enum Rejected {
 }
 
 impl Listener {
-    /// Starts accepting on the current executor. `local` says who is welcome; `handover` is
-    /// called for each connection that passed and must get it to shard
-    /// [`ShardHandover::shard`]. It must neither block nor call back into this listener.
+    /// Starts accepting on the current executor. `local` says who is welcome, `introducer` who
+    /// was met before; `handover` is called for each connection that passed and must get it to
+    /// shard [`ShardHandover::shard`]. It must neither block nor call back into this listener.
     ///
     /// # Errors
     ///
@@ -124,12 +126,14 @@ impl Listener {
         bound: BoundListener,
         config: NetConfig,
         local: Local,
+        introducer: Rc<dyn Introducer>,
         handover: impl Fn(ShardHandover) + 'static,
     ) -> io::Result<Self> {
         let socket = bound.socket.try_clone()?;
         let state = Rc::new(State {
             config,
             local: RefCell::new(local),
+            introducer,
             handover: Box::new(handover),
             pending: RefCell::default(),
             stats: Cell::default(),
@@ -254,8 +258,24 @@ impl State {
         let envelope =
             within(limit, receive_hello(stream)).await.unwrap_or(Err(Rejected::Timeout(limit)))?;
         let hello = decode_hello(&envelope)?;
-        let accept = check(&hello, &self.local.borrow())?;
+        let known = self.introducer.known(hello.from.node);
+        let accept = check(&hello, &self.local.borrow(), known)?;
+        if known.is_none() {
+            self.introduce(&hello).await?;
+        }
         Ok((hello, accept))
+    }
+
+    /// The first meeting: remembered before anything comes of it.
+    async fn introduce(&self, hello: &Hello) -> Result<(), Refusal> {
+        let (node, from) = (self.local.borrow().identity.node, hello.from.node);
+        self.introducer.introduce(from, hello.data).await.map_err(|error| match error {
+            IntroduceError::Replaced(replaced) => replaced.into(),
+            IntroduceError::NotRecorded(cause) => {
+                self.log(None, &cause);
+                Refusal::NotRecorded { node, from }
+            }
+        })
     }
 
     fn hand_over(&self, stream: Rc<Stream>, hello: Hello, accept: Accept) {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use glommio::Task;
 
 use super::dialer::Dialer;
+use super::introduce::Introducer;
 use super::listener::ShardHandover;
 use super::notify::Notify;
 use super::shared::{Peer, Session, Shared};
@@ -54,7 +55,7 @@ pub(super) struct Slot {
 impl Net {
     /// Starts dialing the shards of those `nodes` that this node dials; the others are expected
     /// to come through [`accept`](Self::accept). The node itself may be among them and is left
-    /// out.
+    /// out. `introducer` says who was met before.
     ///
     /// `notify` is called when [`poll_events`](Self::poll_events) has something after it had
     /// nothing: at most once between two polls, from any task of this executor, also from within
@@ -72,6 +73,7 @@ impl Net {
         identity: Identity,
         shard: u32,
         nodes: &[PeerNode],
+        introducer: Rc<dyn Introducer>,
         notify: Rc<dyn Fn()>,
     ) -> Result<Self, ConfigError> {
         config.validate()?;
@@ -80,7 +82,7 @@ impl Net {
             return Err(ConfigError { field: "shard", value: shard.to_string(), rule });
         }
         let mut net = Self {
-            shared: Shared::new(config, identity, shard, notify),
+            shared: Shared::new(config, identity, shard, introducer, notify),
             nodes: BTreeMap::new(),
             peers: BTreeMap::new(),
             touched: RefCell::default(),
@@ -161,6 +163,7 @@ impl Net {
         let reply = encode_reply(&Reply::Accepted(Accepted {
             protocol: accept.protocol,
             shards: own.shards,
+            data: own.data,
             incarnation: own.incarnation,
         }));
         let limits = self.shared.limits(peer.lane);

@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::connection::{read_loop, write_loop};
+use super::introduce::Introducer;
 use super::notify::{Notify, Tasks};
 use super::socket::Stream;
 use crate::bucket::TokenBucket;
@@ -117,6 +118,7 @@ pub(crate) struct Shared {
     pub(crate) config: NetConfig,
     pub(crate) identity: Identity,
     pub(crate) shard: u32,
+    pub(crate) introducer: Rc<dyn Introducer>,
     pub(crate) tasks: Rc<Tasks>,
     events: RefCell<VecDeque<Queued>>,
     notify: Rc<dyn Fn()>,
@@ -131,6 +133,7 @@ impl Shared {
         config: NetConfig,
         identity: Identity,
         shard: u32,
+        introducer: Rc<dyn Introducer>,
         notify: Rc<dyn Fn()>,
     ) -> Rc<Self> {
         Rc::new(Self {
@@ -138,6 +141,7 @@ impl Shared {
             config,
             identity,
             shard,
+            introducer,
             tasks: Rc::default(),
             events: RefCell::default(),
             notify,

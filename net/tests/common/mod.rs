@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,8 +13,9 @@ use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
 use ringleader_net::handshake::Local;
 use ringleader_net::{
-    BoundListener, DownReason, Endpoint, Epoch, Frame, FrameKind, Identity, Lane, Listener, Net,
-    NetConfig, NetEvent, PeerNode, ShardHandover,
+    BoundListener, DataId, DownReason, Endpoint, Epoch, Frame, FrameKind, Identity, IntroduceError,
+    Introducer, Introduction, Lane, Listener, Net, NetConfig, NetEvent, PeerBook, PeerNode,
+    ShardHandover,
 };
 
 /// No test waits longer than this for anything.
@@ -41,7 +42,41 @@ pub(crate) fn config() -> NetConfig {
 }
 
 pub(crate) fn identity(node: u64, shards: u32) -> Identity {
-    Identity { cluster: 7, node, shards, fingerprint: 0xfeed, incarnation: 1000 + node }
+    let data = data(node);
+    Identity { cluster: 7, node, shards, data, fingerprint: 0xfeed, incarnation: 1000 + node }
+}
+
+/// The data directory of a node, as long as it keeps it.
+pub(crate) fn data(node: u64) -> DataId {
+    DataId(0xd000 + u128::from(node))
+}
+
+/// A book in memory; it can be told to fail, or to take its time.
+#[derive(Default)]
+pub(crate) struct Book {
+    pub(crate) node: u64,
+    pub(crate) book: RefCell<PeerBook>,
+    pub(crate) fails: Cell<bool>,
+    pub(crate) asked: Cell<usize>,
+}
+
+impl Introducer for Book {
+    fn known(&self, node: u64) -> Option<DataId> {
+        self.book.borrow().known(node)
+    }
+
+    fn introduce(&self, node: u64, data: DataId) -> Introduction {
+        self.asked.set(self.asked.get() + 1);
+        let result = if self.fails.get() {
+            Err(IntroduceError::NotRecorded("the disk is full".into()))
+        } else {
+            self.book.borrow_mut().meet(self.node, node, data).map(drop).map_err(Into::into)
+        };
+        Box::pin(async move {
+            futures_lite::future::yield_now().await;
+            result
+        })
+    }
 }
 
 #[derive(Default)]
@@ -129,6 +164,8 @@ pub(crate) struct World {
     pub(crate) shards: Vec<Shard>,
     pub(crate) doors: Vec<Door>,
     pub(crate) nodes: Vec<PeerNode>,
+    /// What each node remembers, whatever becomes of its process.
+    pub(crate) books: RefCell<BTreeMap<u64, Rc<Book>>>,
     pub(crate) config: NetConfig,
     pub(crate) flag: Rc<Flag>,
     pub(crate) started: Instant,
@@ -164,7 +201,8 @@ impl World {
         .detach();
         let started = Instant::now();
         let (doors, all) = (Vec::new(), Vec::new());
-        (Self { shards: all, doors, nodes, config, flag, started }, bound)
+        let books = RefCell::default();
+        (Self { shards: all, doors, nodes, books, config, flag, started }, bound)
     }
 
     /// All nodes started.
@@ -180,11 +218,17 @@ impl World {
         world
     }
 
+    pub(crate) fn book(&self, node: u64) -> Rc<Book> {
+        let mut books = self.books.borrow_mut();
+        Rc::clone(books.entry(node).or_insert_with(|| Book { node, ..Book::default() }.into()))
+    }
+
     pub(crate) fn open(&mut self, bound: BoundListener, identity: Identity) {
         let handovers = Rc::new(RefCell::new(VecDeque::new()));
         let (queue, flag) = (Rc::clone(&handovers), Rc::clone(&self.flag));
         let local = Local::new(identity, &self.nodes);
-        let listener = Listener::start(bound, self.config.clone(), local, move |handover| {
+        let book = self.book(identity.node);
+        let listener = Listener::start(bound, self.config.clone(), local, book, move |handover| {
             queue.borrow_mut().push_back(handover);
             flag.raise();
         });
@@ -195,7 +239,8 @@ impl World {
     pub(crate) fn start(&mut self, identity: Identity, shard: u32) {
         let flag = Rc::clone(&self.flag);
         let notify = Rc::new(move || flag.raise());
-        let net = Net::start(self.config.clone(), identity, shard, &self.nodes, notify);
+        let book = self.book(identity.node);
+        let net = Net::start(self.config.clone(), identity, shard, &self.nodes, book, notify);
         let (id, net) = (at(identity.node, shard), net.expect("valid settings"));
         self.shards.push(Shard {
             id,

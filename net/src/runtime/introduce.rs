@@ -1,0 +1,31 @@
+//! Who remembers the nodes that were met: the node's owner of files, asked by its listener and by
+//! every shard.
+
+use std::pin::Pin;
+
+use crate::book::{DataId, DataReplaced};
+
+/// Remembers, for a whole node, which data directory each other node was met with; see
+/// [`book`](crate::book). Asked once per handshake.
+pub trait Introducer {
+    /// What a node was met with before.
+    fn known(&self, node: u64) -> Option<DataId>;
+
+    /// Remembers a node. The future resolves when that is durable; until then nothing comes of the
+    /// connection. It may be dropped at any point, and asked for again.
+    fn introduce(&self, node: u64, data: DataId) -> Introduction;
+}
+
+/// What [`Introducer::introduce`] comes to.
+pub type Introduction = Pin<Box<dyn Future<Output = Result<(), IntroduceError>>>>;
+
+/// Why a node was not remembered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IntroduceError {
+    /// It was met with another data directory before, or at the same time.
+    #[error(transparent)]
+    Replaced(#[from] DataReplaced),
+    /// It could not be made durable. The next attempt may.
+    #[error("it could not be written down which node was met: {0}")]
+    NotRecorded(String),
+}
