@@ -44,6 +44,8 @@ pub(crate) struct Atlas {
     promise: Promise,
     /// Nodes whose disks were damaged in a place that they need.
     damaged: Vec<bool>,
+    /// Nodes that lost all that they had.
+    wiped: Vec<bool>,
     /// Starts of each node that were refused since.
     refusals: Vec<u32>,
     rng: Rng,
@@ -51,7 +53,8 @@ pub(crate) struct Atlas {
 
 impl Atlas {
     pub(crate) fn new(promise: Promise, nodes: usize, rng: Rng) -> Self {
-        Self { promise, damaged: vec![false; nodes], refusals: vec![0; nodes], rng }
+        let (damaged, wiped) = (vec![false; nodes], vec![false; nodes]);
+        Self { promise, damaged, wiped, refusals: vec![0; nodes], rng }
     }
 
     pub(crate) fn is_damaged(&self, node: usize) -> bool {
@@ -66,6 +69,21 @@ impl Atlas {
     pub(crate) fn serves(&self) -> bool {
         let damaged = self.damaged.iter().filter(|damaged| **damaged).count();
         damaged < self.damaged.len().div_ceil(2)
+    }
+
+    pub(crate) fn is_wiped(&self, node: usize) -> bool {
+        self.wiped[node]
+    }
+
+    /// The node is to lose everything, if the run bears it. Such nodes must remain a minority
+    /// whatever the run has to show: a majority of them would start over and not know.
+    pub(crate) fn lose(&mut self, node: usize) -> bool {
+        let wiped = self.wiped.iter().filter(|wiped| **wiped).count();
+        let few = self.wiped[node] || wiped < (self.wiped.len() - 1) / 2;
+        let bears = few && self.bears(node);
+        self.damaged[node] |= bears;
+        self.wiped[node] |= bears;
+        bears
     }
 
     fn bears(&self, node: usize) -> bool {

@@ -59,6 +59,9 @@ struct Member {
     /// None while the node is down or recovers.
     view: Option<View>,
     promise: Promise,
+    /// What it had promised each time that its disks were emptied. An answer that was under way then
+    /// may still count.
+    lost: Vec<Promise>,
     applied: u64,
     /// The last entry that its disk held when that was last asked for.
     on_disk: LogPosition,
@@ -103,6 +106,15 @@ impl Checker {
         for members in &mut self.members {
             members[node].view = None;
             members[node].applied = 0;
+        }
+    }
+
+    /// The node starts over with nothing: what it had promised is gone.
+    pub(crate) fn wiped(&mut self, node: usize) {
+        for members in &mut self.members {
+            let Member { promise, mut lost, .. } = std::mem::take(&mut members[node]);
+            lost.push(promise);
+            members[node].lost = lost;
         }
     }
 
@@ -262,10 +274,10 @@ impl Checker {
     /// crashed nodes included, and every leader of a later term in its log.
     fn check_new_commit(&self, at: usize, by: Term, position: LogPosition) {
         let history = &self.histories[at];
-        let durable = |member: &&Member| {
-            let promise = &member.promise;
+        let holds = |promise: &Promise| {
             promise.durable >= position.index && history.holds(promise.last, position)
         };
+        let durable = |member: &&Member| holds(&member.promise) || member.lost.iter().any(&holds);
         let copies = self.members[at].iter().filter(durable).count();
         assert!(
             copies > self.nodes / 2,
@@ -487,9 +499,10 @@ impl Checker {
         self.histories[at].leader_of(term)
     }
 
-    /// The group's leader and the highest term that anybody is in.
-    pub(crate) fn reign(&self, at: usize) -> (Option<usize>, Option<Term>) {
-        let views = self.members[at].iter().filter_map(|member| member.view.as_ref());
+    /// The group's leader and the highest term that anybody with intact disks is in.
+    pub(crate) fn reign(&self, at: usize, damaged: &[bool]) -> (Option<usize>, Option<Term>) {
+        let intact = self.members[at].iter().zip(damaged).filter(|(_, damaged)| !**damaged);
+        let views = intact.filter_map(|(member, _)| member.view.as_ref());
         (self.leader(at), views.map(|view| view.status.term).max())
     }
 

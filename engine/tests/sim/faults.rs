@@ -57,6 +57,8 @@ pub(crate) enum Fault {
     CrashAtDisk,
     /// A disk loses what it held.
     Damage(Damage),
+    /// A node loses all that it held, and comes back under its old number.
+    Wipe,
 }
 
 const FAULTS: [Fault; 22] = [
@@ -138,7 +140,9 @@ const SOMETIMES: &[&str] = &[
     "leaderships transferred",
     "logs truncated",
     "nodes stopped",
+    "nodes refused without their data",
     "nodes told of another",
+    "nodes wiped",
     "operations refused during transfers",
     "power failures",
     "processes ended",
@@ -193,6 +197,9 @@ impl FaultPlan {
                 let longest = if halts { trouble / 8 } else { trouble };
                 enabled.push((Fault::Damage(damage), rng.magnitude(election / 2, longest)));
             }
+        }
+        if damaging && rng.coin() {
+            enabled.push((Fault::Wipe, rng.magnitude(election / 2, trouble)));
         }
         Self {
             enabled,
@@ -282,6 +289,7 @@ impl World {
                 }
                 self.damage(node, damage);
             }
+            Fault::Wipe => self.wipe(node),
         }
         self.counts.add(fault.name(), 1);
     }
@@ -343,6 +351,7 @@ impl Fault {
             Self::Misreads => "spells of misdirected reads",
             Self::CrashAtDisk => "crashes armed at disk operations",
             Self::Damage(_) => "damages tried",
+            Self::Wipe => "wipings tried",
         }
     }
 }

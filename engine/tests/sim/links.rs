@@ -24,10 +24,9 @@ impl World {
         self.network.pairs[pair].dialing = false;
         let seats = self.network.pairs[pair].seats;
         let there = seats.iter().all(|seat| self.seats[*seat].process.is_some());
-        let strangers = there && !self.are_acquainted(seats);
-        self.counts.add("connections refused to strangers", u64::from(strangers));
-        let reachable = there && !strangers && !self.network.is_cut(pair);
-        if self.network.working(pair).is_some() || !reachable {
+        let reachable = there && !self.network.is_cut(pair);
+        let working = self.network.working(pair).is_some();
+        if working || !reachable || !self.shake_hands(seats) {
             self.redial(pair);
             return;
         }

@@ -1,10 +1,14 @@
-//! Which nodes a process knows, and how it names them to its shards: as the runtime does it, a node
-//! is known from the start or told of later, and links are numbered by the shard.
+//! Which nodes a process knows, how it names them to its shards, and whom it lets in: as the runtime
+//! does it, a node is known from the start or told of later, links are numbered by the shard, and
+//! the handshake is judged by the production code, with a book on each node's disks.
 
 use ringleader::NodeId;
 use ringleader::shard::{LinkId, LinkPeer};
+use ringleader_net::handshake::{self, Hello, Local, PROTOCOL_MAX, PROTOCOL_MIN, RefusalCode};
+use ringleader_net::{DataId, Endpoint, Identity, Lane, PeerBook};
 
-use crate::process::{Input, Process};
+use crate::disk::SimDisk;
+use crate::process::{Input, Node, Process};
 use crate::rng::Rng;
 use crate::world::{Event, World};
 
@@ -70,10 +74,104 @@ impl World {
         }
     }
 
-    /// Whether two seats' nodes let each other in.
-    pub(crate) fn are_acquainted(&self, seats: [usize; 2]) -> bool {
-        let [a, b] = seats.map(|seat| self.plan.seats.node(seat));
-        self.nodes[a].knows[b] && self.nodes[b].knows[a]
+    /// The handshake of two seats, of which the first dials: true if each lets the other in, and has
+    /// it in its book.
+    pub(crate) fn shake_hands(&mut self, seats: [usize; 2]) -> bool {
+        let [from, to] = seats.map(|seat| self.plan.seats.node(seat));
+        if !self.nodes[from].knows[to] {
+            return false;
+        }
+        let local = Local {
+            identity: self.identity(to),
+            members: self.known_nodes(to).into_iter().map(|(node, n)| (node.0, n)).collect(),
+        };
+        let hello = self.hello(seats);
+        let known = self.nodes[to].book.known(hello.from.node);
+        let meet = |world: &mut Self, own: usize, other: usize| {
+            let data = world.nodes[other].data;
+            world.nodes[own].book.meet(own as u64 + 1, other as u64 + 1, data)
+        };
+        let met = handshake::check(&hello, &local, known)
+            .and_then(|_| Ok(meet(self, to, from)?))
+            .and_then(|_| Ok(meet(self, from, to)?));
+        if let Err(refusal) = &met {
+            self.trace.line(|| format!("node {} refuses node {}: {refusal}", to + 1, from + 1));
+            let replaced = refusal.code() == RefusalCode::DATA_REPLACED;
+            let what =
+                if replaced { "nodes refused without their data" } else { "strangers refused" };
+            self.counts.add(what, 1);
+        }
+        let let_in = met.is_ok();
+        if let_in {
+            self.check_meeting(to, from);
+            self.check_meeting(from, to);
+        }
+        let_in
+    }
+
+    /// A node lets another in: one that has what it had when they met.
+    fn check_meeting(&mut self, node: usize, other: usize) {
+        let data = self.nodes[other].data;
+        let met = *self.nodes[node].met.entry(other).or_insert(data);
+        let [node, other] = [node + 1, other + 1];
+        assert_eq!(met, data, "identity: node {node} lets in node {other}, whose data is gone");
+    }
+
+    fn hello(&self, seats: [usize; 2]) -> Hello {
+        let end = |seat| Endpoint {
+            node: self.plan.seats.node_id(seat).0,
+            shard: self.plan.seats.shard(seat),
+        };
+        let [from, to] = seats.map(end);
+        let node = self.plan.seats.node(seats[0]);
+        let Identity { cluster, shards, data, fingerprint, incarnation, .. } = self.identity(node);
+        Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            cluster,
+            from,
+            from_shards: shards,
+            to,
+            lane: Some(Lane::Consensus),
+            data,
+            expects: self.nodes[node].book.known(to.node),
+            fingerprint,
+            incarnation,
+            attempt: 1,
+        }
+    }
+
+    fn identity(&self, node: usize) -> Identity {
+        let Node { life, data, .. } = self.nodes[node];
+        Identity {
+            cluster: 1,
+            node: node as u64 + 1,
+            shards: self.plan.seats.shards(node),
+            data,
+            fingerprint: 0,
+            incarnation: u64::from(life),
+        }
+    }
+
+    /// A node gets empty disks and starts over under its old number, if the run bears it: all others
+    /// have met it, but for those that lost everything themselves.
+    pub(crate) fn wipe(&mut self, node: usize) {
+        let data = self.nodes[node].data;
+        let met = (0..self.plan.nodes)
+            .filter(|other| *other != node && !self.atlas.is_wiped(*other))
+            .all(|other| self.nodes[other].met.get(&node) == Some(&data));
+        if !met || self.nodes[node].gone || !self.atlas.lose(node) {
+            return;
+        }
+        self.crash(node);
+        self.nodes[node].data = DataId(data.0 + (1 << 64));
+        self.nodes[node].book = PeerBook::default();
+        self.nodes[node].met.clear();
+        for seat in self.plan.seats.of(node) {
+            self.seats[seat].disk = SimDisk::new(self.plan.disk.sector);
+        }
+        self.checker.wiped(node);
+        self.counts.add("nodes wiped", 1);
     }
 
     /// The nodes that a process knows when it starts, and how many shards each has.

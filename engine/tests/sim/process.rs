@@ -10,7 +10,7 @@ use ringleader::shard::{
 };
 use ringleader::time::Time;
 use ringleader::{GroupConfig, GroupId, NodeId};
-use ringleader_net::Frame;
+use ringleader_net::{DataId, Frame, PeerBook};
 use ringleader_wal::Wal;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 
@@ -109,6 +109,11 @@ pub(crate) struct Node {
     starting: bool,
     /// It will not come back: its disk is damaged, and it said so.
     pub(crate) gone: bool,
+    /// Which data directory it has, and what is written there of the others.
+    pub(crate) data: DataId,
+    pub(crate) book: PeerBook,
+    /// What each other node had when it was met first, as the simulator saw it.
+    pub(crate) met: BTreeMap<usize, DataId>,
     /// The nodes that its process lets in, by their numbers.
     pub(crate) knows: Vec<bool>,
     pub(crate) clock: Clock,
@@ -127,8 +132,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(rng: &mut Rng, nodes: usize, drift_ppm: u64) -> Self {
+    pub(crate) fn new(rng: &mut Rng, node: usize, nodes: usize, drift_ppm: u64) -> Self {
         Self {
+            data: DataId(node as u128 + 1),
+            book: PeerBook::default(),
+            met: BTreeMap::new(),
             knows: vec![true; nodes],
             rng: rng.fork(),
             life: 0,

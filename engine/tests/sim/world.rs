@@ -178,7 +178,7 @@ impl World {
         let groups = plan.groups.clone();
         Self {
             nodes: (0..plan.nodes)
-                .map(|_| Node::new(&mut rng, plan.nodes, plan.clock.drift_ppm))
+                .map(|node| Node::new(&mut rng, node, plan.nodes, plan.clock.drift_ppm))
                 .collect(),
             seats: (0..plan.seats.count()).map(|_| Seat::new(plan.disk.sector)).collect(),
             network: Network::new(plan.nodes, &plan.seats, &mut rng),
