@@ -263,3 +263,92 @@ fn a_damaged_log_is_refused_with_the_place() {
     let message = refused.err().expect("it must not start").to_string();
     assert!(message.contains("00000001.wal at offset 20480"), "{message}");
 }
+
+/// Proposes one operation after the other, wherever they are taken, until told to stop: those that
+/// were acknowledged, and the longest time without an acknowledgement.
+fn write_until(
+    stop: &std::sync::atomic::AtomicBool,
+    handles: &[Handle],
+    group: GroupId,
+) -> (Vec<Vec<u8>>, Duration) {
+    let (mut acknowledged, mut longest, mut last) = (Vec::new(), Duration::ZERO, Instant::now());
+    let (mut number, mut at) = (0_u64, 0);
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        let payload = number.to_le_bytes();
+        match block_on(handles[at].propose(group, &payload)) {
+            Ok(_) => {
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+                acknowledged.push(payload.to_vec());
+                number += 1;
+            }
+            // It may be applied: another one follows.
+            Err(ProposeError::Unknown(_)) => number += 1,
+            Err(_) => at = (at + 1) % handles.len(),
+        }
+    }
+    (acknowledged, longest)
+}
+
+#[test]
+fn leaderships_move_under_load_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(3);
+    let group = GroupId(1);
+    let engines: Vec<Engine> =
+        (1..=3).map(|node| start(config(&addresses, node, 1, dir.path()))).collect();
+    leader(&engines, group);
+    let handles: Vec<Handle> = engines.iter().map(Engine::handle).collect();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let (acknowledged, longest) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write_until(&stop, &handles, group));
+        for _ in 0..6 {
+            // Refused or not taken where this machine stood still: asked again.
+            let moved = eventually("a transfer", || {
+                let before = leader(&engines, group);
+                block_on(before.transfer_leadership(group, None)).ok()
+            });
+            let after = &handles[moved.leader.0 as usize - 1];
+            let status = block_on(after.status(group)).expect("the group is there");
+            assert!(status.term >= moved.term);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        writer.join().expect("the writer ends")
+    });
+    println!("{} acknowledged; the longest pause was {longest:?}", acknowledged.len());
+    assert!(!acknowledged.is_empty());
+    for engine in &engines {
+        eventually("every replica to have what was acknowledged, once", || {
+            let journal = journal(engine, group);
+            let times = |payload| journal.iter().filter(|entry| *entry == payload).count();
+            acknowledged.iter().all(|payload| times(payload) == 1).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_node_that_stops_hands_its_groups_over_first() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(3);
+    let group = GroupId(1);
+    let start = |node| {
+        let mut config = config(&addresses, node, 1, dir.path());
+        // Nobody is elected by a timer before this test has failed.
+        config.raft.election_timeout = Duration::from_secs(3);
+        start(config)
+    };
+    let mut engines: Vec<Engine> = (1..=3).map(start).collect();
+    let handle = leader(&engines, group);
+    assert_eq!(propose(&handle, group, b"before"), 0);
+    let at = engines.iter().position(|engine| {
+        block_on(engine.handle().status(group)).is_ok_and(|s| s.role == RoleName::Leader)
+    });
+    let leader_engine = engines.remove(at.expect("one leads"));
+    let began = Instant::now();
+    leader_engine.shutdown();
+    let handle = leader(&engines, group);
+    assert_eq!(propose(&handle, group, b"after"), 1);
+    let pause = began.elapsed();
+    println!("the group was served again {pause:?} after its leader began to stop");
+    assert!(pause < Duration::from_secs(3), "not by an election: {pause:?}");
+}
