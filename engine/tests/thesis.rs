@@ -624,6 +624,25 @@ fn s6_4_1_nothing_but_time_ends_the_promise_that_leases_rest_on() {
     assert!(Member::new(config, &Disk::default()).ask(3, 2, at(0, 0)));
 }
 
+/// Who votes for the target of a transfer breaks the promise that the lease rests on.
+#[test]
+fn s6_4_1_a_leader_that_hands_over_gives_up_its_lease() {
+    let lease_reads = Some(Duration::from_millis(1));
+    let config = RaftConfig { lease_reads, pre_vote: false, ..RaftConfig::default() };
+    let mut leader = Member::leading(config, &[]);
+    leader.persist();
+    leader.step(2, matched(1, 1));
+    assert_eq!(leader.read(1, Consistency::Lease), None);
+    assert_eq!(leader.confirm(2, 1, 1), [1]);
+    assert_eq!(leader.read(2, Consistency::Lease), Some(1));
+    leader.clear();
+    let to = leader.raft.transfer(leader.now, Some(NodeId(2)), &mut leader.out);
+    assert_eq!(to, Ok(NodeId(2)));
+    assert!(matches!(leader.out.send[..], [(NodeId(2), Message::TimeoutNow { .. })]));
+    assert_eq!(leader.raft.reads().lease_until, None);
+    assert_eq!(leader.read(3, Consistency::Lease), None);
+}
+
 #[test]
 fn s6_4_1_a_lease_needs_a_quorum_to_promise_and_must_outlast_a_heartbeat() {
     let config = |check_quorum, drift| RaftConfig {
