@@ -8,7 +8,7 @@
 //! A round begins in the turn in which somebody asks, whether or not others are on their way: a
 //! read never waits for a round that began too early for it, so one at a time takes one round trip,
 //! and under load a turn, which is what batches proposals too, costs one small message per voter
-//! and group. Once [`MAX_ROUNDS`] are unanswered, the next one begins when one of them is.
+//! and group. Once `MAX_ROUNDS` are unanswered, the next one begins when one of them is.
 //!
 //! - The index of a read is that of the leader's first own entry at least, and the read waits until
 //!   that is applied: before it is committed, a leader does not know what is.
