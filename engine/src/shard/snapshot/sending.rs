@@ -147,7 +147,8 @@ impl Shard {
         let Some(sending) = self.snapshots.sending.get_mut(&(slot, peer)) else { return };
         let Some((piece, last)) = &sending.held else { return };
         let Some(link) = group.links.to(peer) else { return };
-        if sending.sent || now < self.snapshots.send_from {
+        // Who was deposed meanwhile must not speak as a leader in the new term.
+        if sending.sent || now < self.snapshots.send_from || !group.raft.is_leader() {
             return;
         }
         let ends = [piece.len() as u32];
