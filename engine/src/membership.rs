@@ -42,6 +42,10 @@ impl Handle {
     /// [`catch_up_patience`](crate::RaftConfig::catch_up_patience). A leader that is removed or
     /// demoted steps down when the change is committed.
     ///
+    /// While it is under way, a majority of the old voters and one of the new ones are needed for
+    /// everything. If one of the two is lost in that moment, the group stands still until enough of
+    /// those nodes are back.
+    ///
     /// Operations go on meanwhile. One change at a time: another is refused. Dropping the future does
     /// not take the change back.
     ///

@@ -8,7 +8,7 @@
 //! What may happen, in any order: a member's timer ends, the oldest message on a connection
 //! arrives, a connection breaks with all that is on it, the oldest log batch becomes durable, a
 //! member crashes with any number of its finished but unreported batches, entries are read for a
-//! peer, something is proposed. After each step the harness checks election safety, log matching,
+//! peer, something is proposed, a member is to be removed. After each step the harness checks election safety, log matching,
 //! leader completeness, that committed entries never change and are durable on a quorum, and that
 //! no message leaves before what it depends on is durable.
 //!
@@ -23,7 +23,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringleader::raft::RaftConfig;
+use ringleader::raft::{MembershipChange, RaftConfig};
+use ringleader_wal::NodeId;
 use stateright::{Checker as _, Model, Property};
 
 use harness::World;
@@ -37,6 +38,7 @@ struct Budget {
     proposals: u8,
     crashes: u8,
     breaks: u8,
+    changes: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ enum Action {
     Durable(u64),
     Load(u64),
     Propose(u64),
+    /// Asks to remove a member.
+    Remove(u64, u64),
     /// With so many batches on disk that nobody was told of.
     Crash(u64, usize),
     Break(u64, u64),
@@ -61,6 +65,7 @@ impl Action {
                 std::slice::from_ref(id)
             }
             Self::Deliver(_, to) => std::slice::from_ref(to),
+            Self::Remove(id, _) => std::slice::from_ref(id),
             Self::Crash(..) | Self::Break(..) => &ALL,
         }
     }
@@ -163,6 +168,10 @@ impl Model for Group {
             if budget.proposals > 0 && world.raft(id).is_leader() {
                 actions.push(Action::Propose(id));
             }
+            if budget.changes > 0 && world.raft(id).is_leader() {
+                let removed: &[u64] = if cfg!(debug_assertions) { &[1] } else { &[1, 2] };
+                actions.extend(removed.iter().map(|removed| Action::Remove(id, *removed)));
+            }
             if budget.crashes > 0 && begun {
                 actions.extend((0..=node.pending_batches()).map(|kept| Action::Crash(id, kept)));
             }
@@ -229,6 +238,12 @@ fn perform(world: &mut World, budget: &mut Budget, action: Action) {
         Action::Propose(id) => {
             budget.proposals -= 1;
             world.propose_next(id, 1);
+        }
+        Action::Remove(id, removed) => {
+            budget.changes -= 1;
+            let removed = vec![NodeId(removed)];
+            // Refused before the leader's first commit.
+            let _ = world.change(id, &MembershipChange { removed, ..Default::default() });
         }
         Action::Crash(id, kept) => {
             budget.crashes -= 1;
@@ -337,7 +352,7 @@ fn config(pre_vote: bool) -> RaftConfig {
 fn budget(quick: [u8; 5], thorough: [u8; 5]) -> Budget {
     let drawn = if cfg!(debug_assertions) { quick } else { thorough };
     let [elections, heartbeats, proposals, crashes, breaks] = drawn;
-    Budget { elections, heartbeats, proposals, crashes, breaks }
+    Budget { elections, heartbeats, proposals, crashes, breaks, changes: 0 }
 }
 
 #[test]
@@ -368,4 +383,13 @@ fn entries_of_earlier_terms() {
     let budget = budget([1, 0, 0, 0, 0], [2, 0, 0, 0, 0]);
     let logs: [&[u64]; 3] = [&[1, 2], &[1, 2], &[1, 3]];
     explore("figure 3.7", Group { config: config(false), logs, budget, first: &[1, 2, 3] });
+}
+
+/// One of three is removed, perhaps the leader, through joint consensus. (Nobody is added: catching
+/// up compares times.)
+#[test]
+fn a_change_of_the_members() {
+    let budget = Budget { changes: 1, ..budget([1, 0, 0, 0, 0], [1, 0, 0, 1, 0]) };
+    let logs: [&[u64]; 3] = [&[], &[], &[]];
+    explore("members", Group { config: config(false), logs, budget, first: &[1] });
 }

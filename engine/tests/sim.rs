@@ -70,6 +70,8 @@ mod linearizability;
 mod links;
 #[path = "sim/machine.rs"]
 mod machine;
+#[path = "sim/members.rs"]
+mod members;
 #[path = "sim/net_faults.rs"]
 mod net_faults;
 #[path = "sim/network.rs"]

@@ -98,6 +98,10 @@ impl MembershipChange {
     }
 }
 
+/// In [`Leader::change_at`]: the leader was removed, and waits for another to be fit to take over.
+/// Newcomers are waited for likewise: whatever happens is looked at.
+const LEAVING: LogIndex = LogIndex(0);
+
 /// A change whose new voters are catching up.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
@@ -185,6 +189,16 @@ impl Leader {
             }
         }
         Ok(all)
+    }
+
+    /// The latest configuration is committed, and is not a joint one.
+    fn end_change(&mut self, state: &State, out: &mut dyn Outlet) {
+        self.change_at = LogIndex(u64::MAX);
+        let at = state.configurations.latest_at();
+        if at > self.term_start {
+            out.event(Event::MembersChanged { at });
+        }
+        self.dismiss_strangers(state, out);
     }
 
     /// Appends a configuration, which is in force at once.
@@ -284,15 +298,17 @@ impl Raft {
             leader.configure(&last, state, out);
             return;
         }
-        leader.change_at = LogIndex(u64::MAX);
-        let at = state.configurations.latest_at();
-        if at > leader.term_start {
-            out.event(Event::MembersChanged { at });
-        }
-        leader.dismiss_strangers(state, out);
-        if !state.configurations.latest().has_vote(state.node) {
-            // Its work is done (thesis, section 4.2.2).
+        if leader.change_at != LEAVING {
+            leader.end_change(state, out);
+            if state.configurations.latest().has_vote(state.node) {
+                return;
+            }
+            // Its work is done (thesis, section 4.2.2): it hands over, and goes.
             leader.tell_commit(state, out);
+            leader.begin_farewell(state, out);
+            leader.change_at = LEAVING;
+        }
+        if !leader.is_handing_over() {
             self.become_follower(self.state.term(), None);
         }
     }

@@ -171,6 +171,19 @@ impl Leader {
         best.map(|peer| peer.id)
     }
 
+    /// A leader that was removed hands over to the best voter, if one is fit.
+    pub(super) fn begin_farewell(&mut self, state: &State, out: &mut dyn Outlet) {
+        let until = state.now + state.config.election_timeout;
+        let begin = |to| Box::new(Transfer { to, until, told: false });
+        self.transfer = self.best(state).map(begin);
+        self.pursue_transfer(state, out);
+    }
+
+    /// Whether the target has not been told yet.
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.transfer.as_ref().is_some_and(|transfer| !transfer.told)
+    }
+
     /// Tells the target, as soon as it has everything and everything is committed.
     pub(super) fn pursue_transfer(&mut self, state: &State, out: &mut dyn Outlet) {
         let Some(transfer) = self.transfer.as_mut().filter(|transfer| !transfer.told) else {

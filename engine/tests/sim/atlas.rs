@@ -15,7 +15,7 @@
 use std::any::Any;
 
 use ringleader::GroupId;
-use ringleader::raft::Status;
+use ringleader::raft::{Configuration, Status};
 use ringleader::shard::{Effects, Notice, Shard};
 use ringleader::time::Time;
 use ringleader_wal::Seq;
@@ -98,6 +98,7 @@ impl Atlas {
 pub(crate) struct Found {
     pub(crate) group: GroupId,
     pub(crate) status: Status,
+    pub(crate) configuration: Configuration,
     /// What its state machine was restored to.
     pub(crate) image: Option<Image>,
 }
@@ -140,10 +141,11 @@ fn start(disk: &SimDisk, plan: &Plan, seat: usize) -> Result<Started, String> {
 }
 
 fn found(shard: &mut Shard, group: GroupId) -> Option<Found> {
-    let status = shard.raft(group)?.status();
+    let raft = shard.raft(group)?;
+    let (status, configuration) = (raft.status(), raft.configuration().clone());
     let machine: &mut dyn Any = shard.state_machine(group)?;
     let machine: &mut Machine = machine.downcast_mut().expect("the simulator's own");
-    Some(Found { group, status, image: machine.restored.take() })
+    Some(Found { group, status, configuration, image: machine.restored.take() })
 }
 
 impl Started {

@@ -32,6 +32,7 @@ impl Checker {
         let kept = applied >= durable.index || history.holds(last, durable);
         assert!(kept, "what is called durable is not: {}", who());
         member.on_disk = last;
+        self.check_found_configuration(at, found);
     }
 
     /// Every committed entry is on a majority of the disks as they were last audited, or on one
@@ -40,15 +41,15 @@ impl Checker {
         for (at, history) in self.histories.iter().enumerate() {
             let Some(committed) = history.last_committed() else { continue };
             let members = self.members[at].iter().zip(damaged);
-            let holds = |(member, damaged): &(&Member, &bool)| {
-                **damaged || history.holds(member.on_disk, committed)
+            let holds = |(member, damaged): (&Member, &bool)| {
+                *damaged || history.holds(member.on_disk, committed)
             };
-            let copies = members.filter(holds).count();
+            let copies: Vec<bool> = members.map(holds).collect();
             assert!(
-                copies > self.nodes / 2,
-                "commit on a durable quorum: {committed:?} of group {} is on {copies} disks of {}",
+                Self::has_quorum(history, committed, |node| copies[node]),
+                "commit on a durable quorum: {committed:?} of group {} is on disks {copies:?} of {:?}",
                 self.groups[at],
-                self.nodes
+                history.in_force(committed)
             );
         }
     }

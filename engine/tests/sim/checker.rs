@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use ringleader::raft::invariants::{self, Summary};
 use ringleader::raft::message::{AppendOutcome, Message};
-use ringleader::raft::{Raft, RoleName, Status};
+use ringleader::raft::{Configuration, Raft, RoleName, Status};
 use ringleader::shard::{Applied, Shard};
 use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
 
@@ -22,6 +22,8 @@ use crate::prevotes::PreVotes;
 
 #[path = "audit.rs"]
 mod audit;
+#[path = "configurations.rs"]
+mod configurations;
 #[path = "handovers.rs"]
 mod handovers;
 
@@ -63,6 +65,8 @@ struct Member {
     /// may still count.
     lost: Vec<Promise>,
     applied: u64,
+    /// The last configuration that its machine was told of; none if it begins with a snapshot.
+    told: Option<LogIndex>,
     /// The last entry that its disk held when that was last asked for.
     on_disk: LogPosition,
     /// The newest read round of each term that it answered.
@@ -78,7 +82,6 @@ pub(crate) struct Checker {
     handovers: Handovers,
     /// Per group and node.
     members: Vec<Vec<Member>>,
-    nodes: usize,
     /// None when the run's settings have no pre-vote.
     pre_votes: Option<PreVotes>,
     steps: u64,
@@ -87,14 +90,19 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    pub(crate) fn new(groups: &[GroupId], nodes: usize, pre_vote: bool) -> Self {
-        let members = || (0..nodes).map(|_| Member::default()).collect();
+    pub(crate) fn new(
+        groups: &[GroupId],
+        founders: &[Configuration],
+        nodes: usize,
+        pre_vote: bool,
+    ) -> Self {
+        let member = || Member { told: Some(LogIndex(0)), ..Member::default() };
+        let members = || (0..nodes).map(|_| member()).collect();
         Self {
             groups: groups.to_vec(),
-            histories: groups.iter().map(|_| History::default()).collect(),
+            histories: founders.iter().cloned().map(History::new).collect(),
             members: groups.iter().map(|_| members()).collect(),
             handovers: Handovers::default(),
-            nodes,
             pre_votes: pre_vote.then(PreVotes::default),
             steps: 0,
             truncations: (0, 0),
@@ -106,6 +114,7 @@ impl Checker {
         for members in &mut self.members {
             members[node].view = None;
             members[node].applied = 0;
+            members[node].told = Some(LogIndex(0));
         }
     }
 
@@ -148,6 +157,7 @@ impl Checker {
                 Some(before) => self.changed(at, node, &before.status, &status),
                 None => self.recovered(at, node, &status),
             }
+            self.check_configuration(at, node, raft, &status);
         }
         news
     }
@@ -277,13 +287,13 @@ impl Checker {
         let holds = |promise: &Promise| {
             promise.durable >= position.index && history.holds(promise.last, position)
         };
-        let durable = |member: &&Member| holds(&member.promise) || member.lost.iter().any(&holds);
-        let copies = self.members[at].iter().filter(durable).count();
+        let durable = |member: &Member| holds(&member.promise) || member.lost.iter().any(&holds);
+        let copies: Vec<bool> = self.members[at].iter().map(durable).collect();
         assert!(
-            copies > self.nodes / 2,
-            "commit on a durable quorum: {position:?} of group {} is durable on {copies} of {}",
+            Self::has_quorum(history, position, |node| copies[node]),
+            "commit on a durable quorum: {position:?} of group {} is durable on {copies:?} of {:?}",
             self.groups[at],
-            self.nodes
+            history.in_force(position)
         );
         for view in self.members[at].iter().filter_map(|member| member.view.as_ref()) {
             let Status { node, role, term, last, .. } = view.status;
@@ -304,16 +314,17 @@ impl Checker {
             return;
         }
         members[node].confirmed = (term, round);
-        let asker = NodeId(node as u64 + 1);
-        let answered = raft.configuration().reached(|id| {
-            let member = members.get(id.0 as usize - 1);
-            let answered = member.and_then(|member| member.answered.get(&term));
-            id == asker || answered.is_some_and(|newest| *newest >= round)
-        });
-        assert_eq!(
-            answered,
-            Some(true),
-            "read round: node {asker} of group {} took round {round} of term {term} for answered",
+        let (history, status) = (&self.histories[at], raft.status());
+        let term_of = history.term_at(status.last, status.commit);
+        let committed = LogPosition { index: status.commit, term: term_of };
+        let answered = |other: usize| {
+            let newest = members[other].answered.get(&term);
+            other == node || newest.is_some_and(|newest| *newest >= round)
+        };
+        assert!(
+            Self::has_quorum(history, committed, answered),
+            "read round: node {} of group {} took round {round} of term {term} for answered",
+            node + 1,
             self.groups[at]
         );
     }
@@ -328,7 +339,10 @@ impl Checker {
     pub(crate) fn sent(&mut self, node: usize, to: usize, group: GroupId, message: &Message) {
         let at = self.at(group);
         if let Some(pre_votes) = &mut self.pre_votes {
-            pre_votes.sent(at, node, to, message, self.nodes);
+            let last =
+                self.members[at][node].view.map_or(LogPosition::default(), |v| v.status.last);
+            let (_, by) = self.histories[at].in_force(last);
+            pre_votes.sent(at, node, to, message, by);
         }
         let member = &mut self.members[at][node];
         let status = member.view.expect("only a running member says something").status;
@@ -410,6 +424,7 @@ impl Checker {
         let group = self.groups[at];
         self.histories[at].check_image(image, group);
         self.members[at][node].applied = self.members[at][node].applied.max(image.last.index.0);
+        self.members[at][node].told = None;
     }
 
     /// A node says that a snapshot is durable.
@@ -465,9 +480,14 @@ impl Checker {
     /// disks are not damaged.
     pub(crate) fn unsettled(&self, at: usize, damaged: &[bool]) -> Option<String> {
         let members = &self.members[at];
+        let views = members.iter().filter_map(|member| member.view);
+        let longest = views.map(|view| view.status.last).max_by_key(|last| (last.term, last.index));
+        let history = &self.histories[at];
+        let (changed, by) = history.in_force(longest.unwrap_or_default());
         let mut statuses = Vec::new();
+        let is_member = |node: usize| by.contains(NodeId(node as u64 + 1));
         let intact = members.iter().enumerate().filter(|(node, _)| !damaged[*node]);
-        for (node, member) in intact {
+        for (node, member) in intact.filter(|(node, _)| is_member(*node)) {
             let Some(view) = &member.view else {
                 return Some(format!("node {} has not recovered", node + 1));
             };
@@ -475,7 +495,10 @@ impl Checker {
         }
         let views = members.iter().filter_map(|member| member.view);
         let leaders = views.filter(|view| view.status.role == RoleName::Leader).count();
-        let first = statuses[0];
+        let Some(first) = statuses.first().copied() else { return Some("nobody is there".into()) };
+        if by.is_joint() || changed.index > first.commit {
+            return Some(format!("a change of the members is under way: {by:?}, {statuses:#?}"));
+        }
         let alike = statuses.iter().all(|status| {
             status.term == first.term
                 && status.last == first.last
@@ -526,7 +549,9 @@ impl Checker {
         let Some(damaged) = damaged else { return };
         for (at, history) in self.histories.iter().enumerate() {
             let members = self.members[at].iter().enumerate();
-            for (node, member) in members.filter(|(node, _)| !damaged[*node]) {
+            let (_, by) = history.in_force(history.last_committed().unwrap_or_default());
+            let is_member = |node: usize| by.contains(NodeId(node as u64 + 1));
+            for (node, member) in members.filter(|(node, _)| !damaged[*node] && is_member(*node)) {
                 assert_eq!(
                     member.applied,
                     history.last_applied(),

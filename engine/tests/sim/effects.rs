@@ -48,11 +48,15 @@ impl World {
             let covered = result.map_or(u64::MAX, |at| at.index.0);
             assert!(covered >= ticket, "a snapshot up to {covered} was to cover {ticket}");
         }
+        for (name, answer) in effects.changes.drain(..) {
+            self.change_answered(seat, name, &answer);
+        }
         self.seats[seat].process.as_mut().expect("it survived").effects = effects;
         says
     }
 
     fn look_at_machines(&mut self, seat: usize) {
+        let mut told_members = Vec::new();
         let process = self.seats[seat].process.as_mut().expect("it is alive");
         for (at, group) in self.plan.groups.iter().enumerate() {
             let Some(machine) = process.shard.state_machine(*group) else { continue };
@@ -60,6 +64,10 @@ impl World {
             let machine: &mut Machine = machine.downcast_mut().expect("the simulator's own");
             if let Some(image) = machine.restored.take() {
                 self.checker.restored(self.plan.seats.node(seat), at, &image);
+            }
+            let told = std::mem::take(&mut machine.members);
+            if !told.is_empty() {
+                told_members.push((*group, told));
             }
             if !machine.applied.is_empty() {
                 let applied = std::mem::take(&mut machine.applied);
@@ -74,6 +82,9 @@ impl World {
                 });
                 self.checker.applied(self.plan.seats.node(seat), at, &applied, &self.clients.asked);
             }
+        }
+        for (group, told) in told_members {
+            self.told_members(seat, group, &told);
         }
     }
 

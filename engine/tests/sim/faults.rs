@@ -144,6 +144,8 @@ const SOMETIMES: &[&str] = &[
     "nodes told of another",
     "nodes wiped",
     "operations refused during transfers",
+    "members changed",
+    "changes given up",
     "power failures",
     "processes ended",
     "read errors",
@@ -180,7 +182,13 @@ impl Counts {
 }
 
 impl FaultPlan {
-    pub(crate) fn draw(rng: &mut Rng, election: u64, trouble: u64, promise: Promise) -> Self {
+    pub(crate) fn draw(
+        rng: &mut Rng,
+        election: u64,
+        trouble: u64,
+        promise: Promise,
+        damaging: bool,
+    ) -> Self {
         let likely = rng.pick(&[SURE / 12, SURE / 5, SURE / 2]);
         let mut enabled = Vec::new();
         for fault in FAULTS {
@@ -191,7 +199,7 @@ impl FaultPlan {
         }
         // What is damaged stays so: most runs are to have all their nodes to the end.
         let halts = promise == Promise::HaltNotLie;
-        let damaging = halts || rng.chance(SURE / 3);
+        let damaging = damaging && (halts || rng.chance(SURE / 3));
         for damage in DAMAGES.into_iter().filter(|_| damaging) {
             if rng.coin() {
                 let longest = if halts { trouble / 8 } else { trouble };

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use ringleader::raft::Configuration;
 use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
 use ringleader_wal::Block;
 
@@ -20,8 +21,12 @@ struct Office {
 }
 
 /// See the [module documentation](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct History {
+    /// Who decides as long as the log says nothing about that.
+    pub(crate) founders: Configuration,
+    /// Every configuration that a leader appended.
+    configurations: BTreeMap<LogPosition, Configuration>,
     offices: BTreeMap<Term, Office>,
     entries: BTreeMap<LogPosition, u64>,
     /// The term of each committed entry, from index 1, and the term of the leader that committed it.
@@ -31,6 +36,48 @@ pub(crate) struct History {
 }
 
 impl History {
+    pub(crate) fn new(founders: Configuration) -> Self {
+        Self {
+            founders,
+            configurations: BTreeMap::new(),
+            offices: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            committed: Vec::new(),
+            applied: BTreeMap::new(),
+            places: BTreeMap::new(),
+        }
+    }
+
+    /// A configuration is in somebody's log.
+    pub(crate) fn learn_configuration(&mut self, at: LogPosition, configuration: &Configuration) {
+        let known = self.configurations.entry(at).or_insert_with(|| configuration.clone());
+        assert_eq!(known, configuration, "log matching: two configurations at {at:?}");
+    }
+
+    /// The configurations in the log that ends at `last`, in order.
+    pub(crate) fn configurations_in(
+        &self,
+        last: LogPosition,
+    ) -> impl Iterator<Item = (LogPosition, &Configuration)> {
+        let held = self.configurations.iter().filter(move |(at, _)| self.holds(last, **at));
+        held.map(|(at, configuration)| (*at, configuration))
+    }
+
+    /// The configuration in force in the log that ends at `last`, and where it stands.
+    pub(crate) fn in_force(&self, last: LogPosition) -> (LogPosition, &Configuration) {
+        let latest = self.configurations_in(last).last();
+        latest.unwrap_or((LogPosition::default(), &self.founders))
+    }
+
+    /// The configurations that some log held behind entry `index`.
+    pub(crate) fn configurations_after(
+        &self,
+        index: LogIndex,
+    ) -> impl Iterator<Item = &Configuration> {
+        let later = self.configurations.iter().filter(move |(at, _)| at.index > index);
+        later.map(|(_, configuration)| configuration)
+    }
+
     /// A node won an election; its log ended at `before` (election safety, figure 3.2).
     pub(crate) fn lead(&mut self, term: Term, leader: NodeId, before: LogPosition) {
         let office = Office { leader, before };

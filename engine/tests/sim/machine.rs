@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use ringleader::{
-    Entries, LogPosition, MachineError, NodeId, Replies, SnapshotSource, StateMachine, Term,
+    Configuration, Entries, LogIndex, LogPosition, MachineError, NodeId, Replies, SnapshotSource,
+    StateMachine, Term,
 };
 
 use crate::image::{Image, Pieces};
@@ -52,6 +53,8 @@ pub(crate) struct Machine {
     pub(crate) restored: Option<Image>,
     /// What was applied since the simulator looked last.
     pub(crate) applied: Vec<AppliedOp>,
+    /// What it was told of the members since then.
+    pub(crate) members: Vec<(LogIndex, Configuration)>,
     /// The leader that was announced and not ended, none if it is this node, and its term.
     office: Option<(Option<u64>, u64)>,
     /// The highest term that was announced.
@@ -74,6 +77,10 @@ impl StateMachine for Machine {
             self.applied.push(AppliedOp { index, term, op, payload, state, output });
             replies.push(entry.index, &reply(state, output));
         }
+    }
+
+    fn configuration_committed(&mut self, index: LogIndex, configuration: &Configuration) {
+        self.members.push((index, configuration.clone()));
     }
 
     fn leader_start(&mut self, term: Term) {

@@ -20,6 +20,8 @@ pub(crate) enum Action {
     Transfer,
     /// Asks one node for snapshots of all its groups.
     Snapshot,
+    /// Changes the members of a group.
+    ChangeMembers,
 }
 
 const ACTIONS: [Action; 4] = [Action::Stop, Action::Forget, Action::Transfer, Action::Snapshot];
@@ -34,11 +36,14 @@ pub(crate) struct OperatorPlan {
 }
 
 impl OperatorPlan {
-    pub(crate) fn draw(rng: &mut Rng, election: u64, trouble: u64) -> Self {
+    pub(crate) fn draw(rng: &mut Rng, election: u64, trouble: u64, changing: bool) -> Self {
         let likely = rng.pick(&[SURE / 12, SURE / 5, SURE / 2]);
         let actions = ACTIONS.into_iter().filter(|_| rng.chance(likely)).collect::<Vec<_>>();
         let longest = |action| (action, rng.magnitude(election / 2, 2 * trouble));
-        let enabled = actions.into_iter().map(longest).collect();
+        let mut enabled: Vec<_> = actions.into_iter().map(longest).collect();
+        if changing {
+            enabled.push((Action::ChangeMembers, rng.magnitude(election / 2, trouble / 2)));
+        }
         let handover = if rng.chance(SURE / 4) { 0 } else { rng.magnitude(MS, 4 * election) };
         Self { enabled, handover: Duration::from_nanos(handover) }
     }
@@ -68,6 +73,7 @@ impl World {
         self.trace.step("action", node as u64, number as u64, 0);
         match action {
             Action::Stop => self.stop(node),
+            Action::ChangeMembers => self.change_members(node, number, rng),
             Action::Forget => {
                 let lasting = rng.between(MS, self.plan.faults.lasting.max(2 * MS));
                 self.forget_node(node, lasting, rng);
@@ -88,6 +94,7 @@ impl Action {
             Self::Forget => "members forgotten",
             Self::Transfer => "transfers asked for",
             Self::Snapshot => "nodes asked for snapshots",
+            Self::ChangeMembers => "changes of members asked for",
         }
     }
 }

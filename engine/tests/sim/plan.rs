@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use ringleader::raft::RaftConfig;
+use ringleader::raft::{Configuration, RaftConfig};
 use ringleader::{GroupId, Limits, NodeId, Priorities, SnapshotConfig, SyncMode, WalConfig};
 
 use crate::atlas::{Promise, audit_rate};
@@ -12,6 +12,7 @@ use crate::clients::Load;
 use crate::clock::ClockPlan;
 use crate::faults::FaultPlan;
 use crate::machine::OPERATION_BYTES;
+use crate::members;
 use crate::operator::OperatorPlan;
 use crate::rng::{Rng, SURE};
 use crate::seats::Seats;
@@ -62,6 +63,10 @@ pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) groups: Vec<GroupId>,
     pub(crate) seats: Seats,
+    /// The operator changes the members of groups, which are not on all nodes.
+    pub(crate) changing: bool,
+    /// Who decides in each group at first.
+    pub(crate) founders: Vec<Configuration>,
     pub(crate) wal: WalConfig,
     pub(crate) raft: RaftConfig,
     /// Clocks keep to the bound that leases rest on.
@@ -90,12 +95,19 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
-        let (nodes, shards, groups) = cluster(rng);
+        let mut members_rng = rng.fork();
+        let changing = members_rng.chance(SURE / 3);
+        let (nodes, shards, groups) = cluster(rng, changing);
+        let founders = members::founders(&mut members_rng, changing, nodes, groups.len());
         let wal = wal(rng);
         let mut raft = raft(rng);
+        if changing {
+            members::settings(&mut members_rng, &mut raft);
+        }
         let election = raft.election_timeout.as_nanos() as u64;
         let trouble = rng.between(10, 50) * election;
-        let promise = if rng.chance(875_000) { Promise::Keep } else { Promise::HaltNotLie };
+        let promise =
+            if rng.chance(875_000) || changing { Promise::Keep } else { Promise::HaltNotLie };
         let limits = Limits {
             // A block must fit into a segment.
             group_bytes: wal.max_block_bytes() / 2,
@@ -112,6 +124,8 @@ impl Plan {
             nodes,
             priorities: priorities(&mut rng.fork(), nodes, &groups),
             seats: Seats::new(&shards, &groups),
+            changing,
+            founders,
             groups,
             net: net(rng, election, raft.max_append_bytes + wal.max_block_bytes()),
             disk: disk(rng),
@@ -119,8 +133,8 @@ impl Plan {
             tick: rng.magnitude(2 * MS, 10 * MS),
             turn: (0, rng.magnitude(1_000, 500_000)),
             clock,
-            faults: FaultPlan::draw(rng, election, trouble, promise),
-            operator: OperatorPlan::draw(&mut rng.fork(), election, trouble),
+            faults: FaultPlan::draw(rng, election, trouble, promise, !changing),
+            operator: OperatorPlan::draw(&mut rng.fork(), election, trouble, changing),
             promise,
             audit_ppm: audit_rate(rng),
             trouble,
@@ -155,8 +169,9 @@ fn snapshots(rng: &mut Rng) -> SnapshotConfig {
 }
 
 /// Nodes, the shards of each, and the groups.
-fn cluster(rng: &mut Rng) -> (usize, Vec<u32>, Vec<GroupId>) {
+fn cluster(rng: &mut Rng, changing: bool) -> (usize, Vec<u32>, Vec<GroupId>) {
     let nodes = match rng.below(20) {
+        _ if changing => rng.between(3, 6) as usize,
         0..=11 => 3,
         12..=16 => 5,
         17 => 4,

@@ -4,7 +4,10 @@
 use std::collections::BTreeSet;
 
 use ringleader::Term;
+use ringleader::raft::Configuration;
 use ringleader::raft::message::Message;
+
+use crate::members::is_quorum;
 
 /// What was granted, over all groups and lives: the term names the round, so that an answer may be
 /// late but never counts for another one.
@@ -15,26 +18,26 @@ pub(crate) struct PreVotes {
 }
 
 impl PreVotes {
-    /// A message leaves `node` for `to`; the group has `voters` of them.
+    /// A message leaves `node` for `to`; `by` is the configuration in force on the node.
     pub(crate) fn sent(
         &mut self,
         group: usize,
         node: usize,
         to: usize,
         message: &Message,
-        voters: usize,
+        by: &Configuration,
     ) {
         match message {
             Message::PreVoteResponse { term, granted: true } => {
                 self.granted.insert((group, to, *term, node));
             }
             Message::VoteRequest { term, handover: false, .. } => {
-                let round = (group, node, *term, 0)..=(group, node, *term, usize::MAX);
-                let consent = 1 + self.granted.range(round).count();
+                let consents = |other: usize| {
+                    other == node || self.granted.contains(&(group, node, *term, other))
+                };
                 assert!(
-                    consent > voters / 2,
-                    "pre-vote: node {} asks for votes in term {term} with the consent of {consent} \
-                     of {voters}",
+                    is_quorum(by, consents),
+                    "pre-vote: node {} asks for votes in term {term} without the consent of {by:?}",
                     node + 1
                 );
             }

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ringleader::raft::Configuration;
 use ringleader::shard::{
     ClientId, Effects, ReadSubmission, Shard, ShardConfig, Submission, TransferId,
 };
 use ringleader::time::Time;
-use ringleader::{GroupConfig, GroupId, NodeId};
+use ringleader::{GroupConfig, GroupId, MembershipChange, NodeId};
 use ringleader_net::{DataId, Frame, PeerBook};
 use ringleader_wal::Wal;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
@@ -56,6 +57,11 @@ pub(crate) enum Input {
     Read(u32, ReadSubmission),
     /// Somebody asks for a snapshot of every group.
     Snapshot,
+    ChangeMembers {
+        name: u64,
+        group: GroupId,
+        change: MembershipChange,
+    },
     Stop,
 }
 
@@ -158,12 +164,17 @@ impl Node {
 
 /// A seat's shard, as it starts. `nodes` are those that it knows, and their shards.
 pub(crate) fn shard(plan: &Plan, seat: usize, nodes: Vec<(NodeId, u32)>, seed: u64) -> Shard {
-    let voters: Vec<NodeId> = (1..=plan.nodes as u64).map(NodeId).collect();
     let (seats, node) = (&plan.seats, plan.seats.node(seat));
-    let here = plan.groups.iter().filter(|group| seats.of_group(**group, node) == seat);
+    let groups = plan.groups.iter().zip(&plan.founders);
+    let here = groups.filter(|(group, _)| seats.of_group(**group, node) == seat);
+    let config = |(group, founders): (&GroupId, &Configuration)| {
+        let founds = founders.has_vote(NodeId(node as u64 + 1));
+        let voters = if founds { founders.voters().to_vec() } else { Vec::new() };
+        GroupConfig { group: *group, voters }
+    };
     let config = ShardConfig {
         node: seats.node_id(seat),
-        groups: here.map(|group| GroupConfig { group: *group, voters: voters.clone() }).collect(),
+        groups: here.map(config).collect(),
         nodes,
         raft: Arc::new(plan.raft),
         limits: plan.limits,
@@ -276,6 +287,7 @@ impl World {
         }
         self.checker.crashed(node);
         self.transfers.crashed(node);
+        self.forget_changes(node);
         seats.for_each(|seat| self.drop_connections(seat));
         self.start_later(node);
     }
@@ -478,6 +490,10 @@ impl World {
                     let applied = shard.status(*group).map_or(0, |status| status.applied.0);
                     shard.request_snapshot(*group, applied);
                 }
+            }
+            Input::ChangeMembers { name, group, change } => {
+                self.trace.step("change", place, name, group.0);
+                shard.change_members(now, name, group, &change);
             }
             Input::Stop => {
                 self.trace.step("stop", place, 0, 0);

@@ -157,7 +157,8 @@ impl World {
     pub(crate) fn serves_reads(&mut self, at: usize) -> bool {
         let Some(leader) = self.checker.leader(at) else { return false };
         let other = self.clients.rng.below(self.plan.nodes as u64) as usize;
-        let intact = |node: &usize| !self.atlas.damaged()[*node];
+        let members = self.checker.members_of(at);
+        let intact = |node: &usize| !self.atlas.damaged()[*node] && members.contains(node);
         let nodes: Vec<usize> = [leader, other].into_iter().filter(intact).collect();
         let group = self.plan.groups[at];
         let mut names = Vec::new();

@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0x8d550a753a92d092),
-    (1, 0xc3b49dae6d8011c5),
-    (2, 0x8b67538086b9a283),
-    (3, 0x6e18dbcd66a46233),
+    (0, 0x03b58460c8702376),
+    (1, 0xf5076c1287b118bf),
+    (2, 0x378bea412fe11e13),
+    (3, 0x3b45b46f50549e06),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

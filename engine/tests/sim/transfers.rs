@@ -85,7 +85,8 @@ impl World {
             }
             Err(TransferError::Refused(TransferRefused::NotVoter(stranger))) => {
                 let voters = self.plan.nodes as u64;
-                assert!(stranger.0 > voters, "transfer: node {stranger} is a voter");
+                let may_be = self.plan.changing || stranger.0 > voters;
+                assert!(may_be, "transfer: node {stranger} is a voter");
                 "transfers refused"
             }
             Err(TransferError::Refused(_)) => "transfers refused",
@@ -104,7 +105,12 @@ impl World {
         for at in 0..self.plan.groups.len() {
             let priorities = self.plan.priorities.get(&self.plan.groups[at]).cloned();
             let priorities = priorities.unwrap_or_default();
-            let fit = |node: &usize| !damaged[*node] && priorities.of(NodeId(*node as u64 + 1)) > 0;
+            let voters = self.checker.voters(at);
+            let fit = |node: &usize| {
+                !damaged[*node]
+                    && voters.contains(node)
+                    && priorities.of(NodeId(*node as u64 + 1)) > 0
+            };
             if (0..self.plan.nodes).filter(fit).count() < 2 {
                 continue;
             }

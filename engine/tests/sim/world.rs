@@ -12,6 +12,7 @@ use crate::checker::Checker;
 use crate::clients::{Clients, Fates};
 use crate::faults::Counts;
 use crate::machine::OpName;
+use crate::members::Pending;
 use crate::network::{End, Network};
 use crate::plan::{MS, Plan};
 use crate::process::{Node, Seat};
@@ -129,6 +130,8 @@ pub(crate) struct World {
     pub(crate) counts: Counts,
     pub(crate) schedule: Schedule,
     pub(crate) transfers: Transfers,
+    /// Changes of members that somebody waits for.
+    pub(crate) changes: Vec<Pending>,
     /// The faults are over.
     pub(crate) healed: bool,
     /// Everything came to rest: who is down now stays down.
@@ -183,7 +186,7 @@ impl World {
             seats: (0..plan.seats.count()).map(|_| Seat::new(plan.disk.sector)).collect(),
             network: Network::new(plan.nodes, &plan.seats, &mut rng),
             clients: Clients::new(plan.load, plan.nodes, groups.len(), rng.fork()),
-            checker: Checker::new(&groups, plan.nodes, plan.raft.pre_vote),
+            checker: Checker::new(&groups, &plan.founders, plan.nodes, plan.raft.pre_vote),
             atlas: Atlas::new(plan.promise, plan.nodes, rng.fork()),
             counts: Counts::default(),
             healed: false,
@@ -191,6 +194,7 @@ impl World {
             reads: 0,
             schedule,
             transfers: Transfers::default(),
+            changes: Vec::new(),
             queue: Queue::default(),
             now: 0,
             served: 0,
@@ -303,7 +307,7 @@ impl World {
             let groups = 0..self.plan.groups.len();
             let unsettled = groups.filter_map(|at| self.unsettled(at)).next();
             let nothing_waits = self.clients.nothing_waits() && self.transfers.nothing_waits();
-            if unsettled.is_none() && nothing_waits {
+            if unsettled.is_none() && nothing_waits && self.changes.is_empty() {
                 self.at_rest = true;
                 self.agreed = self.agreed.max((self.now - began) * 100 / (end - began));
                 return;

@@ -1,0 +1,212 @@
+//! A group that grows from one node to five, has a node replaced and shrinks to one again, while
+//! callers go on: real engines, real connections on loopback. Nothing acknowledged is lost, and
+//! nothing is applied twice.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::block_on;
+use ringleader::{
+    Configuration, Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, LogIndex, Member,
+    MembershipChange, MembershipError, NodeId, Replies, RoleName, StateMachine,
+};
+
+const GROUP: GroupId = GroupId(1);
+const NODES: u64 = 6;
+
+/// Keeps every payload, and what it is told of the members.
+#[derive(Default)]
+struct Journal {
+    entries: Vec<u64>,
+    members: Vec<(LogIndex, Configuration)>,
+}
+
+impl StateMachine for Journal {
+    fn apply(&mut self, entries: &Entries<'_>, _: &mut Replies) {
+        let number = |payload: &[u8]| u64::from_le_bytes(payload.try_into().expect("eight bytes"));
+        self.entries.extend(entries.iter().map(|entry| number(entry.payload)));
+    }
+
+    fn configuration_committed(&mut self, index: LogIndex, configuration: &Configuration) {
+        self.members.push((index, configuration.clone()));
+    }
+}
+
+fn addresses() -> Vec<SocketAddr> {
+    let listeners: Vec<_> =
+        (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect()
+}
+
+/// Node 1 founds the group; the others wait to be added.
+fn start(addresses: &[SocketAddr], node: u64, dir: &Path) -> Engine {
+    let member = |(address, node)| Member { node: NodeId(node), address, shards: 1 };
+    let members = addresses.iter().copied().zip(1..).map(member).collect();
+    let path = dir.join(format!("node-{node}"));
+    let mut config = EngineConfig::new(7, NodeId(node), members, path);
+    config.raft.election_timeout = Duration::from_millis(400);
+    config.raft.heartbeat_interval = Duration::from_millis(50);
+    config.wal.segment_bytes = 4 << 20;
+    let voters = if node == 1 { vec![NodeId(1)] } else { Vec::new() };
+    config.groups = vec![GroupConfig { group: GROUP, voters }];
+    Engine::start(config, |_| Box::new(Journal::default())).expect("the node starts")
+}
+
+/// Polls until `probe` gives something; a test that waits this long has failed.
+fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::yield_now();
+    }
+}
+
+fn leader(handles: &[Handle]) -> Handle {
+    eventually("a leader", || {
+        let leads = |handle: &&Handle| {
+            block_on(handle.status(GROUP)).is_ok_and(|status| status.role == RoleName::Leader)
+        };
+        handles.iter().find(leads).cloned()
+    })
+}
+
+fn nodes(numbers: &[u64]) -> Vec<NodeId> {
+    numbers.iter().copied().map(NodeId).collect()
+}
+
+/// Asks the leader, whoever that is by then, until the change is done.
+fn change(handles: &[Handle], change: &MembershipChange) -> LogIndex {
+    eventually("the members to change", || {
+        match block_on(leader(handles).change_members(GROUP, change.clone())) {
+            Ok(index) => Some(index),
+            Err(
+                MembershipError::NotLeader { .. }
+                | MembershipError::NotReady
+                | MembershipError::InProgress
+                | MembershipError::TooSlow(_)
+                | MembershipError::Unknown(_),
+            ) => None,
+            Err(error) => panic!("{error}"),
+        }
+    })
+}
+
+fn entries(handle: &Handle) -> Vec<u64> {
+    block_on(handle.inspect(GROUP, |journal: &mut Journal| journal.entries.clone()))
+        .expect("the group is here")
+}
+
+/// Numbers of its own, one after the other, until told to stop; those that were acknowledged.
+fn load(handles: Vec<Handle>, first: u64, stop: Arc<AtomicBool>) -> thread::JoinHandle<Vec<u64>> {
+    thread::spawn(move || {
+        let (mut acknowledged, mut at) = (Vec::new(), 0);
+        for number in (first..).step_by(2) {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            match block_on(handles[at].propose(GROUP, &number.to_le_bytes())) {
+                Ok(_) => acknowledged.push(number),
+                Err(_) => at = (at + 1) % handles.len(),
+            }
+        }
+        acknowledged
+    })
+}
+
+#[test]
+fn a_group_grows_is_moved_and_shrinks_under_load() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses();
+    let engines: Vec<Engine> =
+        (1..=NODES).map(|node| start(&addresses, node, dir.path())).collect();
+    let handles: Vec<Handle> = engines.iter().map(Engine::handle).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers = [0, 1].map(|first| load(handles.clone(), first, Arc::clone(&stop)));
+
+    let wish = MembershipChange::default;
+    let steps = [
+        (wish().voter(NodeId(2)).voter(NodeId(3)), nodes(&[1, 2, 3])),
+        (wish().learner(NodeId(4)), nodes(&[1, 2, 3])),
+        (wish().voter(NodeId(4)).voter(NodeId(5)), nodes(&[1, 2, 3, 4, 5])),
+        (wish().voter(NodeId(6)).remove(NodeId(2)), nodes(&[1, 3, 4, 5, 6])),
+        // The leader since the beginning goes.
+        (wish().remove(NodeId(1)).remove(NodeId(3)), nodes(&[4, 5, 6])),
+        (wish().remove(NodeId(5)).learner(NodeId(4)), nodes(&[6])),
+    ];
+    for (step, voters) in &steps {
+        let index = change(&handles, step);
+        assert!(index > LogIndex(0));
+        let status = eventually("the leader's view", || {
+            let status = block_on(leader(&handles).status(GROUP)).ok()?;
+            (!status.configuration.is_joint()).then_some(status)
+        });
+        assert_eq!(status.configuration.voters(), voters);
+        let before = entries(&leader(&handles)).len();
+        eventually("operations go on", || {
+            (entries(&leader(&handles)).len() > before).then_some(())
+        });
+    }
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged = callers.map(|caller| caller.join().expect("no panic")).concat();
+
+    let last = leader(&handles);
+    let history = entries(&last);
+    let mut sorted = history.clone();
+    sorted.sort_unstable();
+    assert!(sorted.windows(2).all(|pair| pair[0] < pair[1]), "nothing is applied twice");
+    let lost = acknowledged.iter().find(|number| sorted.binary_search(number).is_err());
+    assert_eq!(lost, None, "nothing acknowledged is lost");
+    // The learner that is left has it all, and was told of every configuration.
+    eventually("the learner to have everything", || {
+        (entries(&handles[3]) == history).then_some(())
+    });
+    let told = |handle: &Handle| {
+        block_on(handle.inspect(GROUP, |journal: &mut Journal| journal.members.clone()))
+            .expect("the group is here")
+    };
+    assert_eq!(told(&handles[3]), told(&handles[5]));
+    assert!(told(&last).len() >= 2 * steps.len() - 1, "joint and final entries");
+
+    // After a restart of those who are left, the log alone says who decides.
+    drop((handles, last));
+    engines.into_iter().for_each(Engine::shutdown);
+    let engines = [4, 6].map(|node| start(&addresses, node, dir.path()));
+    let handles = engines.each_ref().map(Engine::handle);
+    let restarted = leader(&handles);
+    let status = block_on(restarted.status(GROUP)).expect("the group is here");
+    assert_eq!(status.configuration.voters(), nodes(&[6]));
+    eventually("all entries to be there again", || {
+        (entries(&restarted).len() == history.len()).then_some(())
+    });
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses();
+    let engine = start(&addresses, 1, dir.path());
+    let handle = leader(&[engine.handle()]);
+    let ask = |change| block_on(handle.change_members(GROUP, change));
+    let wish = MembershipChange::default;
+    eventually("the leader to be ready", || {
+        let nothing = ask(wish());
+        assert!(matches!(nothing, Ok(LogIndex(0)) | Err(MembershipError::NotReady)));
+        nothing.ok()
+    });
+    let stranger = NodeId(77);
+    assert_eq!(ask(wish().voter(stranger)), Err(MembershipError::UnknownNode(stranger)));
+    assert!(matches!(ask(wish().remove(NodeId(1))), Err(MembershipError::Impossible(_))));
+    // Node 2 is known and not there: the change is given up, and nothing is left of it.
+    assert_eq!(ask(wish().voter(NodeId(2))), Err(MembershipError::TooSlow(NodeId(2))));
+    let status = block_on(handle.status(GROUP)).expect("the group is here");
+    assert_eq!(status.configuration.voters(), [NodeId(1)]);
+    assert!(status.peers.is_empty());
+    assert!(ask(wish().learner(NodeId(2))).is_ok(), "a learner is waited for by nobody");
+}
