@@ -39,6 +39,7 @@ impl Candidate {
 impl Raft {
     /// The election timer ran out.
     pub(super) fn campaign(&mut self, out: &mut dyn Outlet) {
+        self.state.stand_in();
         self.state.retry_election_timer();
         if self.state.term().next() >= TERM_LIMIT {
             return;

@@ -7,12 +7,15 @@
 //! that the delay grows with the distance of the numbers.) A node defers once: as long as no leader
 //! is found, its further attempts come at the pace of all.
 //!
-//! A node of priority 0 does not campaign. But it may be the only one that holds a committed entry,
+//! A node of priority 0 does not campaign, unless no voter has a higher one. But it may be the only one that holds a committed entry,
 //! for a leader's own disk is no necessary part of a majority. So it stands in when it had to refuse
-//! a candidate whose log is behind its own: it campaigns, brings the others up to date, and hands
-//! the office over to one of them as soon as it can.
+//! a candidate whose log is behind its own, and when nobody else got into office for a long time:
+//! who should may not know yet that it has a vote. It campaigns, brings the others up to date, and
+//! hands the office over to one of them as soon as it can.
 //!
 //! Priorities are about time alone, and no part of safety: nodes may disagree about them.
+
+use std::time::Duration;
 
 use ringleader_wal::NodeId;
 
@@ -23,6 +26,9 @@ use super::state::State;
 
 /// The priority of a voter for which none is set.
 pub const DEFAULT_PRIORITY: u16 = 1;
+
+/// Election timeouts without a leader after which a voter of priority 0 stands in.
+const ABSTENTION: u32 = 8;
 
 /// The voters' priorities; [`DEFAULT_PRIORITY`] for those that are not listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,9 +70,24 @@ impl State {
         self.priorities.as_ref().map_or(0, |priorities| priorities.above(self.node, configuration))
     }
 
+    /// Whether this node is not to lead, and there are voters that are.
+    fn leaves_office_to_others(&self) -> bool {
+        self.priority_of(self.node) == 0 && self.deference() > 0
+    }
+
     /// Whether this node leaves campaigning to others.
     pub(super) fn abstains(&self) -> bool {
-        !self.stands_in && self.priority_of(self.node) == 0
+        !self.stands_in && self.leaves_office_to_others()
+    }
+
+    /// How much longer than others this node waits before it campaigns.
+    pub(super) fn abstention(&self) -> Duration {
+        if self.abstains() { self.config.election_timeout * ABSTENTION } else { Duration::ZERO }
+    }
+
+    /// This node campaigns.
+    pub(super) fn stand_in(&mut self) {
+        self.stands_in |= self.abstains();
     }
 
     /// This node's log is ahead of a candidate's, while there is no leader.
@@ -90,7 +111,7 @@ impl State {
 impl Leader {
     /// Who only stands in hands the office over, as soon as somebody can take it.
     pub(super) fn end_standing_in(&mut self, state: &State, out: &mut dyn Outlet) {
-        if state.priority_of(state.node) == 0 && self.transfer.is_none() {
+        if state.leaves_office_to_others() && self.transfer.is_none() {
             // Nobody may be fit yet.
             let _ = self.begin_transfer(None, state, out);
         }

@@ -292,9 +292,8 @@ impl State {
     }
 
     pub(super) fn election_deadline(&self) -> Time {
-        let may = self.configurations.may_campaign(self.node, self.commit_index);
-        if may && !self.abstains() {
-            self.election_timer + self.election_timeout
+        if self.configurations.may_campaign(self.node, self.commit_index) {
+            self.election_timer + self.election_timeout + self.abstention()
         } else {
             Time::NEVER
         }

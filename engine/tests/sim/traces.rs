@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0x03b58460c8702376),
-    (1, 0xf5076c1287b118bf),
-    (2, 0x378bea412fe11e13),
-    (3, 0x3b45b46f50549e06),
+    (0, 0xd19714c5143a6fe6),
+    (1, 0x7e889091859dea49),
+    (2, 0x9d7aa99b1bf7e3bc),
+    (3, 0xa3e1b1d9a80a5573),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {
