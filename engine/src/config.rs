@@ -101,7 +101,7 @@ pub struct EngineConfig {
     pub limits: Limits,
     /// Who is to lead which group, if it can: voters of a lower priority let those of a higher one
     /// campaign first, by one election timeout for each priority between them, and voters of
-    /// priority 0 lead only while nobody else has what is committed. Default: none, all are alike.
+    /// priority 0 lead only while nobody else can. Default: none, all are alike.
     /// It should be the same on all nodes; where it is not, elections take longer, and nothing else
     /// comes of it.
     pub priorities: HashMap<GroupId, Priorities>,

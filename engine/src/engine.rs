@@ -115,8 +115,9 @@ impl Engine {
     }
 
     /// Stops the node. The groups that it leads are handed over to other nodes first, for at most
-    /// [`EngineConfig::handover`]. Then what is in flight is answered ([`Unknown`](crate::ProposeError::Unknown)
-    /// where it is not committed yet), the logs are closed, and the threads end.
+    /// [`EngineConfig::handover`]. Then what is in flight is answered
+    /// ([`Unknown`](crate::ProposeError::Unknown) where it is not committed yet), the logs are closed,
+    /// and the threads end.
     pub fn shutdown(mut self) {
         self.stop();
     }

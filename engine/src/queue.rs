@@ -56,8 +56,9 @@ impl Announce for FromThread {
 /// what was completed before its submission; of what is still in flight then, it sees some or none.
 ///
 /// # Back-pressure
-/// At most `depth` operations and reads are pushed and not yet drained; the shard's budget of bytes bounds
-/// all its callers together. At either limit the non-blocking calls say so and nothing is lost.
+/// At most `depth` operations and reads are pushed and not yet drained; the shard's budget of bytes
+/// bounds all its callers together. At either limit the non-blocking calls say so and nothing is
+/// lost.
 pub struct Queue<A = FromThread> {
     shared: Arc<Shared>,
     inbox: Arc<Inbox>,

@@ -47,9 +47,7 @@ impl Raft {
             leader.compacted(&self.state);
         }
     }
-}
 
-impl Raft {
     /// Tells the leader how far a snapshot has come.
     pub fn answer_piece(&mut self, to: NodeId, id: SnapshotId, next: u32, out: &mut dyn Outlet) {
         let term = self.state.term();
@@ -67,8 +65,8 @@ impl Raft {
     }
 
     /// The state machine was replaced by one that holds everything up to `at`, as a snapshot that is
-    /// durable has it, and so is what is known of the members. The log is replaced too: what it holds is older, or contradicts what is
-    /// committed.
+    /// durable has it, and so is what is known of the members. The log is replaced too: what it
+    /// holds is older, or contradicts what is committed.
     ///
     /// # Panics
     /// Unless it [lacks](Self::lacks) that.

@@ -140,7 +140,8 @@ struct Office {
 
 impl Raft {
     /// A member as the WAL remembers it, as a follower. `configuration` is in force at the log's
-    /// base, unless a snapshot says otherwise. `seed` chooses its election timeouts; members of one group need different ones.
+    /// base, unless a snapshot says otherwise. `seed` chooses its election timeouts; members of one
+    /// group need different ones.
     ///
     /// # Panics
     /// When `restored` contradicts itself.

@@ -7,11 +7,11 @@
 //! that the delay grows with the distance of the numbers.) A node defers once: as long as no leader
 //! is found, its further attempts come at the pace of all.
 //!
-//! A node of priority 0 does not campaign, unless no voter has a higher one. But it may be the only one that holds a committed entry,
-//! for a leader's own disk is no necessary part of a majority. So it stands in when it had to refuse
-//! a candidate whose log is behind its own, and when nobody else got into office for a long time:
-//! who should may not know yet that it has a vote. It campaigns, brings the others up to date, and
-//! hands the office over to one of them as soon as it can.
+//! A node of priority 0 does not campaign, unless no voter has a higher one. But it may be the only
+//! one that holds a committed entry, for a leader's own disk is no necessary part of a majority. So
+//! it stands in when it had to refuse a candidate whose log is behind its own, and when nobody else
+//! got into office for a long time: who should may not know yet that it has a vote. It campaigns,
+//! brings the others up to date, and hands the office over to one of them as soon as it can.
 //!
 //! Priorities are about time alone, and no part of safety: nodes may disagree about them.
 

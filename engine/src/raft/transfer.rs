@@ -12,10 +12,10 @@
 //! ```
 //!
 //! Everything is committed first, so that no proposal's outcome becomes unknown. A leader that still
-//! leads an election timeout later, or whose connection to the target breaks, goes on as before. What it sent may be under way still; it is of
-//! no use once the leader has gone on: a target obeys only the leader of its own term, and only
-//! while its log ends where the leader's did. Within these bounds the leadership may change later
-//! than the leader was willing to wait, as it may at any time.
+//! leads an election timeout later, or whose connection to the target breaks, goes on as before. What
+//! it sent may be under way still; it is of no use once the leader has gone on: a target obeys only
+//! the leader of its own term, and only while its log ends where the leader's did. Within these
+//! bounds the leadership may change later than the leader was willing to wait, as it may at any time.
 
 use ringleader_wal::{LogPosition, NodeId};
 
