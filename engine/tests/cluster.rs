@@ -1,13 +1,14 @@
 //! Whole nodes in one process: real logs on disk, real connections on loopback.
 
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+mod nodes;
+
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
+use nodes::{addresses, config, eventually, leader};
 use ringleader::{
-    Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, Member, NodeId, ProposeError,
-    Replies, RoleName, StartError, StateMachine, SyncMode,
+    Engine, EngineConfig, Entries, GroupId, Handle, NodeId, ProposeError, Replies, RoleName,
+    StartError, StateMachine, SyncMode,
 };
 
 /// Keeps every payload, and answers each with the number of those before it.
@@ -25,49 +26,8 @@ impl StateMachine for Journal {
     }
 }
 
-/// Ports that were free a moment ago.
-fn addresses(count: usize) -> Vec<SocketAddr> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect()
-}
-
-fn config(addresses: &[SocketAddr], node: u64, groups: u64, dir: &Path) -> EngineConfig {
-    let member = |(address, node)| Member { node: NodeId(node), address, shards: 1 };
-    let members: Vec<Member> = addresses.iter().copied().zip(1..).map(member).collect();
-    let voters: Vec<NodeId> = members.iter().map(|member| member.node).collect();
-    let path = dir.join(format!("node-{node}"));
-    let mut config = EngineConfig::new(7, NodeId(node), members, path);
-    config.raft.election_timeout = Duration::from_millis(300);
-    config.raft.heartbeat_interval = Duration::from_millis(50);
-    config.wal.segment_bytes = 4 << 20;
-    config.groups =
-        (1..=groups).map(|g| GroupConfig { group: GroupId(g), voters: voters.clone() }).collect();
-    config
-}
-
 fn start(config: EngineConfig) -> Engine {
     Engine::start(config, |_| Box::new(Journal::default())).expect("the node starts")
-}
-
-/// Polls until `probe` gives something; a test that waits this long has failed.
-fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::yield_now();
-    }
-}
-
-fn leader(engines: &[Engine], group: GroupId) -> Handle {
-    eventually("a leader", || {
-        engines.iter().map(Engine::handle).find(|handle| {
-            block_on(handle.status(group)).is_ok_and(|status| status.role == RoleName::Leader)
-        })
-    })
 }
 
 fn journal(engine: &Engine, group: GroupId) -> Vec<Vec<u8>> {
@@ -237,7 +197,7 @@ fn what_cannot_start_says_why() {
     let mut forgotten = good();
     forgotten.groups.clear();
     let running = start(good());
-    propose(&leader(std::slice::from_ref(&running), GroupId(1)), GroupId(1), b"x");
+    propose(&leader([&running], GroupId(1)), GroupId(1), b"x");
     running.shutdown();
     let message = fails(forgotten).to_string();
     assert!(message.contains("the log holds group 1"), "{message}");
@@ -248,7 +208,7 @@ fn a_damaged_log_is_refused_with_the_place() {
     let dir = tempfile::tempdir().expect("a directory");
     let addresses = addresses(1);
     let engine = start(config(&addresses, 1, 1, dir.path()));
-    let handle = leader(std::slice::from_ref(&engine), GroupId(1));
+    let handle = leader([&engine], GroupId(1));
     for number in 0..20_u64 {
         propose(&handle, GroupId(1), &number.to_le_bytes());
     }

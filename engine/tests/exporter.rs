@@ -1,15 +1,15 @@
 //! Metrics over HTTP, as Prometheus asks for them.
 #![cfg(feature = "export")]
 
+mod nodes;
+
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
 use futures_lite::future::block_on;
 use ringleader::report::Exporter;
-use ringleader::{
-    Engine, EngineConfig, Entries, GroupConfig, GroupId, Member, NodeId, Replies, StateMachine,
-};
+use ringleader::{Engine, Entries, GroupId, Replies, StateMachine};
 
 struct Null;
 
@@ -18,14 +18,7 @@ impl StateMachine for Null {
 }
 
 fn node(groups: u64, dir: &Path) -> Engine {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = free.local_addr().expect("bound");
-    drop(free);
-    let members = vec![Member { node: NodeId(1), address, shards: 1 }];
-    let mut config = EngineConfig::new(7, NodeId(1), members, dir.into());
-    config.wal.segment_bytes = 4 << 20;
-    let group = |group| GroupConfig { group: GroupId(group), voters: vec![NodeId(1)] };
-    config.groups = (1..=groups).map(group).collect();
+    let config = nodes::config(&nodes::addresses(1), 1, groups, dir);
     Engine::start(config, |_| Box::new(Null)).expect("the node starts")
 }
 

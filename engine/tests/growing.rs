@@ -2,21 +2,22 @@
 //! callers go on: real engines, real connections on loopback. Nothing acknowledged is lost, and
 //! nothing is applied twice.
 
-use std::net::{SocketAddr, TcpListener};
+mod nodes;
+
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
+use nodes::{GROUP, addresses, config, eventually, leads};
 use ringleader::{
-    Configuration, Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, LogIndex, Member,
-    MembershipChange, MembershipError, NodeId, Replies, RoleName, StateMachine,
+    Configuration, Engine, Entries, Handle, LogIndex, MembershipChange, MembershipError, NodeId,
+    Replies, StateMachine,
 };
 
-const GROUP: GroupId = GroupId(1);
-const NODES: u64 = 6;
+const NODES: usize = 6;
 
 /// Keeps every payload, and what it is told of the members.
 #[derive(Default)]
@@ -36,45 +37,15 @@ impl StateMachine for Journal {
     }
 }
 
-fn addresses() -> Vec<SocketAddr> {
-    let listeners: Vec<_> =
-        (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect()
-}
-
 /// Node 1 founds the group; the others wait to be added.
 fn start(addresses: &[SocketAddr], node: u64, dir: &Path) -> Engine {
-    let member = |(address, node)| Member { node: NodeId(node), address, shards: 1 };
-    let members = addresses.iter().copied().zip(1..).map(member).collect();
-    let path = dir.join(format!("node-{node}"));
-    let mut config = EngineConfig::new(7, NodeId(node), members, path);
-    config.raft.election_timeout = Duration::from_millis(400);
-    config.raft.heartbeat_interval = Duration::from_millis(50);
-    config.wal.segment_bytes = 4 << 20;
-    let voters = if node == 1 { vec![NodeId(1)] } else { Vec::new() };
-    config.groups = vec![GroupConfig { group: GROUP, voters }];
+    let mut config = config(addresses, node, 1, dir);
+    config.groups[0].voters.retain(|voter| node == 1 && *voter == NodeId(1));
     Engine::start(config, |_| Box::new(Journal::default())).expect("the node starts")
 }
 
-/// Polls until `probe` gives something; a test that waits this long has failed.
-fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        thread::yield_now();
-    }
-}
-
 fn leader(handles: &[Handle]) -> Handle {
-    eventually("a leader", || {
-        let leads = |handle: &&Handle| {
-            block_on(handle.status(GROUP)).is_ok_and(|status| status.role == RoleName::Leader)
-        };
-        handles.iter().find(leads).cloned()
-    })
+    eventually("a leader", || handles.iter().find(|handle| leads(handle, GROUP)).cloned())
 }
 
 fn nodes(numbers: &[u64]) -> Vec<NodeId> {
@@ -123,9 +94,9 @@ fn load(handles: Vec<Handle>, first: u64, stop: Arc<AtomicBool>) -> thread::Join
 #[test]
 fn a_group_grows_is_moved_and_shrinks_under_load() {
     let dir = tempfile::tempdir().expect("a directory");
-    let addresses = addresses();
+    let addresses = addresses(NODES);
     let engines: Vec<Engine> =
-        (1..=NODES).map(|node| start(&addresses, node, dir.path())).collect();
+        (1..=NODES as u64).map(|node| start(&addresses, node, dir.path())).collect();
     let handles: Vec<Handle> = engines.iter().map(Engine::handle).collect();
     let stop = Arc::new(AtomicBool::new(false));
     let callers = [0, 1].map(|first| load(handles.clone(), first, Arc::clone(&stop)));
@@ -190,7 +161,7 @@ fn a_group_grows_is_moved_and_shrinks_under_load() {
 #[test]
 fn what_cannot_be_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
-    let addresses = addresses();
+    let addresses = addresses(NODES);
     let engine = start(&addresses, 1, dir.path());
     let handle = leader(&[engine.handle()]);
     let ask = |change| block_on(handle.change_members(GROUP, change));

@@ -2,21 +2,20 @@
 //!
 //! The test runs its own executable again as a node: see [`node_process`].
 
+mod nodes;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use ringleader::{
-    Engine, EngineConfig, Entries, GroupConfig, GroupId, Member, NodeId, Replies, RoleName,
-    StateMachine,
-};
+use nodes::{GROUP, addresses};
+use ringleader::{Engine, EngineConfig, Entries, Replies, RoleName, StateMachine};
 
-const GROUP: GroupId = GroupId(1);
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The numbers that were applied, in order.
@@ -93,14 +92,8 @@ fn load(engine: &Engine, from: u64) {
 }
 
 fn config(node: u64, dir: &Path, addresses: &[SocketAddr]) -> EngineConfig {
-    let member = |(address, node)| Member { node: NodeId(node), address, shards: 1 };
-    let members: Vec<Member> = addresses.iter().copied().zip(1..).map(member).collect();
-    let voters = members.iter().map(|member| member.node).collect();
-    let mut config = EngineConfig::new(1, NodeId(node), members, dir.join(node.to_string()));
+    let mut config = nodes::config(addresses, node, 1, dir);
     config.raft.election_timeout = ELECTION_TIMEOUT;
-    config.raft.heartbeat_interval = Duration::from_millis(50);
-    config.wal.segment_bytes = 4 << 20;
-    config.groups = vec![GroupConfig { group: GROUP, voters }];
     config
 }
 
@@ -190,12 +183,6 @@ impl Node {
         rest[..whole].iter().for_each(|line| self.keep(line));
         std::mem::take(&mut self.acked)
     }
-}
-
-fn addresses(count: usize) -> Vec<SocketAddr> {
-    let free: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    free.iter().map(|listener| listener.local_addr().expect("bound")).collect()
 }
 
 fn spawn_all(dir: &Path, addresses: &[SocketAddr]) -> Vec<Node> {

@@ -1,15 +1,16 @@
 //! Tasks on a shard's own core: what they propose, how they wait, and how they end.
 
-use std::net::TcpListener;
+mod nodes;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nodes::GROUP;
 use ringleader::{
-    Engine, EngineConfig, Entries, GroupConfig, GroupId, Member, NodeId, ProposeError, PushError,
-    QueryError, Replies, StateMachine, SubmitError,
+    Engine, Entries, GroupId, ProposeError, PushError, QueryError, Replies, StateMachine,
+    SubmitError,
 };
 
-const GROUP: GroupId = GroupId(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Answers each operation with its payload, backwards.
@@ -26,15 +27,8 @@ impl StateMachine for Mirror {
 
 /// A node that is a cluster by itself, with one group on each of two shards.
 fn single(dir: &Path) -> Engine {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let node = NodeId(1);
-    let members = vec![Member { node, address: free.expect("a free port"), shards: 2 }];
-    let mut config = EngineConfig::new(7, node, members, dir.join("node"));
-    config.raft.election_timeout = Duration::from_millis(100);
-    config.raft.heartbeat_interval = Duration::from_millis(20);
-    config.wal.segment_bytes = 4 << 20;
-    config.groups =
-        (1..=8).map(|g| GroupConfig { group: GroupId(g), voters: vec![node] }).collect();
+    let mut config = nodes::config(&nodes::addresses(1), 1, 8, dir);
+    config.members[0].shards = 2;
     Engine::start(config, |_| Box::new(Mirror)).expect("the node starts")
 }
 

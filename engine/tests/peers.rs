@@ -1,17 +1,16 @@
 //! Nodes that move, go and come while others run: real engines, real connections on loopback.
 
+mod nodes;
+
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
+use nodes::{GROUP, addresses, config, eventually, leads};
 use ringleader::{
-    Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, Member, MemberError, NodeId,
-    ProposeError, Replies, RoleName, StateMachine,
+    Engine, Entries, Handle, Member, MemberError, NodeId, ProposeError, Replies, StateMachine,
 };
-
-const GROUP: GroupId = GroupId(1);
 
 /// Counts what it was given.
 #[derive(Default)]
@@ -23,37 +22,16 @@ impl StateMachine for Counter {
     }
 }
 
-/// A port that was free a moment ago.
-fn address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound")
-}
-
 fn member(node: u64, address: SocketAddr) -> Member {
     Member { node: NodeId(node), address, shards: 1 }
 }
 
+/// A node of a cluster with a group on its first three nodes.
 fn start(members: &[Member], node: u64, dir: &Path) -> Engine {
-    let path = dir.join(format!("node-{node}"));
-    let mut config = EngineConfig::new(7, NodeId(node), members.to_vec(), path);
-    config.raft.election_timeout = Duration::from_millis(300);
-    config.raft.heartbeat_interval = Duration::from_millis(50);
-    config.wal.segment_bytes = 4 << 20;
-    config.net.backoff_max = Duration::from_millis(100);
-    let voters = (1..=3).map(NodeId).collect();
-    config.groups = vec![GroupConfig { group: GROUP, voters }];
+    let addresses: Vec<SocketAddr> = members.iter().map(|member| member.address).collect();
+    let mut config = config(&addresses, node, 1, dir);
+    config.groups[0].voters.truncate(3);
     Engine::start(config, |_| Box::new(Counter::default())).expect("the node starts")
-}
-
-/// Polls until `probe` gives something; a test that waits this long has failed.
-fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::yield_now();
-    }
 }
 
 /// Proposes on whichever of these leads.
@@ -72,19 +50,15 @@ fn count(handle: &Handle) -> u64 {
     block_on(handle.inspect(GROUP, |counter: &mut Counter| counter.0)).expect("the group is here")
 }
 
-fn leads(handle: &Handle) -> bool {
-    block_on(handle.status(GROUP)).is_ok_and(|status| status.role == RoleName::Leader)
-}
-
 #[test]
 fn a_node_that_moved_is_found_at_its_new_address() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut members: Vec<Member> = (1..=3).map(|node| member(node, address())).collect();
+    let mut members: Vec<Member> = (1..=3).map(|node| member(node, addresses(1)[0])).collect();
     let [first, second, third] = [1, 2, 3].map(|node| start(&members, node, dir.path()));
     propose(&[&first, &second, &third]);
 
     third.shutdown();
-    members[2].address = address();
+    members[2].address = addresses(1)[0];
     let third = start(&members, 3, dir.path());
     // The others dial it where it was.
     propose(&[&first, &second]);
@@ -100,7 +74,7 @@ fn a_node_that_moved_is_found_at_its_new_address() {
 #[test]
 fn a_removed_node_is_cut_off_until_it_is_taken_back() {
     let dir = tempfile::tempdir().expect("a directory");
-    let members: Vec<Member> = (1..=3).map(|node| member(node, address())).collect();
+    let members: Vec<Member> = (1..=3).map(|node| member(node, addresses(1)[0])).collect();
     let [first, second, third] = [1, 2, 3].map(|node| start(&members, node, dir.path()));
     let pair = [&first, &second];
     propose(&[&first, &second, &third]);
@@ -111,7 +85,7 @@ fn a_removed_node_is_cut_off_until_it_is_taken_back() {
     // Whatever was under way when it was cut off has come to an end once it knows no leader.
     eventually("it to be alone", || {
         let status = block_on(third.handle().status(GROUP)).expect("here");
-        (!leads(&third.handle()) && status.leader.is_none()).then_some(())
+        (!leads(&third.handle(), GROUP) && status.leader.is_none()).then_some(())
     });
     let before = count(&third.handle());
     propose(&pair);
@@ -129,8 +103,8 @@ fn a_removed_node_is_cut_off_until_it_is_taken_back() {
 #[test]
 fn a_node_added_at_run_time_is_dialed_and_one_removed_is_hung_up_on() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut members = vec![member(1, address())];
-    members.extend((2..=3).map(|node| member(node, address())));
+    let mut members = vec![member(1, addresses(1)[0])];
+    members.extend((2..=3).map(|node| member(node, addresses(1)[0])));
     let engine = start(&members, 1, dir.path());
     let handle = engine.handle();
 
@@ -152,14 +126,14 @@ fn a_node_added_at_run_time_is_dialed_and_one_removed_is_hung_up_on() {
 #[test]
 fn what_cannot_be_set_says_why() {
     let dir = tempfile::tempdir().expect("a directory");
-    let members: Vec<Member> = (1..=3).map(|node| member(node, address())).collect();
+    let members: Vec<Member> = (1..=3).map(|node| member(node, addresses(1)[0])).collect();
     let engine = start(&members, 1, dir.path());
     let handle = engine.handle();
-    assert_eq!(handle.set_member(member(1, address())), Err(MemberError::ThisNode));
+    assert_eq!(handle.set_member(member(1, addresses(1)[0])), Err(MemberError::ThisNode));
     assert_eq!(handle.remove_member(NodeId(1)), Err(MemberError::ThisNode));
     let nobody = handle.set_member(member(2, ([127, 0, 0, 1], 0).into())).unwrap_err();
     assert_eq!(nobody.to_string(), "node 2: nobody can connect to 127.0.0.1:0");
     assert_eq!(handle.members(), members, "nothing changed");
     engine.shutdown();
-    assert_eq!(handle.set_member(member(2, address())), Err(MemberError::Stopped));
+    assert_eq!(handle.set_member(member(2, addresses(1)[0])), Err(MemberError::Stopped));
 }

@@ -1,23 +1,23 @@
 //! Linearizable reads on real nodes: real logs, real connections on loopback, leaders that go.
 
+mod nodes;
 mod wire;
 
 use std::cell::Cell;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::future::block_on;
+use nodes::{GROUP, addresses, eventually, leads};
 use ringleader::{
-    Consistency, Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, Member, NodeId,
-    PushError, ReadError, Replies, RoleName, StateMachine,
+    Consistency, Engine, EngineConfig, Entries, GroupId, Handle, PushError, ReadError, Replies,
+    StateMachine,
 };
 use wire::Wires;
-
-const GROUP: GroupId = GroupId(1);
 
 thread_local! {
     /// What a task on the shard's core shares with the state machine.
@@ -40,24 +40,10 @@ impl StateMachine for Counter {
     }
 }
 
-fn addresses(count: usize) -> Vec<SocketAddr> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect()
-}
-
-/// A node that reaches the others at the addresses that are given.
+/// Leases allow for clocks that drift.
 fn config(addresses: &[SocketAddr], node: u64, dir: &Path) -> EngineConfig {
-    let member = |(&address, node)| Member { node: NodeId(node), address, shards: 1 };
-    let members: Vec<Member> = addresses.iter().zip(1..).map(member).collect();
-    let voters = members.iter().map(|member| member.node).collect();
-    let path = dir.join(format!("node-{node}"));
-    let mut config = EngineConfig::new(7, NodeId(node), members, path);
-    config.raft.election_timeout = Duration::from_millis(300);
-    config.raft.heartbeat_interval = Duration::from_millis(50);
+    let mut config = nodes::config(addresses, node, 1, dir);
     config.raft.lease_reads = Some(Duration::from_millis(30));
-    config.wal.segment_bytes = 4 << 20;
-    config.groups = vec![GroupConfig { group: GROUP, voters }];
     config
 }
 
@@ -73,24 +59,8 @@ fn cluster(dir: &Path) -> Vec<Engine> {
     (1..=3).map(|node| start(config(&addresses, node, dir))).collect()
 }
 
-/// Polls until `probe` gives something; a test that waits this long has failed.
-fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        thread::yield_now();
-    }
-}
-
 fn leader(handles: &[Handle]) -> usize {
-    eventually("a leader", || {
-        handles.iter().position(|handle| {
-            block_on(handle.status(GROUP)).is_ok_and(|status| status.role == RoleName::Leader)
-        })
-    })
+    eventually("a leader", || handles.iter().position(|handle| leads(handle, GROUP)))
 }
 
 /// Adds one through whoever leads.

@@ -1,16 +1,14 @@
 //! What nodes tell about themselves agrees with what was done with them.
 
-use std::net::{SocketAddr, TcpListener};
+mod nodes;
+
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
+use nodes::{addresses, config, eventually, leader};
 use ringleader::report::Report;
 use ringleader::shard::ShardHealth;
-use ringleader::{
-    Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, Member, NodeId, Replies, RoleName,
-    StateMachine,
-};
+use ringleader::{Engine, Entries, GroupId, Handle, Replies, RoleName, StateMachine};
 
 const OPERATIONS: u64 = 100;
 
@@ -20,46 +18,15 @@ impl StateMachine for Null {
     fn apply(&mut self, _: &Entries<'_>, _: &mut Replies) {}
 }
 
-fn start(addresses: &[SocketAddr], node: u64, groups: u64, dir: &Path) -> Engine {
-    let member = |(address, node)| Member { node: NodeId(node), address, shards: 2 };
-    let members: Vec<Member> = addresses.iter().copied().zip(1..).map(member).collect();
-    let voters: Vec<NodeId> = members.iter().map(|member| member.node).collect();
-    let path = dir.join(format!("node-{node}"));
-    let mut config = EngineConfig::new(7, NodeId(node), members, path);
-    config.raft.election_timeout = Duration::from_millis(300);
-    config.raft.heartbeat_interval = Duration::from_millis(50);
-    config.wal.segment_bytes = 4 << 20;
-    let group = |group| GroupConfig { group: GroupId(group), voters: voters.clone() };
-    config.groups = (1..=groups).map(group).collect();
-    Engine::start(config, |_| Box::new(Null)).expect("the node starts")
-}
-
+/// All nodes of a cluster, each of two shards.
 fn cluster(nodes: usize, groups: u64, dir: &Path) -> Vec<Engine> {
-    let free = || TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let listeners: Vec<TcpListener> = (0..nodes).map(|_| free()).collect();
-    let addresses: Vec<SocketAddr> =
-        listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect();
-    drop(listeners);
-    (1..=nodes as u64).map(|node| start(&addresses, node, groups, dir)).collect()
-}
-
-fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::yield_now();
-    }
-}
-
-fn leader(engines: &[Engine], group: GroupId) -> Handle {
-    eventually("a leader", || {
-        engines.iter().map(Engine::handle).find(|handle| {
-            block_on(handle.status(group)).is_ok_and(|status| status.role == RoleName::Leader)
-        })
-    })
+    let addresses = addresses(nodes);
+    let start = |node| {
+        let mut config = config(&addresses, node, groups, dir);
+        config.members.iter_mut().for_each(|member| member.shards = 2);
+        Engine::start(config, |_| Box::new(Null)).expect("the node starts")
+    };
+    (1..=nodes as u64).map(start).collect()
 }
 
 fn report(handle: &Handle) -> Report {

@@ -1,18 +1,19 @@
 //! Snapshots on real nodes: real disks, real connections on loopback.
 
-use std::net::{SocketAddr, TcpListener};
+mod nodes;
+
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
+use nodes::{GROUP, addresses, eventually, leader};
 use ringleader::{
-    Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, LogIndex, LogPosition,
-    MachineError, Member, NodeId, Replies, RoleName, SnapshotError, SnapshotSource, StateMachine,
+    Engine, EngineConfig, Entries, GroupId, Handle, LogIndex, LogPosition, MachineError, Replies,
+    RoleName, SnapshotError, SnapshotSource, StateMachine,
 };
-
-const GROUP: GroupId = GroupId(1);
 
 /// A table of numbers, some of which each operation changes, and how many operations there were. A
 /// snapshot shares it until the next change.
@@ -79,28 +80,16 @@ impl SnapshotSource for View {
     }
 }
 
-fn addresses(count: usize) -> Vec<SocketAddr> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect()
-}
-
 fn start(addresses: &[SocketAddr], node: u64, dir: &Path) -> Engine {
     start_with(config(addresses, node, dir), || Box::new(Table::default()))
 }
 
+/// Snapshots come often.
 fn config(addresses: &[SocketAddr], node: u64, dir: &Path) -> EngineConfig {
-    let member = |(address, node)| Member { node: NodeId(node), address, shards: 1 };
-    let members: Vec<Member> = addresses.iter().copied().zip(1..).map(member).collect();
-    let voters: Vec<NodeId> = members.iter().map(|member| member.node).collect();
-    let path = dir.join(format!("node-{node}"));
-    let mut config = EngineConfig::new(7, NodeId(node), members, path);
-    config.raft.heartbeat_interval = Duration::from_millis(50);
-    config.wal.segment_bytes = 4 << 20;
+    let mut config = nodes::config(addresses, node, 1, dir);
     config.snapshots.bytes = Some(8 << 20);
     config.snapshots.keep_bytes = 1 << 20;
     config.snapshots.chunk_bytes = 32 << 10;
-    config.groups.push(GroupConfig { group: GROUP, voters });
     config
 }
 
@@ -109,25 +98,6 @@ fn start_with(
     machine: impl Fn() -> Box<dyn StateMachine> + Send + Sync + 'static,
 ) -> Engine {
     Engine::start(config, move |_| machine()).expect("the node starts")
-}
-
-fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::yield_now();
-    }
-}
-
-fn leader<'a>(engines: impl Iterator<Item = &'a Engine> + Clone) -> Handle {
-    eventually("a leader", || {
-        engines.clone().map(Engine::handle).find(|handle| {
-            block_on(handle.status(GROUP)).is_ok_and(|status| status.role == RoleName::Leader)
-        })
-    })
 }
 
 /// Writes `count` operations of 4 KiB, many in flight.
@@ -180,7 +150,7 @@ fn the_log_stays_small_a_restart_is_complete_and_who_was_away_gets_a_snapshot() 
     let addresses = addresses(3);
     let mut engines: Vec<Engine> =
         (1..=3).map(|node| start(&addresses, node, dir.path())).collect();
-    let first = leader(engines.iter());
+    let first = leader(&engines, GROUP);
     write(&first, 1000);
     let away = engines.iter().position(|engine| {
         block_on(engine.handle().status(GROUP)).is_ok_and(|s| s.role == RoleName::Follower)
@@ -198,7 +168,7 @@ fn the_log_stays_small_a_restart_is_complete_and_who_was_away_gets_a_snapshot() 
     });
 
     engines.insert(away, start(&addresses, node, dir.path()));
-    write(&leader(engines.iter()), 2_000);
+    write(&leader(&engines, GROUP), 2_000);
     let reference = eventually("a replica to have everything", || {
         let table = table(&engines[(away + 1) % 3]);
         (table.operations == 23_000).then_some(table)
@@ -212,7 +182,7 @@ fn the_log_stays_small_a_restart_is_complete_and_who_was_away_gets_a_snapshot() 
         engine.shutdown();
     }
     let engines: Vec<Engine> = (1..=3).map(|node| start(&addresses, node, dir.path())).collect();
-    leader(engines.iter());
+    leader(&engines, GROUP);
     for engine in &engines {
         eventually("a restarted node to be where it was", || {
             let table = table(engine);
@@ -226,7 +196,7 @@ fn a_snapshot_is_taken_on_request_and_started_from() {
     let dir = tempfile::tempdir().expect("a directory");
     let addresses = addresses(1);
     let engine = start(&addresses, 1, dir.path());
-    let handle = leader([&engine].into_iter());
+    let handle = leader([&engine], GROUP);
     write(&handle, 10);
     let taken = block_on(handle.snapshot(GROUP)).expect("it is taken");
     assert!(taken.index >= LogIndex(10), "{taken:?}");
@@ -241,7 +211,7 @@ fn a_snapshot_is_taken_on_request_and_started_from() {
     let path = found.into_iter().find(|path| path.exists()).expect("the snapshot's file");
 
     let engine = start(&addresses, 1, dir.path());
-    leader([&engine].into_iter());
+    leader([&engine], GROUP);
     let restarted = eventually("the rest of the log to be applied", || {
         let table = table(&engine);
         (table.operations == 15).then_some(table)
@@ -254,7 +224,7 @@ fn a_snapshot_is_taken_on_request_and_started_from() {
     bytes[4096 + 64] ^= 1;
     std::fs::write(&path, bytes).expect("writable");
     let engine = start(&addresses, 1, dir.path());
-    leader([&engine].into_iter());
+    leader([&engine], GROUP);
     let replayed = eventually("the whole log to be applied", || {
         let table = table(&engine);
         (table.operations == 15).then_some(table)
@@ -305,7 +275,7 @@ fn a_machine_that_keeps_its_own_state_starts_where_that_ends_and_its_log_goes() 
         start_with(config(&addresses, 1, dir.path()), move || Box::new(Keeper::open(&store)))
     };
     let engine = boot();
-    write(&leader([&engine].into_iter()), 20_050);
+    write(&leader([&engine], GROUP), 20_050);
     eventually("the log to be released", || {
         (bytes_in(&dir.path().join("node-1")) < 50 << 20).then_some(())
     });
@@ -313,7 +283,7 @@ fn a_machine_that_keeps_its_own_state_starts_where_that_ends_and_its_log_goes() 
     assert_eq!(store.lock().expect("no panic under this lock").0, 20_000);
 
     let engine = boot();
-    write(&leader([&engine].into_iter()), 7);
+    write(&leader([&engine], GROUP), 7);
     let handle = engine.handle();
     let operations = handle.inspect(GROUP, |keeper: &mut Keeper| keeper.operations);
     assert_eq!(block_on(operations), Ok(20_057), "each operation once, the last ones from the log");

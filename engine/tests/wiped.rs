@@ -1,20 +1,16 @@
 //! A node that comes back without its data, under its old number: real engines, real connections.
 
+mod nodes;
+
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use ringleader::{
-    Engine, EngineConfig, Entries, GroupConfig, GroupId, LogIndex, Member, NodeId, ProposeError,
-    Replies, StateMachine,
-};
+use nodes::{GROUP, addresses, config, eventually};
+use ringleader::{Engine, EngineConfig, Entries, LogIndex, ProposeError, Replies, StateMachine};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
-
-const GROUP: GroupId = GroupId(1);
 
 /// What all nodes of the test logged.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -67,39 +63,8 @@ impl StateMachine for Counter {
     }
 }
 
-fn addresses() -> Vec<SocketAddr> {
-    let listeners: Vec<TcpListener> =
-        (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect()
-}
-
-fn config(addresses: &[SocketAddr], node: u64, dir: &Path) -> EngineConfig {
-    let member = |(address, node)| Member { node: NodeId(node), address, shards: 1 };
-    let members: Vec<Member> = addresses.iter().copied().zip(1..).map(member).collect();
-    let voters = members.iter().map(|member| member.node).collect();
-    let path = dir.join(format!("node-{node}"));
-    let mut config = EngineConfig::new(7, NodeId(node), members, path);
-    config.raft.election_timeout = Duration::from_millis(300);
-    config.raft.heartbeat_interval = Duration::from_millis(50);
-    config.wal.segment_bytes = 4 << 20;
-    config.net.backoff_max = Duration::from_millis(100);
-    config.groups = vec![GroupConfig { group: GROUP, voters }];
-    config
-}
-
 fn start(config: EngineConfig) -> Engine {
     Engine::start(config, |_| Box::new(Counter::default())).expect("the node starts")
-}
-
-fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::yield_now();
-    }
 }
 
 fn propose(engines: &[&Engine]) {
@@ -136,20 +101,21 @@ fn have_met(dir: &Path, nodes: &[u64]) -> Option<()> {
 fn a_node_without_its_data_is_refused_by_all_and_the_others_serve_on() {
     tracing::subscriber::set_global_default(Log).expect("the only one in this process");
     let dir = tempfile::tempdir().expect("a directory");
-    let addresses = addresses();
-    let [first, second, third] = [1, 2, 3].map(|node| start(config(&addresses, node, dir.path())));
+    let addresses = addresses(3);
+    let [first, second, third] =
+        [1, 2, 3].map(|node| start(config(&addresses, node, 1, dir.path())));
     propose(&[&first, &second, &third]);
     eventually("all to have met", || have_met(dir.path(), &[1, 2, 3]));
 
     // With its data a node comes back as often as it likes.
     third.shutdown();
-    let third = start(config(&addresses, 3, dir.path()));
+    let third = start(config(&addresses, 3, 1, dir.path()));
     eventually("the third to catch up", || (count(&third) == 1).then_some(()));
     assert_eq!(logged(&["data directory"]), None);
 
     third.shutdown();
     std::fs::remove_dir_all(dir.path().join("node-3")).expect("it was there");
-    let third = start(config(&addresses, 3, dir.path()));
+    let third = start(config(&addresses, 3, 1, dir.path()));
     // The others dial it: it knows from them what it is taken for, and they hear it from there.
     for node in [1, 2] {
         let met = format!("node {node} met it with");
@@ -171,14 +137,14 @@ fn a_node_without_its_data_is_refused_by_all_and_the_others_serve_on() {
 
     // Not even when those who refuse it were restarted.
     first.shutdown();
-    let first = start(config(&addresses, 1, dir.path()));
+    let first = start(config(&addresses, 1, 1, dir.path()));
     propose(&[&first, &second]);
     second.shutdown();
     eventually("nobody to lead", || {
         let leads = |engine: &Engine| block_on(engine.handle().status(GROUP)).expect("here").leader;
         (leads(&first).is_none() && leads(&third).is_none()).then_some(())
     });
-    let second = start(config(&addresses, 2, dir.path()));
+    let second = start(config(&addresses, 2, 1, dir.path()));
     propose(&[&first, &second]);
     assert_eq!(count(&third), 0);
 }
@@ -190,14 +156,14 @@ fn refused(config: EngineConfig) -> String {
 
 #[test]
 fn a_directory_that_is_not_whole_is_refused_and_says_what_to_do() {
-    let addresses = addresses();
+    let addresses = addresses(3);
     let advice = "add it again as a new node, with a new number and an empty directory";
     let broken = |change: &dyn Fn(&Path)| {
         let dir = tempfile::tempdir().expect("a directory");
-        start(config(&addresses, 1, dir.path())).shutdown();
-        start(config(&addresses, 1, dir.path())).shutdown();
+        start(config(&addresses, 1, 1, dir.path())).shutdown();
+        start(config(&addresses, 1, 1, dir.path())).shutdown();
         change(&dir.path().join("node-1"));
-        refused(config(&addresses, 1, dir.path()))
+        refused(config(&addresses, 1, 1, dir.path()))
     };
     let gone = broken(&|dir| std::fs::remove_dir_all(dir.join("shard-0")).expect("it was there"));
     assert!(gone.contains("shard-0") && gone.contains(advice), "{gone}");
@@ -222,13 +188,13 @@ fn a_directory_that_is_not_whole_is_refused_and_says_what_to_do() {
 
 #[test]
 fn what_a_first_start_leaves_behind_when_it_is_cut_off_is_no_hindrance() {
-    let addresses = addresses();
+    let addresses = addresses(3);
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("node-1");
     std::fs::create_dir_all(path.join("shard-0")).expect("made");
     for name in ["LOCK", "PEERS", "PEERS.new", "IDENTITY.new"] {
         std::fs::write(path.join(name), "half of it").expect("written");
     }
-    start(config(&addresses, 1, dir.path())).shutdown();
-    start(config(&addresses, 1, dir.path())).shutdown();
+    start(config(&addresses, 1, 1, dir.path())).shutdown();
+    start(config(&addresses, 1, 1, dir.path())).shutdown();
 }

@@ -1,0 +1,69 @@
+//! What the tests of whole nodes on loopback share.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::block_on;
+use ringleader::{Engine, EngineConfig, GroupConfig, GroupId, Handle, Member, NodeId, RoleName};
+
+/// Longer than anything takes that goes well, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The only group of most tests.
+pub const GROUP: GroupId = GroupId(1);
+
+/// So many addresses on loopback, all different and free.
+pub fn addresses(count: usize) -> Vec<SocketAddr> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect()
+}
+
+/// Node `node`, with its data in `dir`, of the cluster that listens on `addresses`. Nodes are
+/// numbered from 1, have one shard, and all vote in the groups 1 to `groups`.
+///
+/// An election timeout is short, so that tests are, and yet longer than a busy machine halts a node;
+/// segments are small, so that there are several.
+pub fn config(addresses: &[SocketAddr], node: u64, groups: u64, dir: &Path) -> EngineConfig {
+    let member = |(&address, node)| Member { node: NodeId(node), address, shards: 1 };
+    let members: Vec<Member> = addresses.iter().zip(1..).map(member).collect();
+    let voters: Vec<NodeId> = members.iter().map(|member| member.node).collect();
+    let path = dir.join(format!("node-{node}"));
+    let mut config = EngineConfig::new(7, NodeId(node), members, path);
+    config.raft.election_timeout = Duration::from_secs(1);
+    config.raft.heartbeat_interval = Duration::from_millis(50);
+    config.wal.segment_bytes = 4 << 20;
+    config.net.backoff_max = Duration::from_millis(100);
+    let group = |group| GroupConfig { group: GroupId(group), voters: voters.clone() };
+    config.groups = (1..=groups).map(group).collect();
+    config
+}
+
+/// What `probe` finds, once it finds something.
+///
+/// # Panics
+/// When it does not in time.
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether this node leads the group.
+pub fn leads(handle: &Handle, group: GroupId) -> bool {
+    block_on(handle.status(group)).is_ok_and(|status| status.role == RoleName::Leader)
+}
+
+/// A node that leads the group, as soon as there is one.
+pub fn leader<'a>(engines: impl IntoIterator<Item = &'a Engine> + Clone, group: GroupId) -> Handle {
+    eventually("a leader", || {
+        engines.clone().into_iter().map(Engine::handle).find(|handle| leads(handle, group))
+    })
+}
