@@ -1,0 +1,187 @@
+//! Clusters of real processes under continuous load, for tests that kill them or cut them off.
+//!
+//! A test runs its own executable again for each node (see [`node::serve`]); commands and answers go
+//! through pipes. Every node tries to propose numbers of its own all the time, and succeeds while
+//! it leads. What became of each number is kept by the [`ledger`].
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+
+pub mod child;
+pub mod ledger;
+pub mod network;
+pub mod node;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringleader::NodeId;
+use tempfile::TempDir;
+
+use crate::nodes::{addresses, eventually};
+use child::Child;
+use ledger::Ledger;
+use network::Network;
+
+/// The election timeout of all nodes.
+pub const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long no operation may be acknowledged while a majority is well. Elections succeed within a
+/// few timeouts; a machine that has much else to do gets some more.
+pub const BOUND: Duration = Duration::from_secs(10);
+
+/// A cluster with one group, whose nodes are numbered from 1.
+pub struct Cluster {
+    dir: TempDir,
+    addresses: Vec<SocketAddr>,
+    /// The nodes that vote from the beginning.
+    first_voters: usize,
+    network: Option<Network>,
+    children: BTreeMap<u64, Child>,
+    ledger: Arc<Ledger>,
+    /// How many processes there were.
+    lives: u64,
+    loading: bool,
+}
+
+impl Cluster {
+    /// A cluster on loopback, the first `voters` of whose nodes make up the group. All are running.
+    pub fn on_loopback(nodes: usize, voters: usize) -> Self {
+        Self::start(addresses(nodes), voters, None)
+    }
+
+    /// A cluster whose nodes have a network namespace each.
+    pub fn on_network(nodes: usize) -> Self {
+        let network = Network::new(nodes);
+        Self::start(network.addresses(), nodes, Some(network))
+    }
+
+    fn start(addresses: Vec<SocketAddr>, first_voters: usize, network: Option<Network>) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (children, ledger) = (BTreeMap::new(), Arc::default());
+        let nodes = addresses.len() as u64;
+        let loading = false;
+        let mut cluster =
+            Self { dir, addresses, first_voters, network, children, ledger, lives: 0, loading };
+        (1..=nodes).for_each(|node| cluster.launch(node));
+        cluster.children.values().for_each(Child::ready);
+        cluster
+    }
+
+    fn launch(&mut self, node: u64) {
+        let place = node::Place {
+            node,
+            dir: self.dir.path().to_owned(),
+            voters: self.first_voters,
+            addresses: self.addresses.clone(),
+        };
+        let namespace = self.network.as_ref().map(|network| network.namespace(node));
+        let child = Child::spawn(&place, namespace, Arc::clone(&self.ledger));
+        self.children.insert(node, child);
+        self.lives += 1;
+        if self.loading {
+            self.load_on(node);
+        }
+    }
+
+    /// Starts a node that was killed.
+    pub fn restart(&mut self, node: u64) {
+        self.launch(node);
+        self.children[&node].ready();
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, node: u64) {
+        self.children.remove(&node).expect("it runs").kill();
+    }
+
+    /// SIGKILL for all at once.
+    pub fn kill_all(&mut self) {
+        self.children.values_mut().for_each(Child::signal_kill);
+        std::mem::take(&mut self.children).into_values().for_each(Child::kill);
+    }
+
+    /// From now on every node proposes, those that start later included.
+    pub fn load(&mut self) {
+        self.loading = true;
+        let nodes: Vec<u64> = self.children.keys().copied().collect();
+        nodes.into_iter().for_each(|node| self.load_on(node));
+    }
+
+    fn load_on(&mut self, node: u64) {
+        // No two lives of a node propose the same numbers.
+        self.children[&node].say(&format!("load {}", self.lives << 40 | node << 32));
+    }
+
+    /// Waits until `count` more operations were acknowledged.
+    ///
+    /// # Panics
+    /// When none is acknowledged for longer than [`BOUND`].
+    pub fn goes_on(&self, count: usize) {
+        self.ledger.wait_for(count, BOUND);
+    }
+
+    /// The longest time without an acknowledgement since this was last asked.
+    pub fn longest_pause(&self) -> Duration {
+        self.ledger.longest_pause()
+    }
+
+    /// Who leads, by the newest term that any node of these knows.
+    pub fn leader_among(&self, nodes: &[u64]) -> u64 {
+        eventually("a leader", || {
+            let statuses = nodes.iter().map(|node| (*node, self.children[node].status()));
+            let newest = statuses.max_by_key(|(_, status)| (status.term, status.leads))?;
+            newest.1.leads.then_some(newest.0)
+        })
+    }
+
+    /// Who leads.
+    pub fn leader(&self) -> u64 {
+        let running: Vec<u64> = self.children.keys().copied().collect();
+        self.leader_among(&running)
+    }
+
+    /// What a node says of itself.
+    pub fn status(&self, node: u64) -> child::Status {
+        self.children[&node].status()
+    }
+
+    /// Makes exactly these nodes the voters.
+    pub fn change(&self, voters: &[u64]) {
+        let wanted: BTreeSet<NodeId> = voters.iter().copied().map(NodeId).collect();
+        eventually("the members to change", || {
+            self.children[&self.leader()].change(&wanted).then_some(())
+        });
+    }
+
+    /// How nodes hear each other.
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("the cluster has a network of its own")
+    }
+
+    /// Ends the load and checks on these nodes that every number that was acknowledged is there,
+    /// that none is there twice, and that all have the same numbers in the same order. A number that
+    /// was refused was proposed again, so one that took effect nevertheless would be there twice.
+    pub fn check(&mut self, nodes: &[u64]) {
+        self.loading = false;
+        self.children.values().for_each(Child::quiet);
+        let acked = self.ledger.acked();
+        assert!(!acked.is_empty(), "nothing was acknowledged");
+        let orders: Vec<Vec<u64>> = nodes.iter().map(|node| self.complete(*node, &acked)).collect();
+        for (node, order) in nodes.iter().zip(&orders) {
+            let common = order.len().min(orders[0].len());
+            assert!(order[..common] == orders[0][..common], "node {node} has another order");
+        }
+    }
+
+    /// What a node applied, once that has all that was acknowledged. A node that was restarted
+    /// learns from its leader what is committed.
+    fn complete(&self, node: u64, acked: &BTreeSet<u64>) -> Vec<u64> {
+        eventually("a replica to have all that was acknowledged", || {
+            let order = self.children[&node].dump();
+            let applied: BTreeSet<u64> = order.iter().copied().collect();
+            assert_eq!(applied.len(), order.len(), "node {node} applied a number twice");
+            let lost = acked.difference(&applied).count();
+            (lost == 0).then_some(order)
+        })
+    }
+}
