@@ -8,6 +8,13 @@ use crate::inbox::Request;
 use crate::raft::MembershipChange;
 
 impl MembershipChange {
+    /// Makes these the members, and nobody else.
+    #[must_use]
+    pub fn exactly(voters: &[NodeId], learners: &[NodeId]) -> Self {
+        let (voters, learners) = (voters.to_vec(), learners.to_vec());
+        Self { voters, learners, removed: Vec::new(), exactly: true }
+    }
+
     /// Also makes `node` a voter: a new node, or a learner.
     #[must_use]
     pub fn voter(mut self, node: NodeId) -> Self {

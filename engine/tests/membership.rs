@@ -18,6 +18,7 @@ fn change(to_voters: &[u64], to_learners: &[u64], removed: &[u64]) -> Membership
         voters: nodes(to_voters),
         learners: nodes(to_learners),
         removed: nodes(removed),
+        exactly: false,
     }
 }
 
@@ -78,6 +79,24 @@ fn several_members_are_replaced_at_once() {
     assert_eq!(world.raft(2).deadline(), ringleader::time::Time::NEVER);
     let peers: Vec<u64> = world.raft(1).peers().map(|peer| peer.id.0).collect();
     assert_eq!(peers, [4, 5, 6, 3]);
+}
+
+/// A change may say who the members are to be, instead of what becomes of some.
+#[test]
+fn the_members_are_named_as_a_whole() {
+    let mut world = led(5, &[1, 2, 3]);
+    let whole = |voters: &[u64], learners: &[u64]| {
+        MembershipChange::exactly(&nodes(voters), &nodes(learners))
+    };
+    let expected = voters(&[1, 4, 5]).with_learners(&nodes(&[3]));
+    assert_eq!(world.change(1, &whole(&[1, 4, 5], &[3])), Ok(Changing::Begun));
+    world.settle();
+    assert_eq!(configuration(&world, 1), expected);
+    let at = world.raft(1).configuration_at(LogIndex(u64::MAX)).0;
+    let again = world.change(1, &whole(&[5, 4, 1], &[3]));
+    assert_eq!(again, Ok(Changing::Unchanged(at)), "it is so already");
+    assert!(matches!(world.change(1, &whole(&[], &[1])), Err(ChangeError::Impossible(_))));
+    assert!(matches!(world.change(1, &whole(&[1], &[1])), Err(ChangeError::Impossible(_))));
 }
 
 /// "A leader that is removed steps down once the final configuration is committed", not before;

@@ -25,8 +25,8 @@ use super::state::State;
 use super::{Raft, Role};
 use crate::time::Time;
 
-/// What is to become of nodes; of those that it does not name nothing changes. A node may be named
-/// once.
+/// What is to become of nodes; of those that it does not name nothing changes, unless it is
+/// [`exactly`](Self::exactly) this. A node may be named once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MembershipChange {
     /// They are voters afterwards: new nodes, or learners that are promoted.
@@ -35,6 +35,9 @@ pub struct MembershipChange {
     pub learners: Vec<NodeId>,
     /// They are no members afterwards.
     pub removed: Vec<NodeId>,
+    /// Nobody else is a member afterwards: the change says who the members are, not what is to
+    /// become of some, so that it comes to the same whatever happened before it.
+    pub exactly: bool,
 }
 
 /// Why a change of the members did not begin. Nothing has changed.
@@ -83,7 +86,8 @@ impl MembershipChange {
             return impossible("a node is named twice, or is node 0");
         }
         let kept = |nodes: &[NodeId], new: &[NodeId]| {
-            let kept = nodes.iter().filter(|node| named.binary_search(node).is_err());
+            let stays = |node: &&NodeId| !self.exactly && named.binary_search(node).is_err();
+            let kept = nodes.iter().filter(stays);
             kept.chain(new).copied().collect::<Vec<_>>()
         };
         let voters = kept(now.voters(), &self.voters);

@@ -82,7 +82,9 @@ impl Checker {
         let done = !configuration.is_joint()
             && change.voters.iter().all(|node| configuration.voters().contains(node))
             && change.learners.iter().all(|node| configuration.learners().contains(node))
-            && !change.removed.iter().any(|node| configuration.contains(*node));
+            && !change.removed.iter().any(|node| configuration.contains(*node))
+            && (!change.exactly
+                || configuration.members().count() == change.voters.len() + change.learners.len());
         assert!(done, "members changed: {change:?} led to {configuration:?} at {index}");
     }
 

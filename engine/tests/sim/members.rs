@@ -71,6 +71,7 @@ impl World {
             };
             list.extend(nodes.pop());
         }
+        change.exactly = !change.voters.is_empty() && rng.chance(SURE / 6);
         let (group, name) = (self.plan.groups[at], number as u64);
         self.trace.line(|| format!("node {} group {group} is asked for {change:?}", node + 1));
         let seat = self.plan.seats.of_group(group, node);
