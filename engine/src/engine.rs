@@ -68,6 +68,7 @@ impl Engine {
             inboxes: inboxes.clone(),
             groups,
             members: Members::new(config.node, &config.members),
+            priorities: config.priorities.clone(),
             max_entry_bytes: config.limits.max_entry_bytes,
             next_client: AtomicU32::new(1),
             node: config.node,

@@ -15,6 +15,7 @@ use crate::inbox::{Inbox, Reader, Request};
 use crate::local::{Local, Task};
 use crate::members::Members;
 use crate::queue::{FromThread, Queue};
+use crate::raft::Priorities;
 use crate::raft::reads::Consistency;
 use crate::shard::{GroupStatus, ReadSubmission, Submission};
 use crate::state_machine::StateMachine;
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     /// The shard of each group.
     pub(crate) groups: HashMap<GroupId, u32>,
     pub(crate) members: Members,
+    pub(crate) priorities: HashMap<GroupId, Priorities>,
     pub(crate) max_entry_bytes: usize,
     pub(crate) next_client: AtomicU32,
     pub(crate) node: NodeId,

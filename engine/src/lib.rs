@@ -75,6 +75,7 @@
 //! | [`shard`] | many groups on one core: turns, durability, applying, callers, snapshots |
 //! | [`report`] | what a node tells about itself: state, counters, distributions |
 //! | [`admin`] | the operator's way in |
+//! | [`rebalance`] | spreading leaders over the nodes |
 //! | `codec` | protocol messages as frames |
 //! | `runtime` | glommio: the turn's driver, threads, the data directory |
 //! | `ringleader-wal` | the log that all groups of a shard share |
@@ -114,6 +115,7 @@ mod local;
 mod members;
 mod membership;
 mod queue;
+pub mod rebalance;
 pub mod report;
 mod runtime;
 mod state_machine;
