@@ -20,8 +20,20 @@ pub(crate) enum Failure {
     NoNode { path: PathBuf, cause: io::Error },
     #[error("{path}: the node's answer makes no sense: {cause}")]
     Nonsense { path: PathBuf, cause: String },
-    #[error("the node refused ({code}): {message}")]
+    /// The request was made, and then the node was not heard any more.
+    #[error(
+        "{path}: the node did not answer: {cause}; whether it did what it was asked is unknown"
+    )]
+    NoAnswer { path: PathBuf, cause: io::Error },
+    #[error("the node did not take the request ({code}): {message}")]
+    NotAsked { code: String, message: String },
+    /// Nothing has changed.
+    #[error("refused ({code}): {message}")]
     Refused { code: String, message: String },
+    #[error("{message}")]
+    NotLeader { message: String },
+    #[error("OUTCOME UNKNOWN: {message}; look before you ask again")]
+    Unknown { message: String },
     /// Whoever read the output has gone.
     #[error("standard output: {0}")]
     Output(io::Error),
@@ -40,6 +52,9 @@ impl Failure {
                 return ExitCode::SUCCESS;
             }
             Self::Damaged(_) => 1,
+            Self::Refused { .. } => 4,
+            Self::Unknown { .. } | Self::NoAnswer { .. } => 5,
+            Self::NotLeader { .. } => 6,
             _ => 3,
         };
         eprintln!("error: {self}");

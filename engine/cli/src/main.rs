@@ -3,7 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `log` | reads the logs of a node that does not run |
-//! | `node` | asks a running node, over its admin socket |
+//! | `node` | talks to a running node, over its admin socket |
 //! | `failure` | errors and exit codes |
 
 mod failure;
@@ -16,12 +16,15 @@ use clap::{Parser, Subcommand};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done, and nothing is wrong
+  0  done, or it was so already, and nothing is wrong
   1  a log is damaged
   2  usage
-  3  it could not be done: no such directory, not readable, in use, not answering";
+  3  nobody could be asked: no such directory, not readable, in use, not answering, stopped
+  4  refused, with the reason: nothing has changed
+  5  UNKNOWN: it may have happened or may yet; look before you ask again
+  6  this node does not lead the group, and a leader is needed; the message says who does";
 
-/// Looks at Ringleader's nodes and their logs.
+/// Looks at Ringleader's nodes and their logs, and changes groups.
 #[derive(Parser)]
 #[command(name = "ringleader", version, after_help = EXIT_CODES)]
 struct Cli {

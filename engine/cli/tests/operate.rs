@@ -1,0 +1,392 @@
+//! The commands that change something, given to real nodes on loopback by the real binary: what
+//! they do, what they refuse, and what they say of it.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_lite::future::block_on;
+use ringleader::{
+    Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, MachineError, Member, NodeId,
+    Replies, RoleName, SnapshotSource, StateMachine,
+};
+use serde_json::Value;
+
+const DONE: i32 = 0;
+const USAGE: i32 = 2;
+const NOBODY: i32 = 3;
+const REFUSED: i32 = 4;
+const UNKNOWN: i32 = 5;
+const NOT_LEADER: i32 = 6;
+
+/// By name, so that the number has all 64 bits.
+const NAME: &str = "orders";
+const NODES: usize = 4;
+
+/// Counts entries.
+#[derive(Default)]
+struct Count(u64);
+
+impl StateMachine for Count {
+    fn apply(&mut self, entries: &Entries<'_>, _: &mut Replies) {
+        self.0 += entries.iter().count() as u64;
+    }
+
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        Some(Box::new(View(Some(self.0))))
+    }
+
+    fn restore(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
+        let bytes = chunk.try_into().map_err(|_| MachineError("not a number".into()))?;
+        self.0 = u64::from_le_bytes(bytes);
+        Ok(())
+    }
+}
+
+struct View(Option<u64>);
+
+impl SnapshotSource for View {
+    fn next_chunk(&mut self, _: usize) -> Result<Option<Bytes>, MachineError> {
+        Ok(self.0.take().map(|count| Bytes::copy_from_slice(&count.to_le_bytes())))
+    }
+}
+
+/// Takes no snapshots.
+struct Null;
+
+impl StateMachine for Null {
+    fn apply(&mut self, _: &Entries<'_>, _: &mut Replies) {}
+}
+
+/// Nodes 1 to 3 found the groups, node 4 waits.
+struct Cluster {
+    dir: tempfile::TempDir,
+    addresses: Vec<SocketAddr>,
+    engines: Vec<Option<Engine>>,
+    groups: Vec<GroupId>,
+}
+
+impl Cluster {
+    fn new(groups: &[GroupId]) -> Self {
+        let listeners: Vec<_> =
+            (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+        let addresses = listeners.iter().map(|l| l.local_addr().expect("bound")).collect();
+        drop(listeners);
+        let dir = tempfile::tempdir().expect("a directory");
+        let engines = (0..NODES).map(|_| None).collect();
+        let mut cluster = Self { dir, addresses, engines, groups: groups.to_vec() };
+        (1..=NODES).for_each(|node| cluster.start(node));
+        cluster
+    }
+
+    fn start(&mut self, node: usize) {
+        let member = |(address, node)| Member { node: NodeId(node), address, shards: 1 };
+        let members = self.addresses.iter().copied().zip(1..).map(member).collect();
+        let mut config = EngineConfig::new(7, NodeId(node as u64), members, self.node_dir(node));
+        config.raft.election_timeout = Duration::from_millis(400);
+        config.raft.heartbeat_interval = Duration::from_millis(50);
+        config.wal.segment_bytes = 4 << 20;
+        config.admin = true;
+        let voters = if node < NODES { (1..NODES as u64).map(NodeId).collect() } else { vec![] };
+        let group = |group: &GroupId| GroupConfig { group: *group, voters: voters.clone() };
+        config.groups = self.groups.iter().map(group).collect();
+        let named = GroupId::from_name(NAME);
+        let machine = move |group| -> Box<dyn StateMachine> {
+            if group == named { Box::new(Count::default()) } else { Box::new(Null) }
+        };
+        self.engines[node - 1] = Some(Engine::start(config, machine).expect("the node starts"));
+    }
+
+    fn stop(&mut self, node: usize) {
+        drop(self.engines[node - 1].take());
+    }
+
+    fn node_dir(&self, node: usize) -> PathBuf {
+        self.dir.path().join(format!("node-{node}"))
+    }
+
+    fn handle(&self, node: usize) -> Handle {
+        self.engines[node - 1].as_ref().expect("it runs").handle()
+    }
+
+    /// The node that leads, as it says itself.
+    fn leader(&self, group: GroupId) -> usize {
+        eventually("a leader that serves", || {
+            let running = (1..=NODES).filter(|node| self.engines[node - 1].is_some());
+            running.into_iter().find(|node| {
+                let handle = self.handle(*node);
+                let leads = block_on(handle.status(group))
+                    .is_ok_and(|status| status.role == RoleName::Leader);
+                leads && block_on(handle.propose(group, b"x")).is_ok()
+            })
+        })
+    }
+
+    fn run(&self, node: usize, args: &[&str]) -> Output {
+        run(&self.node_dir(node), args)
+    }
+
+    /// Runs a command that succeeds; what it says as JSON.
+    fn json(&self, node: usize, args: &[&str]) -> Value {
+        let output = self.run(node, &[args, &["--json"]].concat());
+        assert_eq!(code(&output), DONE, "{args:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    fn fails(&self, node: usize, args: &[&str], with: i32, why: &str) {
+        let output = self.run(node, args);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(code(&output), with, "{args:?}: {output:?}");
+        assert!(error.contains(why), "{args:?}: no {why:?} in {error}");
+    }
+
+    /// Some node of 1 to 3 but `node`.
+    fn other_than(&self, node: usize) -> usize {
+        node % (NODES - 1) + 1
+    }
+}
+
+fn run(dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringleader"));
+    command.args(args).arg("--data-dir").arg(dir).output().expect("it runs")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it was not killed")
+}
+
+fn text(output: &Output) -> String {
+    assert_eq!(code(output), DONE, "{output:?}");
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn members_change_as_the_leader_is_told() {
+    let group = GroupId::from_name(NAME);
+    let cluster = Cluster::new(&[group]);
+    let leader = cluster.leader(group);
+    let follower = cluster.other_than(leader);
+    let number = group.to_string();
+
+    // A newcomer gets the log, then a vote, and loses both.
+    let told = text(&cluster.run(leader, &["learner", NAME, "4"]));
+    assert!(told.contains("changed") && told.contains("voters 1 2 3; learners 4"), "{told}");
+    let again = cluster.json(leader, &["learner", &number, "4"]);
+    assert_eq!((&again["changed"], &again["group"]), (&false.into(), &number.clone().into()));
+    assert!(text(&cluster.run(leader, &["learner", NAME, "4"])).contains("is so already"));
+    let promoted = cluster.json(leader, &["promote", NAME, "4"]);
+    assert_eq!(promoted["members"]["voters"], serde_json::json!([1, 2, 3, 4]));
+    let demoted = cluster.json(leader, &["demote", NAME, "4"]);
+    assert_eq!(demoted["members"]["learners"], serde_json::json!([4]));
+    let added = cluster.json(leader, &["add", NAME, "4"]);
+    assert_eq!(added["members"]["voters"], serde_json::json!([1, 2, 3, 4]));
+    let index = added["index"].as_u64().expect("an index");
+    assert!(index > promoted["index"].as_u64().expect("an index"));
+
+    // All at once, to others than the leader: who is gone by then says so.
+    let voters = format!("{follower},4");
+    let changed = cluster.json(leader, &["change", NAME, "--voters", &voters]);
+    assert_eq!(changed["changed"], true);
+    let led = eventually("one of the two to lead", || {
+        let led = cluster.leader(group);
+        (led == follower || led == 4).then_some(led)
+    });
+    let so = cluster.json(led, &["change", NAME, "--voters", &voters]);
+    assert_eq!(so["changed"], false);
+    let back = cluster.json(led, &["change", NAME, "--voters", "1,2,3", "--learners", "4"]);
+    assert_eq!(back["members"]["learners"], serde_json::json!([4]));
+    let led = cluster.leader(group);
+    let removed = cluster.json(led, &["remove", NAME, "4"]);
+    assert_eq!(removed["members"]["learners"], serde_json::json!([]));
+    let removed = cluster.json(led, &["remove", NAME, "4"]);
+    assert_eq!(removed["changed"], false);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_the_reason() {
+    let group = GroupId::from_name(NAME);
+    let mut cluster = Cluster::new(&[group, GroupId(7)]);
+    let leader = cluster.leader(group);
+    let follower = cluster.other_than(leader);
+    let named = eventually("the follower to know its leader", || {
+        let status = block_on(cluster.handle(follower).status(group)).ok()?;
+        status.leader
+    });
+    assert_eq!(named, NodeId(leader as u64));
+    let address = format!("node {leader} at {}", cluster.addresses[leader - 1]);
+    for command in [
+        &["add", NAME, "4"][..],
+        &["remove", NAME, "1"],
+        &["change", NAME, "--voters", "1"],
+        &["transfer", NAME],
+    ] {
+        cluster.fails(follower, command, NOT_LEADER, &address);
+    }
+    cluster.fails(4, &["add", NAME, "4"], NOT_LEADER, "knows of no leader");
+
+    cluster.fails(leader, &["promote", NAME, "4"], REFUSED, "no member");
+    cluster.fails(leader, &["demote", NAME, "4"], REFUSED, "no member");
+    let other = follower.to_string();
+    cluster.fails(leader, &["learner", NAME, &other], REFUSED, "is a voter");
+    cluster.fails(leader, &["add", NAME, "9"], REFUSED, "not known here");
+    cluster.fails(leader, &["remove", NAME, "1", "2", "3"], REFUSED, "impossible");
+    cluster.fails(leader, &["add", NAME, "4", "4"], REFUSED, "named twice");
+    cluster.fails(leader, &["add", "nobody", "4"], REFUSED, "no group");
+    cluster.fails(leader, &["snapshot", "nobody"], REFUSED, "no group");
+    cluster.fails(leader, &["transfer", NAME, "--to", "4"], REFUSED, "not a voter");
+    let this = leader.to_string();
+    cluster.fails(leader, &["transfer", NAME, "--to", &this], REFUSED, "leads the group already");
+    cluster.fails(leader, &["forget-node", &this], REFUSED, "the node itself");
+    cluster.fails(leader, &["set-node", "9", "0.0.0.0:1"], REFUSED, "nobody can connect");
+    let seven = cluster.leader(GroupId(7));
+    cluster.fails(seven, &["snapshot", "7"], REFUSED, "no snapshots");
+    let nothing = text(&cluster.run(4, &["snapshot", "7"]));
+    assert!(nothing.contains("nothing is applied"), "{nothing}");
+
+    for usage in [
+        &["add", NAME][..],
+        &["add", NAME, "0"],
+        &["add", NAME, "four"],
+        &["change", NAME],
+        &["set-node", "9", "nowhere"],
+        &["snapshot", "18446744073709551616"],
+        &["add"],
+    ] {
+        assert_eq!(code(&cluster.run(leader, usage)), USAGE, "{usage:?}");
+    }
+
+    // A voter that is not there does not catch up. Who is asked meanwhile says that, and who waits
+    // too short a time learns that it does not know.
+    cluster.stop(4);
+    cluster.fails(leader, &["add", NAME, "4", "--wait", "0"], UNKNOWN, "OUTCOME UNKNOWN");
+    cluster.fails(leader, &["add", NAME, "4"], REFUSED, "under way");
+    cluster.fails(leader, &["transfer", NAME], REFUSED, "change of the members");
+    eventually("the change to be given up", || {
+        let output = cluster.run(leader, &["add", NAME, "4"]);
+        String::from_utf8_lossy(&output.stderr).contains("does not catch up").then_some(())
+    });
+    let groups = cluster.json(leader, &["groups"]);
+    let of_name = |value: &&Value| value["group"] == group.to_string().as_str();
+    let mine = groups.as_array().and_then(|all| all.iter().find(of_name)).expect("the group");
+    assert_eq!(mine["configuration"]["voters"], serde_json::json!([1, 2, 3]));
+}
+
+#[test]
+fn leaderships_move_on_request_and_spread() {
+    let groups: Vec<GroupId> = (1..=9).map(GroupId).collect();
+    let mut cluster = Cluster::new(&groups);
+    for group in &groups {
+        let leader = cluster.leader(*group);
+        if leader != 1 {
+            let number = group.to_string();
+            let moved = cluster.json(leader, &["transfer", &number, "--to", "1"]);
+            assert_eq!(moved["leader"], 1, "{moved}");
+        }
+    }
+    // Whoever follows learns of it with the next message.
+    let known = |node: usize| {
+        eventually("the node to know who leads", || {
+            let known = groups.iter().all(|group| {
+                block_on(cluster.handle(node).status(*group))
+                    .is_ok_and(|s| s.leader == Some(NodeId(1)))
+            });
+            known.then_some(())
+        });
+    };
+    (1..NODES).for_each(known);
+    let planned = cluster.json(2, &["rebalance"]);
+    assert_eq!(planned["moves"], serde_json::json!([]), "node 2 leads nothing");
+    assert_eq!(planned["elsewhere"].as_array().map(Vec::len), Some(6), "{planned}");
+    let shown = text(&cluster.run(2, &["rebalance"]));
+    assert!(shown.contains("6 more are for others to move: ask node 1 too"), "{shown}");
+    let dry = cluster.json(1, &["rebalance", "--dry-run"]);
+    let outcomes = |value: &Value| -> Vec<Value> {
+        let moves = value["moves"].as_array().expect("moves").iter();
+        moves.map(|step| step["outcome"].clone()).collect()
+    };
+    assert_eq!(outcomes(&dry), vec![Value::from("planned"); 6]);
+    let done = cluster.json(1, &["rebalance"]);
+    assert_eq!(outcomes(&done), vec![Value::from("done"); 6]);
+    let mut leads = [0; NODES + 1];
+    groups.iter().for_each(|group| leads[cluster.leader(*group)] += 1);
+    assert_eq!(leads, [0, 3, 3, 3, 0]);
+    let again = text(&cluster.run(1, &["rebalance"]));
+    assert!(again.contains("nothing that this node leads is to move"), "{again}");
+
+    // To the best, without naming it; and to one that is not there.
+    let moved = text(&cluster.run(cluster.leader(GroupId(1)), &["transfer", "1"]));
+    assert!(moved.contains("leads, in term"), "{moved}");
+    let leader = cluster.leader(GroupId(1));
+    let gone = cluster.other_than(leader);
+    cluster.stop(gone);
+    let transfer = ["transfer", "1", "--to", &gone.to_string()];
+    let output = cluster.run(leader, &transfer);
+    // Refused as soon as the leader has noticed, and not taken before that.
+    assert!([REFUSED, UNKNOWN].contains(&code(&output)), "{output:?}");
+    assert_eq!(cluster.leader(GroupId(1)), leader);
+}
+
+#[test]
+fn snapshots_and_nodes() {
+    let group = GroupId::from_name(NAME);
+    let cluster = Cluster::new(&[group]);
+    let leader = cluster.leader(group);
+    let taken = cluster.json(leader, &["snapshot", NAME]);
+    assert!(taken["index"].as_u64() >= Some(2), "{taken}");
+    assert!(text(&cluster.run(leader, &["snapshot", NAME])).contains("a snapshot covers entry"));
+
+    let known = text(&cluster.run(1, &["nodes"]));
+    assert!(known.contains("this node") && known.lines().count() == NODES + 1, "{known}");
+    let set = cluster.json(1, &["set-node", "9", "127.0.0.1:9", "--shards", "2"]);
+    let ninth = serde_json::json!(
+        { "node": 9, "address": "127.0.0.1:9", "shards": 2, "this": false }
+    );
+    assert_eq!(set.as_array().and_then(|all| all.last()), Some(&ninth));
+    let forgotten = cluster.json(1, &["forget-node", "9"]);
+    assert_eq!(forgotten.as_array().map(Vec::len), Some(NODES));
+}
+
+/// Whoever listens there takes the request and says nothing.
+#[test]
+fn a_node_that_does_not_answer_leaves_the_outcome_unknown() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let nobody = run(dir.path(), &["transfer", "1"]);
+    assert_eq!(code(&nobody), NOBODY, "{nobody:?}");
+    let listener = UnixListener::bind(dir.path().join("admin.sock")).expect("bound");
+    let taker = thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("somebody asks");
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).expect("a request");
+        line
+    });
+    let output = run(dir.path(), &["transfer", "1", "--to", "2"]);
+    assert_eq!(code(&output), UNKNOWN, "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("unknown"), "{output:?}");
+    let request: Value = serde_json::from_str(&taker.join().expect("no panic")).expect("JSON");
+    assert_eq!(request["args"], serde_json::json!({ "group": "1", "to": 2 }));
+}
+
+#[test]
+fn help_says_what_the_exit_codes_mean() {
+    let help = Command::new(env!("CARGO_BIN_EXE_ringleader")).arg("--help").output();
+    let help = String::from_utf8(help.expect("it runs").stdout).expect("text");
+    for part in ["5  UNKNOWN", "6  this node does not lead", "rebalance", "transfer"] {
+        assert!(help.contains(part), "no {part:?} in\n{help}");
+    }
+}
