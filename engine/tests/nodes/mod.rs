@@ -3,6 +3,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
@@ -14,11 +15,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The only group of most tests.
 pub const GROUP: GroupId = GroupId(1);
 
-/// So many addresses on loopback, all different and free.
+/// Ports that the kernel gives to nobody who does not ask for them by number: 10,000 to 31,999.
+const PORTS: u32 = 22_000;
+
+/// So many addresses on loopback, all different and free, and not handed out again in this process.
+/// Processes look for them in different places.
 pub fn addresses(count: usize) -> Vec<SocketAddr> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut free = Vec::new();
+    while free.len() < count {
+        let nth =
+            std::process::id().wrapping_mul(61) % PORTS + NEXT.fetch_add(1, Ordering::Relaxed);
+        let address = SocketAddr::from(([127, 0, 0, 1], (10_000 + nth % PORTS) as u16));
+        if TcpListener::bind(address).is_ok() {
+            free.push(address);
+        }
+    }
+    free
 }
 
 /// Node `node`, with its data in `dir`, of the cluster that listens on `addresses`. Nodes are
