@@ -31,12 +31,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use harness::disk::Disk;
-use harness::{World, show};
+use harness::{STEP, World, show};
 use ringleader::raft::reads::Consistency;
 use ringleader::raft::{RaftConfig, RoleName};
 use ringleader_wal::{NodeId, Term};
-
-const STEP: Duration = Duration::from_millis(50);
 
 fn number(word: &str) -> u64 {
     word.trim_start_matches('n').parse().unwrap_or_else(|_| panic!("{word} is no number"))
@@ -147,19 +145,10 @@ fn propose(world: &mut World, words: &[&str]) {
     }
 }
 
-/// Time passes while everything works.
-fn pass(world: &mut World, duration: Duration) {
-    let end = world.now + duration;
-    while world.now < end {
-        world.advance(STEP.min(end.since(world.now)));
-        world.settle();
-    }
-}
-
-/// The same until a member is about to tick.
+/// Time passes while everything works, until a member is about to tick.
 fn near(world: &mut World, id: u64) {
     while world.raft(id).deadline().since(world.now) > STEP {
-        pass(world, STEP);
+        world.pass(STEP);
     }
 }
 
@@ -189,7 +178,7 @@ fn run(world: &mut World, line: &str) -> String {
             assert!(world.durable(node(1), count), "there is something to complete");
         }
         "settle" => world.settle(),
-        "pass" => pass(world, Duration::from_millis(node(1))),
+        "pass" => world.pass(Duration::from_millis(node(1))),
         "near" => near(world, node(1)),
         "propose" => propose(world, &words[1..]),
         "transfer" => world.transfer(node(1), words.get(2).map(|to| number(to))),

@@ -279,6 +279,32 @@ fn a_node_that_does_not_catch_up_ends_the_change() {
     assert_eq!(world.change(1, &change(&[], &[], &[3])), Ok(Changing::Begun));
 }
 
+/// The joint entry needs a majority of the old voters and of the new ones: without the latter the
+/// leader steps down, and whoever leads next brings the change to its end.
+#[test]
+fn a_leader_without_a_majority_of_the_new_voters_steps_down() {
+    let mut world = led(5, &[1]);
+    assert_eq!(world.change(1, &change(&[2, 3, 4, 5], &[], &[])), Ok(Changing::Begun));
+    while !configuration(&world, 1).is_joint() {
+        for id in 1..=5 {
+            world.durable(id, usize::MAX);
+            world.load(id);
+        }
+        for (from, to) in world.in_flight() {
+            world.deliver(from, to);
+        }
+    }
+    [3, 4, 5].iter().for_each(|id| world.isolate(*id));
+    world.pass(RaftConfig::default().election_timeout * 2);
+    assert!(world.leaders().is_empty(), "two of five are no majority");
+    assert!(!world.propose(1, b"x"));
+    world.heal();
+    world.pass(RaftConfig::default().election_timeout * 6);
+    let leader = *world.leaders().last().expect("somebody leads");
+    assert_eq!(configuration(&world, leader), voters(&[1, 2, 3, 4, 5]));
+    assert!(world.propose(leader, b"y"));
+}
+
 /// A node that was removed while it was away knows nothing of it; it asks for votes, and disturbs
 /// nobody (thesis, section 4.2.3).
 #[test]

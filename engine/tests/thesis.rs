@@ -371,6 +371,23 @@ fn s9_6_a_refusal_shows_the_term() {
     assert_eq!(member.raft.status().role, RoleName::PreCandidate, "an answer to another round");
 }
 
+/// A candidate that nobody answers asks for pre-votes again: its term does not grow meanwhile.
+#[test]
+fn s9_6_a_candidate_without_votes_gives_up_and_asks_first() {
+    let mut world = World::empty(RaftConfig::default(), 3, 1);
+    world.timeout(1);
+    world.deliver(1, 2);
+    world.deliver(2, 1);
+    assert_eq!(world.raft(1).status().role, RoleName::Candidate);
+    world.isolate(1);
+    for _ in 0..5 {
+        world.timeout(1);
+        world.settle();
+        let status = world.raft(1).status();
+        assert_eq!((status.role, status.term), (RoleName::PreCandidate, Term(1)));
+    }
+}
+
 /// "The leader may even commit an entry before it has been written to the leader's own disk, if a
 /// majority of followers have written it to their disks."
 #[test]

@@ -15,7 +15,7 @@ use ringleader::raft::invariants::{self, Summary};
 use ringleader::raft::reads::{Consistency, ReadAnswer, ReadTicket};
 use ringleader::raft::{
     ChangeError, Changing, Committed, Configuration, Load, LogOp, MembershipChange, Message,
-    Output, Raft, RaftConfig,
+    Output, Priorities, Raft, RaftConfig,
 };
 use ringleader::time::Time;
 use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, Run, Seq, Term};
@@ -24,6 +24,9 @@ use checker::Checker;
 use disk::Disk;
 
 pub const GROUP: GroupId = GroupId(7);
+
+/// How finely time passes where everything works.
+pub const STEP: Duration = Duration::from_millis(50);
 
 /// One member and its machine.
 #[derive(Clone)]
@@ -55,6 +58,7 @@ pub struct World {
     pub trace: Option<String>,
     out: Output,
     gathers_reads: bool,
+    priorities: Option<Priorities>,
     /// What became of reads, and where.
     pub answered: Vec<(u64, ReadAnswer)>,
     seed: u64,
@@ -124,6 +128,7 @@ impl World {
             trace: None,
             out: Output::default(),
             gathers_reads: false,
+            priorities: None,
             answered: Vec::new(),
             seed,
             proposed: 0,
@@ -175,7 +180,7 @@ impl World {
         node.lives += 1;
         let seed = self.seed ^ (id << 32) ^ node.lives;
         let restored = node.disk.restored();
-        let raft = Raft::new(
+        let mut raft = Raft::new(
             self.config.clone(),
             GROUP,
             NodeId(id),
@@ -184,9 +189,22 @@ impl World {
             seed,
             self.now,
         );
+        if let Some(priorities) = &self.priorities {
+            raft.set_priorities(priorities.clone());
+        }
         node.summary = Some(Summary::of(&raft));
         node.raft = Some(raft);
         self.apply(id);
+    }
+
+    /// Who is to lead, from now on and after every restart.
+    pub fn prefer(&mut self, priorities: &[(u64, u16)]) {
+        let listed = priorities.iter().map(|(id, priority)| (NodeId(*id), *priority));
+        self.priorities = Some(Priorities::new(&listed.collect::<Vec<_>>()));
+        for id in self.ids() {
+            let priorities = self.priorities.clone().expect("just set");
+            self.call(id, |raft, _, _| raft.set_priorities(priorities));
+        }
     }
 
     /// Calls one member, carries its effects out and checks everything.
@@ -323,6 +341,15 @@ impl World {
             self.timeout(id);
         }
         self.now = end;
+    }
+
+    /// Lets time pass while everything works.
+    pub fn pass(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            self.advance(STEP.min(end.since(self.now)));
+            self.settle();
+        }
     }
 
     pub fn in_flight(&self) -> Vec<(u64, u64)> {
