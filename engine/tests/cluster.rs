@@ -204,6 +204,20 @@ fn what_cannot_start_says_why() {
 }
 
 #[test]
+fn a_node_without_groups_starts_stops_and_starts_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(1);
+    for _ in 0..2 {
+        let engine = start(config(&addresses, 1, 0, dir.path()));
+        let refused = block_on(engine.handle().propose(GroupId(1), b"x"));
+        assert_eq!(refused, Err(ProposeError::UnknownGroup(GroupId(1))));
+        let handle = engine.handle();
+        engine.shutdown();
+        assert!(block_on(handle.report()).is_err());
+    }
+}
+
+#[test]
 fn a_damaged_log_is_refused_with_the_place() {
     let dir = tempfile::tempdir().expect("a directory");
     let addresses = addresses(1);

@@ -14,7 +14,7 @@ use futures_lite::future::block_on;
 use nodes::{GROUP, addresses, config, eventually, leads};
 use ringleader::{
     Configuration, Engine, Entries, Handle, LogIndex, MembershipChange, MembershipError, NodeId,
-    Replies, StateMachine,
+    Replies, RoleName, StateMachine,
 };
 
 const NODES: usize = 6;
@@ -180,4 +180,62 @@ fn what_cannot_be_is_refused() {
     assert_eq!(status.configuration.voters(), [NodeId(1)]);
     assert!(status.peers.is_empty());
     assert!(ask(wish().learner(NodeId(2))).is_ok(), "a learner is waited for by nobody");
+}
+
+/// A group of one voter, moved from node to node; the first ones get it a second time.
+#[test]
+fn a_single_voter_walks_from_node_to_node_and_back() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(NODES);
+    let engines: Vec<Engine> = (1..=4).map(|node| start(&addresses, node, dir.path())).collect();
+    let handles: Vec<Handle> = engines.iter().map(Engine::handle).collect();
+    let mut at = 1;
+    for (step, next) in (0..).zip([2, 3, 4, 1, 2, 3]) {
+        let here = &handles[at as usize - 1];
+        eventually("an operation on the only voter", || {
+            block_on(here.propose(GROUP, &u64::to_le_bytes(step))).ok()
+        });
+        let wish = MembershipChange::default().voter(NodeId(next)).remove(NodeId(at));
+        change(&handles, &wish);
+        let there = &handles[next as usize - 1];
+        eventually("the next one to lead alone", || {
+            let status = block_on(there.status(GROUP)).expect("the group is here");
+            (leads(there, GROUP) && status.configuration.voters() == [NodeId(next)]).then_some(())
+        });
+        eventually("it to have everything", || {
+            (entries(there) == (0..=step).collect::<Vec<_>>()).then_some(())
+        });
+        at = next;
+    }
+}
+
+/// Removed, stopped, started and added again, a follower disturbs nobody: no term begins.
+#[test]
+fn a_follower_that_comes_back_changes_no_term() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(NODES);
+    let start = |node| {
+        let mut config = config(&addresses, node, 1, dir.path());
+        config.groups[0].voters.truncate(3);
+        Engine::start(config, |_| Box::new(Journal::default())).expect("the node starts")
+    };
+    let mut engines: Vec<Engine> = (1..=3).map(start).collect();
+    let handle = leader(&engines.iter().map(Engine::handle).collect::<Vec<_>>());
+    let status = || block_on(handle.status(GROUP)).expect("the group is here");
+    let term = status().term;
+    let gone = (1..=3).find(|node| status().leader != Some(NodeId(*node))).expect("a follower");
+    change(std::slice::from_ref(&handle), &MembershipChange::default().remove(NodeId(gone)));
+    block_on(handle.propose(GROUP, &7_u64.to_le_bytes())).expect("two of two are a majority");
+    let at = gone as usize - 1;
+    engines.remove(at).shutdown();
+    engines.insert(at, start(gone));
+    // It knows that it is none of them, or is not heard: nothing changes for a while.
+    let since = std::time::Instant::now();
+    while since.elapsed() < config(&addresses, 1, 1, dir.path()).raft.election_timeout * 3 {
+        let other = block_on(engines[at].handle().status(GROUP)).expect("the group is here");
+        assert_eq!((status().term, status().role, other.term), (term, RoleName::Leader, term));
+    }
+    change(std::slice::from_ref(&handle), &MembershipChange::default().voter(NodeId(gone)));
+    eventually("it to have everything", || (entries(&engines[at].handle()) == [7]).then_some(()));
+    assert_eq!((status().term, status().role), (term, RoleName::Leader));
 }

@@ -159,6 +159,33 @@ fn a_leader_that_is_cut_off_serves_nothing_old() {
     }
 }
 
+/// A member asks its leader, and waits no longer than it may.
+#[test]
+fn a_read_that_the_leader_does_not_answer_ends_in_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let real = addresses(3);
+    let wires = Wires::between(&real);
+    let start = |node: u64| {
+        let others = (1..=3).zip(&real);
+        let reached: Vec<SocketAddr> =
+            others.map(|(to, own)| if to == node { *own } else { wires.end(node, to) }).collect();
+        let mut config = config(&reached, node, dir.path());
+        // Nobody gives its leader up before the read ends.
+        config.raft.election_timeout = Duration::from_secs(4);
+        config.limits.read_timeout = Duration::from_millis(100);
+        start(config)
+    };
+    let engines: Vec<Engine> = (1..=3).map(start).collect();
+    let handles: Vec<Handle> = engines.iter().map(Engine::handle).collect();
+    add(&handles);
+    let follower = (leader(&handles) + 1) % 3;
+    assert_eq!(eventually_read(&handles[follower], HOW[0]), 1);
+    wires.cut_off(follower as u64 + 1);
+    assert_eq!(read(&handles[follower], HOW[0]), Err(ReadError::TimedOut));
+    wires.mend();
+    assert_eq!(eventually_read(&handles[follower], HOW[0]), 1);
+}
+
 #[test]
 fn reads_write_nothing() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
-use nodes::{GROUP, addresses, eventually, leader};
+use nodes::{GROUP, addresses, eventually, leader, leads};
 use ringleader::{
-    Engine, EngineConfig, Entries, GroupId, Handle, LogIndex, LogPosition, MachineError, Replies,
-    RoleName, SnapshotError, SnapshotSource, StateMachine,
+    Engine, EngineConfig, Entries, GroupId, Handle, LogIndex, LogPosition, MachineError, NodeId,
+    Replies, RoleName, SnapshotError, SnapshotSource, StateMachine,
 };
 
 /// A table of numbers, some of which each operation changes, and how many operations there were. A
@@ -287,4 +287,118 @@ fn a_machine_that_keeps_its_own_state_starts_where_that_ends_and_its_log_goes() 
     let handle = engine.handle();
     let operations = handle.inspect(GROUP, |keeper: &mut Keeper| keeper.operations);
     assert_eq!(block_on(operations), Ok(20_057), "each operation once, the last ones from the log");
+}
+
+/// Keeps nothing, and takes no snapshots.
+struct Empty;
+
+impl StateMachine for Empty {
+    fn apply(&mut self, _: &Entries<'_>, _: &mut Replies) {}
+}
+
+#[test]
+fn a_machine_without_snapshots_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = start_with(config(&addresses(1), 1, dir.path()), || Box::new(Empty));
+    let handle = leader([&engine], GROUP);
+    write(&handle, 10);
+    assert_eq!(block_on(handle.snapshot(GROUP)), Err(SnapshotError::Unsupported));
+    write(&handle, 10);
+}
+
+/// Gives snapshots, and takes none back.
+#[derive(Default)]
+struct Stubborn(Table);
+
+impl StateMachine for Stubborn {
+    fn apply(&mut self, entries: &Entries<'_>, replies: &mut Replies) {
+        self.0.apply(entries, replies);
+    }
+
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        self.0.snapshot()
+    }
+
+    fn restore(&mut self, _: &[u8]) -> Result<(), MachineError> {
+        Err(MachineError("not this one".into()))
+    }
+}
+
+#[test]
+fn a_snapshot_that_the_machine_refuses_keeps_the_node_from_starting_and_no_more() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(1);
+    let engine = start(&addresses, 1, dir.path());
+    let handle = leader([&engine], GROUP);
+    write(&handle, 10);
+    let taken = block_on(handle.snapshot(GROUP)).expect("it is taken");
+    engine.shutdown();
+
+    let stubborn = |_| -> Box<dyn StateMachine> { Box::new(Stubborn::default()) };
+    let refused = Engine::start(config(&addresses, 1, dir.path()), stubborn);
+    let error = refused.err().expect("it must not start").to_string();
+    let file = format!("{GROUP}-{}-{}.snap", taken.index, taken.term);
+    assert!(error.contains(&file) && error.contains("not this one"), "{error}");
+
+    // It ended wholly: its address and its directory are free, and nothing is lost.
+    let engine = start(&addresses, 1, dir.path());
+    leader([&engine], GROUP);
+    eventually("all to be there", || (table(&engine).operations == 10).then_some(()));
+}
+
+fn snapshots_in(dir: &Path) -> usize {
+    let entries = std::fs::read_dir(dir).expect("a directory");
+    let names = entries.map(|entry| entry.expect("readable").file_name());
+    names.filter(|name| name.to_string_lossy().ends_with(".snap")).count()
+}
+
+#[test]
+fn snapshots_come_by_the_clock_travel_slowly_and_make_good_leaders() {
+    const RATE: u64 = 200_000;
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(3);
+    let start = |node| {
+        let mut config = config(&addresses, node, dir.path());
+        config.snapshots.bytes = None;
+        config.snapshots.interval = Some(Duration::from_millis(200));
+        config.snapshots.keep_entries = 0;
+        config.snapshots.send_bytes_per_second = Some(RATE);
+        start_with(config, || Box::new(Table::default()))
+    };
+    let mut engines: Vec<Engine> = (1..=3).map(start).collect();
+    let handle = leader(&engines, GROUP);
+    let led = block_on(handle.status(GROUP)).expect("it is here").leader.expect("itself").0;
+    let away = led % 3 + 1;
+    engines.remove(away as usize - 1).shutdown();
+    write(&handle, 100);
+    for node in (1..=3).filter(|node| *node != away) {
+        let dir = dir.path().join(format!("node-{node}/shard-0"));
+        eventually("a snapshot, which nobody asked for", || {
+            (snapshots_in(&dir) > 0 && snapshots_in(&dir) < 3).then_some(())
+        });
+    }
+    eventually("the log before it to go", || {
+        block_on(handle.snapshot(GROUP)).ok().filter(|taken| taken.index > LogIndex(100))
+    });
+
+    let began = std::time::Instant::now();
+    engines.insert(away as usize - 1, start(away));
+    let follower = &engines[away as usize - 1];
+    eventually("the one who was away to catch up", || {
+        (table(follower).operations == 100).then_some(())
+    });
+    assert!(table(follower).from_snapshot, "the log that it lacked was gone");
+    // The last piece does not wait for anything after it.
+    let least = Duration::from_secs((CELLS as u64 * 8 - (32 << 10)) / RATE);
+    assert!(began.elapsed() >= least, "in {:?}, not {least:?}", began.elapsed());
+
+    eventually("it to lead", || {
+        let handle = leader(&engines, GROUP);
+        let moved = block_on(handle.transfer_leadership(GROUP, Some(NodeId(away))));
+        (moved.is_ok() || leads(&follower.handle(), GROUP)).then_some(())
+    });
+    write(&leader(&engines, GROUP), 10);
+    for engine in &engines {
+        eventually("all to have it", || (table(engine).operations == 110).then_some(()));
+    }
 }
