@@ -136,3 +136,35 @@ fn the_log_and_the_network_do_not_know_each_other() {
         assert!(!dependencies.contains(stranger), "{krate} depends on another crate of ours");
     }
 }
+
+/// The cells of the table of SOFAJRaft's cases: the case, and what it says here.
+fn cases(page: &str) -> Vec<(&str, &str)> {
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
+    let cells = rows.filter_map(|row| row.split_once("` | "));
+    cells.filter(|(case, _)| case.starts_with("test") || *case == "readCommittedUserLog").collect()
+}
+
+/// Every test that the page names is there, and every case names a test or says why not.
+#[test]
+fn the_table_of_cases_is_true() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let page = fs::read_to_string(tests.join("README.md")).expect("readable");
+    let mut cases = cases(&page);
+    let all = cases.len();
+    cases.sort_unstable();
+    cases.dedup_by_key(|(case, _)| *case);
+    assert_eq!((all, cases.len()), (64, 64), "one row for each case");
+    for (case, shown) in cases {
+        let mut named = 0;
+        for name in shown.split('`').skip(1).step_by(2) {
+            let (file, test) = name.split_once("::").unwrap_or((name, ""));
+            let text = fs::read_to_string(tests.join(file));
+            let text = text.unwrap_or_else(|error| panic!("{case}: {file}: {error}"));
+            let test = format!("#[test]\nfn {test}() {{");
+            assert!(!name.contains("::") || text.contains(&test), "{case}: no {name}");
+            named += 1;
+        }
+        let says_why = ["does not ", "likewise"].iter().any(|why| shown.starts_with(why));
+        assert!(named > 0 || says_why, "{case}: neither a test nor a reason");
+    }
+}
