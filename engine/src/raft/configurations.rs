@@ -11,7 +11,7 @@ pub(super) struct Configurations {
     latest: Configuration,
     /// Where the latest one stands in the log, or the place that it is known for.
     latest_at: LogIndex,
-    /// Those before it, oldest first. One of them is in force at whatever is applied.
+    /// Those before it, oldest first. One of them is in force at the log's base.
     earlier: Vec<(LogIndex, Configuration)>,
 }
 
@@ -38,12 +38,12 @@ impl Configurations {
         self.latest_at
     }
 
-    /// A configuration was appended. Those that are not in force at or after `applied` are
-    /// forgotten: they can neither come back nor be asked for.
-    pub(super) fn append(&mut self, at: LogIndex, configuration: Configuration, applied: LogIndex) {
+    /// A configuration was appended to the log that begins behind `base`. Those that are not in
+    /// force at or after that are forgotten: they can neither come back nor be asked for.
+    pub(super) fn append(&mut self, at: LogIndex, configuration: Configuration, base: LogIndex) {
         let before = std::mem::replace(&mut self.latest, configuration);
         self.earlier.push((std::mem::replace(&mut self.latest_at, at), before));
-        let in_force = self.earlier.partition_point(|(at, _)| *at <= applied);
+        let in_force = self.earlier.partition_point(|(at, _)| *at <= base);
         self.earlier.drain(..in_force.saturating_sub(1));
     }
 
@@ -59,7 +59,7 @@ impl Configurations {
         changed
     }
 
-    /// The configuration in force at an entry that is not before the last applied one.
+    /// The configuration in force at an entry that is not before the log's base.
     pub(super) fn at(&self, index: LogIndex) -> (LogIndex, &Configuration) {
         if index >= self.latest_at {
             return (self.latest_at, &self.latest);
@@ -90,4 +90,28 @@ impl Configurations {
 pub(super) fn configuration_of(block: &Block) -> Option<Result<Configuration, ConfigurationError>> {
     let is_configuration = block.kind() == BlockKind::Configuration;
     is_configuration.then(|| Configuration::of_entry(block.payload(block.first_index())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(nodes: &[u64]) -> Configuration {
+        Configuration::new(&nodes.iter().copied().map(NodeId).collect::<Vec<_>>(), &[])
+    }
+
+    #[test]
+    fn all_that_the_log_holds_are_known() {
+        let mut all = Configurations::restored(LogIndex(3), members(&[1]), Vec::new());
+        let appended = [(5, members(&[1, 2])), (8, members(&[2])), (12, members(&[2, 3]))];
+        for (at, configuration) in appended {
+            all.append(LogIndex(at), configuration, LogIndex(3));
+        }
+        assert!(all.truncate(LogIndex(9)));
+        let found = [3, 4, 5, 7, 8, 20].map(|index| all.at(LogIndex(index)).0.0);
+        assert_eq!(found, [3, 3, 5, 5, 8, 8], "though a snapshot is older than what is applied");
+        all.append(LogIndex(14), members(&[4]), LogIndex(6));
+        let found = [6, 8, 14].map(|index| all.at(LogIndex(index)).0.0);
+        assert_eq!((found, all.earlier.len()), ([5, 8, 14], 2), "the rest is forgotten");
+    }
 }

@@ -460,8 +460,8 @@ impl Raft {
         self.state.configurations.latest()
     }
 
-    /// The configuration in force at an entry that is not before the last applied one, and where
-    /// it stands in the log.
+    /// The configuration in force at an entry that is not before the log's [base](Self::base), and
+    /// where it stands in the log.
     #[must_use]
     pub fn configuration_at(&self, index: LogIndex) -> (LogIndex, &Configuration) {
         self.state.configurations.at(index)

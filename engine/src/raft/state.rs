@@ -164,7 +164,8 @@ impl State {
     /// Appends a block of any kind. A configuration is in force from here on.
     pub(super) fn append_any(&mut self, block: Block, out: &mut dyn Outlet) {
         if let Some(Ok(configuration)) = configuration_of(&block) {
-            self.configurations.append(block.first_index(), configuration, self.last_applied);
+            let base = self.log.base().index;
+            self.configurations.append(block.first_index(), configuration, base);
             announce(out);
         }
         self.append(block, out);
