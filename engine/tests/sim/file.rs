@@ -7,6 +7,9 @@ use bytes::Bytes;
 
 use crate::rng::Rng;
 
+/// What a read of nothing but zeros brings, up to the largest segment that is drawn.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 /// What a sector holds; `None` is zeros.
 pub(crate) type Content = Option<Rc<[u8]>>;
 
@@ -95,13 +98,22 @@ impl File {
         if self.bad.range(offset / self.size..end.div_ceil(self.size)).next().is_some() {
             return None;
         }
-        let mut bytes = vec![0; end.saturating_sub(offset) as usize];
+        let len = end.saturating_sub(offset) as usize;
         let sectors = self.sectors.iter().skip((offset / self.size) as usize);
-        for (sector, into) in sectors.zip(bytes.chunks_mut(self.size as usize)) {
-            if let Some(content) = sector.newest() {
-                into.copy_from_slice(&content[..into.len()]);
+        let sectors = sectors.take(len.div_ceil(self.size as usize)).map(Sector::newest);
+        // Most of what is read was never written.
+        if len <= ZEROS.len() && sectors.clone().all(|content| content.is_none()) {
+            return Some(Bytes::from_static(&ZEROS[..len]));
+        }
+        let mut bytes = Vec::with_capacity(len);
+        for content in sectors {
+            let size = (len - bytes.len()).min(self.size as usize);
+            match content {
+                Some(content) => bytes.extend_from_slice(&content[..size]),
+                None => bytes.resize(bytes.len() + size, 0),
             }
         }
+        bytes.resize(len, 0);
         Some(bytes.into())
     }
 
@@ -186,7 +198,8 @@ impl Sector {
 
 /// The sectors that a write of `parts`, padded with zeros to `len`, consists of.
 pub(crate) fn contents(parts: &[Bytes], len: u64, size: u64) -> Vec<Content> {
-    let mut bytes = parts.concat();
+    let mut bytes = Vec::with_capacity(len as usize);
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
     assert!(bytes.len() as u64 <= len && len.is_multiple_of(4096), "a write is whole pages");
     bytes.resize(len as usize, 0);
     let sector = |bytes: &[u8]| bytes.iter().any(|byte| *byte != 0).then(|| Rc::from(bytes));
