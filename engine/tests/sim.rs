@@ -14,7 +14,7 @@
 //! |---|---|
 //! | `plan`, `schedule` | what a seed decides beforehand: cluster, settings, rates; faults and calls |
 //! | `world`, `queue`, `peace` | the queue of events; a run from trouble to peace, and what peace is |
-//! | `seats`, `process`, `effects` | nodes and their shards, driven as the runtime drives them |
+//! | `seats`, `process`, `inputs`, `effects` | nodes and their shards, driven as the runtime drives them |
 //! | `disk`, `file`, `disk_faults`, `damage`, `atlas` | disks, and what they do to what they hold |
 //! | `network`, `links`, `net_faults` | connections made of bytes, and what happens to them |
 //! | `peers` | which nodes a node knows and lets in |
@@ -23,7 +23,8 @@
 //! | `operator`, `transfers` | what the operator does, and what it is told |
 //! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
 //! | `image` | the registers' snapshot |
-//! | `checker`, `audit`, `history` | what must hold after every step, in memory and on the disks |
+//! | `checker`, `messages`, `rounds`, `history` | what must hold after every step |
+//! | `audit`, `records`, `outcome` | what must hold of the disks, of what is written, and at the end |
 //! | `runner`, `options`, `shrink`, `trace`, `traces` | runs, reports, and the way to a failure |
 
 use std::process::ExitCode;
@@ -65,6 +66,8 @@ mod file;
 mod history;
 #[path = "sim/image.rs"]
 mod image;
+#[path = "sim/inputs.rs"]
+mod inputs;
 mod linearizability;
 #[path = "sim/links.rs"]
 mod links;
@@ -94,6 +97,8 @@ mod process;
 mod queue;
 #[path = "sim/reads.rs"]
 mod reads;
+#[path = "sim/records.rs"]
+mod records;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/runner.rs"]

@@ -7,11 +7,11 @@ use ringleader::shard::{Applied, Submission};
 use ringleader::{GroupId, ProposeError};
 
 use crate::clients::{Asked, Fate};
+use crate::inputs::Input;
 use crate::linearizability::register::Register;
 use crate::linearizability::{Operation, Verdict, check};
 use crate::machine::{OpName, told};
 use crate::plan::MS;
-use crate::process::Input;
 use crate::schedule::Call;
 use crate::world::{Event, World};
 

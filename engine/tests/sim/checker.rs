@@ -6,11 +6,8 @@
 //! before ([`History::term_at`]). That is learned from the nodes that win elections, and compared
 //! with every append that anyone sends.
 
-use std::collections::BTreeMap;
-
 use ringleader::raft::invariants::{self, Summary};
-use ringleader::raft::message::{AppendOutcome, Message};
-use ringleader::raft::{Configuration, Raft, RoleName, Status};
+use ringleader::raft::{Configuration, Raft, RaftConfig, RoleName, Status};
 use ringleader::shard::{Applied, Shard};
 use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
 
@@ -26,8 +23,16 @@ mod audit;
 mod configurations;
 #[path = "handovers.rs"]
 mod handovers;
+#[path = "messages.rs"]
+mod messages;
+#[path = "outcome.rs"]
+mod outcome;
+#[path = "rounds.rs"]
+mod rounds;
 
 use handovers::Handovers;
+pub(crate) use rounds::OwnTime;
+use rounds::{Lease, Rounds};
 
 /// Steps after which a member is checked in depth although its status did not change.
 const DEEP_EVERY: u64 = 64;
@@ -69,10 +74,16 @@ struct Member {
     told: Option<LogIndex>,
     /// The last entry that its disk held when that was last asked for.
     on_disk: LogPosition,
-    /// The newest read round of each term that it answered.
-    answered: BTreeMap<Term, u64>,
-    /// The newest read round that it took for answered as a leader, and its term.
-    confirmed: (Term, u64),
+    rounds: Rounds,
+}
+
+impl Member {
+    /// Whether the entry is, or was before the disks were emptied, on the member's disk: what it
+    /// said of that may still count.
+    fn made_durable(&self, history: &History, entry: LogPosition) -> bool {
+        let mut promises = self.lost.iter().chain([&self.promise]);
+        promises.any(|promise| promise.durable >= entry.index && history.holds(promise.last, entry))
+    }
 }
 
 #[derive(Debug)]
@@ -84,6 +95,8 @@ pub(crate) struct Checker {
     members: Vec<Vec<Member>>,
     /// None when the run's settings have no pre-vote.
     pre_votes: Option<PreVotes>,
+    /// None when they have no leases.
+    lease: Option<Lease>,
     steps: u64,
     /// Logs whose end was dropped, and those where that end was still being written.
     pub(crate) truncations: (u64, u64),
@@ -94,7 +107,7 @@ impl Checker {
         groups: &[GroupId],
         founders: &[Configuration],
         nodes: usize,
-        pre_vote: bool,
+        config: &RaftConfig,
     ) -> Self {
         let member = || Member { told: Some(LogIndex(0)), ..Member::default() };
         let members = || (0..nodes).map(|_| member()).collect();
@@ -103,7 +116,8 @@ impl Checker {
             histories: founders.iter().cloned().map(History::new).collect(),
             members: groups.iter().map(|_| members()).collect(),
             handovers: Handovers::default(),
-            pre_votes: pre_vote.then(PreVotes::default),
+            pre_votes: config.pre_vote.then(PreVotes::default),
+            lease: Lease::of(config),
             steps: 0,
             truncations: (0, 0),
         }
@@ -121,22 +135,19 @@ impl Checker {
     /// The node starts over with nothing: what it had promised is gone.
     pub(crate) fn wiped(&mut self, node: usize) {
         for members in &mut self.members {
-            let Member { promise, mut lost, .. } = std::mem::take(&mut members[node]);
+            let Member { promise, mut lost, rounds, .. } = std::mem::take(&mut members[node]);
             lost.push(promise);
-            members[node].lost = lost;
+            (members[node].lost, members[node].rounds) = (lost, rounds.wiped());
         }
     }
 
     /// Something happened on a node. True if the status of a group is another one.
-    pub(crate) fn observe(&mut self, node: usize, shard: &Shard) -> bool {
+    pub(crate) fn observe(&mut self, node: usize, own: OwnTime, shard: &Shard) -> bool {
         let mut news = false;
         self.steps += 1;
         for at in 0..self.groups.len() {
             let Some(raft) = shard.raft(self.groups[at]) else { continue };
             let status = raft.status();
-            if status.role == RoleName::Leader {
-                self.confirmed(at, node, status.term, raft);
-            }
             let before = self.members[at][node].view;
             if let Some(before) = before
                 && before.status == status
@@ -144,6 +155,7 @@ impl Checker {
                 if self.steps.is_multiple_of(DEEP_EVERY) {
                     invariants::check(raft);
                 }
+                self.check_rounds(at, node, &status, raft);
                 continue;
             }
             news = true;
@@ -154,10 +166,16 @@ impl Checker {
             let view = View { summary: Summary::of(raft), status };
             self.members[at][node].view = Some(view);
             match before {
-                Some(before) => self.changed(at, node, &before.status, &status),
-                None => self.recovered(at, node, &status),
+                Some(before) => {
+                    self.changed(at, node, raft, &before.status, &status);
+                    self.check_vote(at, node, &before.status, &status, own);
+                }
+                None => {
+                    self.recovered(at, node, &status);
+                    self.check_configuration(at, node, raft, &status);
+                }
             }
-            self.check_configuration(at, node, raft, &status);
+            self.check_rounds(at, node, &status, raft);
         }
         news
     }
@@ -212,7 +230,7 @@ impl Checker {
         self.keep_claim(at, node, status);
     }
 
-    fn changed(&mut self, at: usize, node: usize, before: &Status, now: &Status) {
+    fn changed(&mut self, at: usize, node: usize, raft: &Raft, before: &Status, now: &Status) {
         if now.role == RoleName::Leader
             && (before.role != RoleName::Leader || before.term != now.term)
         {
@@ -237,6 +255,8 @@ impl Checker {
             self.truncations.1 += u64::from(before.durable < before.last.index);
         }
         self.keep_claim(at, node, now);
+        // By the configuration that it appended in this very step it may count at once.
+        self.check_configuration(at, node, raft, now);
         if now.commit > before.commit {
             self.committed(at, node, before.commit, now);
         }
@@ -284,10 +304,7 @@ impl Checker {
     /// crashed nodes included, and every leader of a later term in its log.
     fn check_new_commit(&self, at: usize, by: Term, position: LogPosition) {
         let history = &self.histories[at];
-        let holds = |promise: &Promise| {
-            promise.durable >= position.index && history.holds(promise.last, position)
-        };
-        let durable = |member: &Member| holds(&member.promise) || member.lost.iter().any(&holds);
+        let durable = |member: &Member| member.made_durable(history, position);
         let copies: Vec<bool> = self.members[at].iter().map(durable).collect();
         assert!(
             Self::has_quorum(history, position, |node| copies[node]),
@@ -306,104 +323,10 @@ impl Checker {
         }
     }
 
-    /// A leader believes that a round of reads was answered by a quorum (thesis, section 6.4).
-    fn confirmed(&mut self, at: usize, node: usize, term: Term, raft: &Raft) {
-        let round = raft.reads().confirmed;
-        let members = &mut self.members[at];
-        if round == 0 || members[node].confirmed == (term, round) {
-            return;
-        }
-        members[node].confirmed = (term, round);
-        let (history, status) = (&self.histories[at], raft.status());
-        let term_of = history.term_at(status.last, status.commit);
-        let committed = LogPosition { index: status.commit, term: term_of };
-        let answered = |other: usize| {
-            let newest = members[other].answered.get(&term);
-            other == node || newest.is_some_and(|newest| *newest >= round)
-        };
-        assert!(
-            Self::has_quorum(history, committed, answered),
-            "read round: node {} of group {} took round {round} of term {term} for answered",
-            node + 1,
-            self.groups[at]
-        );
-    }
-
     /// The term in which a node leads the group, if it does.
     pub(crate) fn leads(&self, at: usize, node: usize) -> Option<Term> {
         let status = self.members[at][node].view?.status;
         (status.role == RoleName::Leader).then_some(status.term)
-    }
-
-    /// A message leaves a node: what it says must be durable there.
-    pub(crate) fn sent(&mut self, node: usize, to: usize, group: GroupId, message: &Message) {
-        let at = self.at(group);
-        if let Some(pre_votes) = &mut self.pre_votes {
-            let last =
-                self.members[at][node].view.map_or(LogPosition::default(), |v| v.status.last);
-            let (_, by) = self.histories[at].in_force(last);
-            pre_votes.sent(at, node, to, message, by);
-        }
-        let member = &mut self.members[at][node];
-        let status = member.view.expect("only a running member says something").status;
-        let shown = match message {
-            // Pre-votes leave at once, for they promise nothing, not even their sender's term.
-            Message::PreVoteRequest { .. } | Message::PreVoteResponse { .. } => Term(0),
-            _ => message.term(),
-        };
-        member.promise.term = member.promise.term.max(shown);
-        let term = message.term();
-        match message {
-            Message::HeartbeatResponse { round, .. } if *round > 0 => {
-                let answered = member.answered.entry(term).or_default();
-                *answered = (*answered).max(*round);
-            }
-            Message::VoteRequest { handover, .. } => {
-                self.handovers.campaigns(at, node, term, *handover);
-                self.voted(at, node, term, node);
-            }
-            Message::TimeoutNow { last, .. } => self.hands_over(at, to, term, *last),
-            Message::VoteResponse { granted: true, .. } => self.voted(at, node, term, to),
-            Message::AppendResponse { outcome: AppendOutcome::Matched { match_index }, .. }
-                if term == status.term =>
-            {
-                assert!(
-                    *match_index <= status.durable,
-                    "acknowledged before durable: node {} of group {group}: {match_index}",
-                    node + 1
-                );
-            }
-            Message::AppendRequest { prev, blocks, .. } => {
-                self.histories[at].appended(term, *prev, blocks.as_slice());
-            }
-            _ => {}
-        }
-    }
-
-    /// A leader asks another to take over: that one's disk holds all that the leader's log does.
-    fn hands_over(&mut self, at: usize, to: usize, term: Term, last: LogPosition) {
-        let target = &self.members[at][to].promise;
-        let has_all = target.durable >= last.index && self.histories[at].holds(target.last, last);
-        let group = self.groups[at];
-        assert!(has_all, "handover: node {} of group {group} lacks {last:?}", to + 1);
-        self.handovers.asked(at, to, term);
-    }
-
-    /// One vote in a term, over all lives (section 3.4).
-    fn voted(&mut self, at: usize, node: usize, term: Term, candidate: usize) {
-        let candidate = NodeId(candidate as u64 + 1);
-        let promise = &mut self.members[at][node].promise;
-        match promise.vote {
-            Some((before, voted)) if before == term => assert_eq!(
-                voted,
-                candidate,
-                "one vote per term: node {} of group {} in term {term}",
-                node + 1,
-                self.groups[at]
-            ),
-            Some((before, _)) if before > term => {}
-            _ => promise.vote = Some((term, candidate)),
-        }
     }
 
     /// A node's state machine took operations (state machine safety, figure 3.2). `asked` is what
@@ -468,106 +391,5 @@ impl Checker {
 
     fn at(&self, group: GroupId) -> usize {
         self.groups.iter().position(|known| *known == group).expect("a known group")
-    }
-
-    /// Entries that the group's members have applied, all together.
-    pub(crate) fn all_applied(&self, at: usize) -> u64 {
-        let views = self.members[at].iter().filter_map(|member| member.view);
-        views.map(|view| view.status.applied.0).sum()
-    }
-
-    /// Why the group has not come to rest: a leader, and everything applied on all nodes whose
-    /// disks are not damaged.
-    pub(crate) fn unsettled(&self, at: usize, damaged: &[bool]) -> Option<String> {
-        let members = &self.members[at];
-        let views = members.iter().filter_map(|member| member.view);
-        let longest = views.map(|view| view.status.last).max_by_key(|last| (last.term, last.index));
-        let history = &self.histories[at];
-        let (changed, by) = history.in_force(longest.unwrap_or_default());
-        let mut statuses = Vec::new();
-        let is_member = |node: usize| by.contains(NodeId(node as u64 + 1));
-        let intact = members.iter().enumerate().filter(|(node, _)| !damaged[*node]);
-        for (node, member) in intact.filter(|(node, _)| is_member(*node)) {
-            let Some(view) = &member.view else {
-                return Some(format!("node {} has not recovered", node + 1));
-            };
-            statuses.push(view.status);
-        }
-        let views = members.iter().filter_map(|member| member.view);
-        let leaders = views.filter(|view| view.status.role == RoleName::Leader).count();
-        let Some(first) = statuses.first().copied() else { return Some("nobody is there".into()) };
-        if by.is_joint() || changed.index > first.commit {
-            return Some(format!("a change of the members is under way: {by:?}, {statuses:#?}"));
-        }
-        let alike = statuses.iter().all(|status| {
-            status.term == first.term
-                && status.last == first.last
-                && status.commit == first.last.index
-                && status.applied == first.last.index
-        });
-        (leaders != 1 || !alike).then(|| format!("group {}: {statuses:#?}", self.groups[at]))
-    }
-
-    /// The group's leader, when there is exactly one.
-    pub(crate) fn leader(&self, at: usize) -> Option<usize> {
-        let leads =
-            |member: &Member| member.view.is_some_and(|view| view.status.role == RoleName::Leader);
-        let members = &self.members[at];
-        let leader = members.iter().position(leads)?;
-        (members.iter().filter(|member| leads(member)).count() == 1).then_some(leader)
-    }
-
-    /// Who led a group in a term.
-    pub(crate) fn led(&self, at: usize, term: Term) -> Option<NodeId> {
-        self.histories[at].leader_of(term)
-    }
-
-    /// The group's leader and the highest term that anybody with intact disks is in.
-    pub(crate) fn reign(&self, at: usize, damaged: &[bool]) -> (Option<usize>, Option<Term>) {
-        let intact = self.members[at].iter().zip(damaged).filter(|(_, damaged)| !**damaged);
-        let views = intact.filter_map(|(member, _)| member.view.as_ref());
-        (self.leader(at), views.map(|view| view.status.term).max())
-    }
-
-    /// At the end: every operation that a caller was told of is in the history that all share.
-    /// `damaged` says who need not have it, and is none when the cluster came to no rest.
-    pub(crate) fn check_end(&self, asked: &[Asked], damaged: Option<&[bool]>) {
-        for (op, asked) in asked.iter().enumerate() {
-            let at = self.at(asked.group);
-            let found = self.histories[at].find(op as u64);
-            if asked.read.is_some() {
-                assert_ne!(asked.fate, Fate::Waiting, "read {op} was never answered");
-                continue;
-            }
-            match asked.fate {
-                Fate::Applied => assert!(found.is_some(), "acknowledged operation {op} is lost"),
-                Fate::Failed => assert!(found.is_none(), "refused operation {op} was applied"),
-                Fate::Waiting => panic!("operation {op} was never answered"),
-                Fate::Unknown => {}
-            }
-        }
-        let Some(damaged) = damaged else { return };
-        for (at, history) in self.histories.iter().enumerate() {
-            let members = self.members[at].iter().enumerate();
-            let (_, by) = history.in_force(history.last_committed().unwrap_or_default());
-            let is_member = |node: usize| by.contains(NodeId(node as u64 + 1));
-            for (node, member) in members.filter(|(node, _)| !damaged[*node] && is_member(*node)) {
-                assert_eq!(
-                    member.applied,
-                    history.last_applied(),
-                    "group {} node {} has applied everything",
-                    self.groups[at],
-                    node + 1
-                );
-            }
-        }
-    }
-
-    /// Entries committed and terms seen, over all groups.
-    pub(crate) fn totals(&self) -> (u64, u64) {
-        let committed = self.histories.iter().filter_map(History::last_committed);
-        let terms: BTreeMap<usize, u64> =
-            self.histories.iter().map(History::terms).enumerate().collect();
-        (committed.map(|position| position.index.0).sum(), terms.values().sum())
     }
 }

@@ -3,8 +3,8 @@
 use ringleader_wal::disk::{DiskError, DiskOp, FileName, OpId};
 
 use crate::disk::Fault;
+use crate::inputs::Input;
 use crate::plan::MS;
-use crate::process::Input;
 use crate::rng::{Rng, SURE};
 use crate::world::{Event, World};
 
@@ -87,22 +87,26 @@ impl World {
         let name = self.plan.seats.name(seat);
         self.trace.line(|| format!("node {name} disk {}: {}", id.0, brief(&op)));
         self.note_reserve(seat, &op);
+        let delay = self.disk_delay(seat, &op);
         self.seats[seat].disk.submit(id, op.clone());
         if self.crashes_at(seat, Boundary::AfterSubmission, &op) {
             return false;
         }
-        let delay = self.disk_delay(seat);
+        self.disks_busy_until = self.disks_busy_until.max(self.now() + delay);
         self.after(delay, Event::DiskDone { seat, life, id });
         true
     }
 
-    fn disk_delay(&mut self, seat: usize) -> u64 {
+    fn disk_delay(&mut self, seat: usize, op: &DiskOp) -> u64 {
         let (plan, node) = (self.plan.disk, self.plan.seats.node(seat));
+        let slow_file = plan.slow_snapshots && !self.healed && is_of_snapshot(op);
         if !self.healed && self.disk_rng.chance(plan.stuck_ppm) {
             self.counts.add("disk operations stuck for seconds", 1);
             return self.disk_rng.between(500 * MS, 5_000 * MS);
         }
-        let slow = self.disk_rng.chance(plan.slow_ppm) || self.now() < self.nodes[node].slow_until;
+        let slow = self.disk_rng.chance(plan.slow_ppm)
+            || self.now() < self.nodes[node].slow_until
+            || slow_file;
         let (shortest, longest) = if slow { plan.slow } else { plan.latency };
         self.disk_rng.between(shortest, longest.max(shortest))
     }
@@ -182,6 +186,21 @@ impl World {
 fn is_of_log(op: &DiskOp) -> bool {
     let (DiskOp::Write { file, .. } | DiskOp::Sync { file }) = op else { return false };
     matches!(file, FileName::Segment(_))
+}
+
+fn is_of_snapshot(op: &DiskOp) -> bool {
+    use DiskOp::{Create, Read, Remove, Rename, Sync, Write, Zero};
+    let (Create { file, .. }
+    | Zero { file, .. }
+    | Write { file, .. }
+    | Read { file, .. }
+    | Sync { file }
+    | Rename { from: file, .. }
+    | Remove { file }) = op
+    else {
+        return false;
+    };
+    matches!(file, FileName::Partial(..) | FileName::Snapshot(..))
 }
 
 /// Whether the operation takes room on the disk.

@@ -19,6 +19,8 @@ impl World {
             self.notice(seat, notice);
         }
         for (id, op) in effects.disk.drain(..) {
+            let process = self.seats[seat].process.as_mut().expect("it survived");
+            process.written.written(&op);
             if !self.survives_step(seat) || !self.start_disk(seat, id, op) {
                 return false;
             }
@@ -94,6 +96,9 @@ impl World {
         match notice {
             Notice::Recovered(summary) => {
                 process.recovered = true;
+                let groups = self.plan.groups.iter();
+                let rafts = groups.filter_map(|group| Some((*group, process.shard.raft(*group)?)));
+                rafts.for_each(|(group, raft)| process.written.recovered(group, raft));
                 self.counts.add("starts from a snapshot", u64::from(summary.snapshots > 0));
             }
             Notice::RecoveryFailed(cause) => self.gave_up(seat, &cause, true),
@@ -149,6 +154,7 @@ impl World {
         let to = process.links[frame.link.0 as usize];
         let (from_node, to_node) = (self.plan.seats.node(seat), self.plan.seats.node(to));
         let body = frame.blocks.concat().into();
+        let own = (self.own_time(from_node), self.own_time(to_node));
         self.trace.bytes(&frame.envelope);
         let decoded = crate::codec::decode(&frame.envelope, body, |group, message| {
             self.trace.line(|| {
@@ -158,7 +164,7 @@ impl World {
                     self.plan.seats.name(to)
                 )
             });
-            self.checker.sent(from_node, to_node, group, &message);
+            self.checker.sent((from_node, to_node), own, group, &message);
         });
         decoded.expect("what was encoded can be decoded");
         self.push(seat, to, frame);

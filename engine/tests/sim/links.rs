@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use ringleader::shard::OutFrame;
 use ringleader_net::{Frame, FrameKind};
 
+use crate::inputs::Input;
 use crate::network::End;
 use crate::plan::MS;
-use crate::process::Input;
 use crate::world::{Event, World};
 
 impl World {

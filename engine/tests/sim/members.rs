@@ -5,7 +5,7 @@
 use ringleader::raft::{Configuration, MembershipChange, RaftConfig};
 use ringleader::{GroupId, LogIndex, MembershipError, NodeId};
 
-use crate::process::Input;
+use crate::inputs::Input;
 use crate::rng::{Rng, SURE};
 use crate::world::World;
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use crate::inputs::Input;
 use crate::plan::MS;
-use crate::process::Input;
 use crate::rng::{Rng, SURE};
 use crate::schedule::Deed;
 use crate::world::{Event, World};

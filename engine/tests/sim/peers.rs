@@ -8,7 +8,8 @@ use ringleader_net::handshake::{self, Hello, Local, PROTOCOL_MAX, PROTOCOL_MIN, 
 use ringleader_net::{DataId, Endpoint, Identity, Lane, PeerBook};
 
 use crate::disk::SimDisk;
-use crate::process::{Input, Node, Process};
+use crate::inputs::Input;
+use crate::process::{Node, Process};
 use crate::rng::Rng;
 use crate::world::{Event, World};
 

@@ -51,6 +51,9 @@ pub(crate) struct DiskPlan {
     pub(crate) latency: (u64, u64),
     pub(crate) slow_ppm: u32,
     pub(crate) slow: (u64, u64),
+    /// Everything that is done with a snapshot's file takes `slow`: leaders come and go meanwhile,
+    /// and bring what it holds.
+    pub(crate) slow_snapshots: bool,
     /// Parts of a million of the operations that take seconds.
     pub(crate) stuck_ppm: u32,
     /// Bytes that it writes whole or not at all.
@@ -300,6 +303,7 @@ fn disk(rng: &mut Rng) -> DiskPlan {
         slow_ppm: if rng.coin() { 0 } else { rng.magnitude(100, 20_000) as u32 },
         // Longer than an election takes, at times: what is being written is truncated then.
         slow: (MS, rng.magnitude(8, 800) * MS),
+        slow_snapshots: rng.chance(SURE / 6),
         stuck_ppm: if rng.chance(700_000) { 0 } else { rng.magnitude(10, 1_000) as u32 },
         sector: rng.pick(&[512, 4096]),
     }

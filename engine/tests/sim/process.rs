@@ -6,64 +6,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ringleader::raft::Configuration;
-use ringleader::shard::{
-    ClientId, Effects, ReadSubmission, Shard, ShardConfig, Submission, TransferId,
-};
+use ringleader::shard::{Effects, Shard, ShardConfig};
 use ringleader::time::Time;
-use ringleader::{GroupConfig, GroupId, MembershipChange, NodeId};
-use ringleader_net::{DataId, Frame, PeerBook};
+use ringleader::{GroupConfig, GroupId, NodeId};
+use ringleader_net::{DataId, PeerBook};
 use ringleader_wal::Wal;
-use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 
+use crate::checker::OwnTime;
 use crate::clock::Clock;
 use crate::disk::SimDisk;
 use crate::disk_faults::CrashPoint;
+use crate::inputs::Input;
 use crate::machine::Machine;
 use crate::plan::{MS, Plan};
+use crate::records::WrittenTerms;
 use crate::rng::Rng;
 use crate::world::{Event, World};
-
-/// Something that a process learns at its next turn.
-#[derive(Debug)]
-pub(crate) enum Input {
-    Tick,
-    /// `fatal` says that the log can't go on after this.
-    Disk {
-        id: OpId,
-        result: Result<DiskOutput, DiskError>,
-        fatal: bool,
-    },
-    /// On a connection of the seat `peer`.
-    Frame {
-        peer: usize,
-        epoch: u64,
-        frame: Frame,
-    },
-    Up {
-        peer: usize,
-        epoch: u64,
-    },
-    Down {
-        peer: usize,
-    },
-    /// There is this node.
-    Node(usize),
-    Submit(u32, Submission),
-    Transfer {
-        id: TransferId,
-        group: GroupId,
-        to: Option<NodeId>,
-    },
-    Read(u32, ReadSubmission),
-    /// Somebody asks for a snapshot of every group.
-    Snapshot,
-    ChangeMembers {
-        name: u64,
-        group: GroupId,
-        change: MembershipChange,
-    },
-    Stop,
-}
 
 pub(crate) struct Process {
     pub(crate) shard: Shard,
@@ -85,13 +43,14 @@ pub(crate) struct Process {
     pub(crate) recovered: bool,
     /// Its log failed, or it was stopped: it must say nothing more, and answer no success.
     pub(crate) silent: bool,
-    stopping: bool,
+    pub(crate) stopping: bool,
     /// The disk failed an operation in this life.
     pub(crate) excused: bool,
     /// It said that its log has no space.
     pub(crate) full: bool,
     /// A write or sync of its log failed, and it was told.
-    failed: bool,
+    pub(crate) failed: bool,
+    pub(crate) written: WrittenTerms,
 }
 
 /// One shard of a node: its log's disk, which stays, and its part of the node's process.
@@ -233,6 +192,7 @@ impl World {
             excused: false,
             full: false,
             failed: false,
+            written: WrittenTerms::default(),
         };
         let earlier = self.seats[seat].process.replace(process);
         assert!(earlier.is_none(), "a node runs once");
@@ -381,7 +341,7 @@ impl World {
             }
             self.step(seat, input);
         }
-        let rooms = self.rooms(seat);
+        let (rooms, own) = (self.rooms(seat), self.own_time(node));
         let process = self.seats[seat].process.as_mut().expect("it is alive");
         for (peer, room) in rooms {
             if let Some(link) = process.link(peer) {
@@ -389,7 +349,7 @@ impl World {
             }
         }
         let more = process.shard.turn(&mut process.effects);
-        let news = self.checker.observe(node, &process.shard);
+        let news = self.checker.observe(node, own, &process.shard);
         (process.more, process.news) = (more, news);
         if !self.holds(seat, life) {
             self.end_turn(seat);
@@ -428,87 +388,7 @@ impl World {
         Time(self.nodes[node].clock.read(self.now()))
     }
 
-    fn step(&mut self, seat: usize, input: Input) {
-        let node = self.plan.seats.node(seat);
-        let now = self.local_time(node);
-        let process = self.seats[seat].process.as_mut().expect("a step is of a running process");
-        let (seats, place) = (&self.plan.seats, seat as u64);
-        let link = match &input {
-            Input::Frame { peer, .. } | Input::Up { peer, .. } | Input::Down { peer } => {
-                process.link(*peer)
-            }
-            _ => None,
-        };
-        let shard = &mut process.shard;
-        let (mut stale, mut refused) = (false, None);
-        match input {
-            Input::Tick => shard.tick(now),
-            Input::Disk { id, result, fatal } => {
-                process.failed |= fatal;
-                self.trace.step("disk", place, id.0, u64::from(result.is_ok()));
-                shard.disk_completed(now, id, result);
-            }
-            Input::Frame { peer, epoch, frame } => {
-                self.trace.step("frame", place, peer as u64, epoch);
-                stale = process.known.get(&peer) != Some(&epoch);
-                let feed = |link| shard.frame(now, link, epoch, &frame.envelope, frame.body).err();
-                refused = link.and_then(feed).map(|error| (peer, epoch, error));
-            }
-            Input::Up { peer, epoch } => {
-                self.trace.step("up", place, peer as u64, epoch);
-                let name = || seats.name(peer);
-                self.trace.line(|| format!("node {} link {} up", seats.name(seat), name()));
-                process.known.insert(peer, epoch);
-                link.into_iter().for_each(|link| shard.link_up(now, link, epoch));
-            }
-            Input::Down { peer } => {
-                self.trace.step("down", place, peer as u64, 0);
-                let name = || seats.name(peer);
-                self.trace.line(|| format!("node {} link {} down", seats.name(seat), name()));
-                process.known.remove(&peer);
-                link.into_iter().for_each(|link| shard.link_down(link));
-            }
-            Input::Node(other) => {
-                self.trace.step("node", place, other as u64, 0);
-                shard.set_node(now, NodeId(other as u64 + 1), seats.shards(other));
-            }
-            Input::Submit(client, submission) => {
-                self.trace.step("submit", place, u64::from(client), submission.user_data[0]);
-                shard.submit(ClientId(client), submission);
-            }
-            Input::Transfer { id, group, to } => {
-                self.trace.step("ask transfer", place, id.0, to.map_or(0, |to| to.0));
-                shard.transfer(now, id, group, to);
-            }
-            Input::Read(client, submission) => {
-                self.trace.step("reads", place, u64::from(client), submission.user_data[0]);
-                shard.submit_reads(now, ClientId(client), submission);
-            }
-            Input::Snapshot => {
-                self.trace.step("snapshot", place, 0, 0);
-                for group in &self.plan.groups {
-                    let applied = shard.status(*group).map_or(0, |status| status.applied.0);
-                    shard.request_snapshot(*group, applied);
-                }
-            }
-            Input::ChangeMembers { name, group, change } => {
-                self.trace.step("change", place, name, group.0);
-                shard.change_members(now, name, group, &change);
-            }
-            Input::Stop => {
-                self.trace.step("stop", place, 0, 0);
-                self.trace.line(|| format!("node {} is told to stop", seats.name(seat)));
-                shard.leave(now, self.plan.operator.handover);
-                process.stopping = true;
-            }
-        }
-        let news = self.checker.observe(node, shard);
-        assert!(!(stale && news), "node {}: a frame of an earlier connection counted", node + 1);
-        if news {
-            self.check_leases(seat);
-        }
-        if let Some((peer, epoch, error)) = refused {
-            self.refuse_frame(seat, peer, epoch, &error.to_string());
-        }
+    pub(crate) fn own_time(&self, node: usize) -> OwnTime {
+        OwnTime { life: self.nodes[node].life, time: self.local_time(node) }
     }
 }

@@ -12,9 +12,9 @@ use ringleader::shard::{ReadRun, ReadSubmission};
 use ringleader::{Consistency, ReadError};
 
 use crate::clients::{Asked, Fate};
+use crate::inputs::Input;
 use crate::machine::{Machine, OpName};
 use crate::plan::MS;
-use crate::process::Input;
 use crate::schedule::Call;
 use crate::world::{Event, LOOK_EVERY, World};
 

@@ -42,12 +42,13 @@ pub(crate) struct Schedule {
 }
 
 /// What lasts for a whole run and can be switched off.
-pub(crate) const AMBIENT: [&str; 8] = [
+pub(crate) const AMBIENT: [&str; 9] = [
     "ghosts",
     "duplicates",
     "slow-network",
     "late-peers",
     "slow-disk",
+    "slow-snapshots",
     "drift",
     "late-ticks",
     "crash-again",
@@ -125,6 +126,7 @@ impl Plan {
                 "duplicates" => self.net.duplicate_ppm = 0,
                 "slow-network" => self.net.slow_ppm = 0,
                 "slow-disk" => self.disk.slow_ppm = 0,
+                "slow-snapshots" => self.disk.slow_snapshots = false,
                 "drift" => self.clock.drift_ppm = 0,
                 "late-ticks" => self.clock.late_ppm = 0,
                 "crash-again" => self.faults.crash_again_ppm = 0,

@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0xd19714c5143a6fe6),
-    (1, 0x7e889091859dea49),
-    (2, 0x9d7aa99b1bf7e3bc),
-    (3, 0xa3e1b1d9a80a5573),
+    (0, 0xc0b30cae63f2e55d),
+    (1, 0x124cc0f74802ff36),
+    (2, 0xa82836135904094c),
+    (3, 0xea15b7ced14ba335),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

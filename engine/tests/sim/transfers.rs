@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ringleader::shard::{TransferId, TransferResult, Transferred};
 use ringleader::{NodeId, TransferError, TransferRefused};
 
+use crate::inputs::Input;
 use crate::plan::MS;
-use crate::process::Input;
 use crate::rng::{Rng, SURE};
 use crate::world::World;
 
@@ -128,7 +128,8 @@ impl World {
             });
             let (group, last) = (self.plan.groups[at], &self.transfers.last);
             assert!(moved, "liveness: group {group} keeps its leader in peace: {last:?}");
-            assert!((0..3).any(|_| self.serves(at)), "liveness: group {group} serves no more");
+            let serves = self.soon(|world| world.serves(at));
+            assert!(serves, "liveness: group {group} serves no more");
         }
     }
 }

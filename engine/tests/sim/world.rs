@@ -136,6 +136,8 @@ pub(crate) struct World {
     pub(crate) healed: bool,
     /// Everything came to rest: who is down now stays down.
     pub(crate) at_rest: bool,
+    /// When the last of the disk operations under way ends.
+    pub(crate) disks_busy_until: u64,
     /// Reads of disks that ended.
     pub(crate) reads: u64,
     queue: Queue,
@@ -186,11 +188,12 @@ impl World {
             seats: (0..plan.seats.count()).map(|_| Seat::new(plan.disk.sector)).collect(),
             network: Network::new(plan.nodes, &plan.seats, &mut rng),
             clients: Clients::new(plan.load, plan.nodes, groups.len(), rng.fork()),
-            checker: Checker::new(&groups, &plan.founders, plan.nodes, plan.raft.pre_vote),
+            checker: Checker::new(&groups, &plan.founders, plan.nodes, &plan.raft),
             atlas: Atlas::new(plan.promise, plan.nodes, rng.fork()),
             counts: Counts::default(),
             healed: false,
             at_rest: false,
+            disks_busy_until: 0,
             reads: 0,
             schedule,
             transfers: Transfers::default(),

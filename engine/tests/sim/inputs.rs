@@ -1,0 +1,138 @@
+//! What a shard's process learns, and how each of that is fed to the shard.
+
+use ringleader::shard::{ClientId, ReadSubmission, Submission, TransferId};
+use ringleader::{GroupId, MembershipChange, NodeId};
+use ringleader_net::Frame;
+use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
+
+use crate::world::World;
+
+/// Something that a process learns at its next turn.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Tick,
+    /// `fatal` says that the log can't go on after this.
+    Disk {
+        id: OpId,
+        result: Result<DiskOutput, DiskError>,
+        fatal: bool,
+    },
+    /// On a connection of the seat `peer`.
+    Frame {
+        peer: usize,
+        epoch: u64,
+        frame: Frame,
+    },
+    Up {
+        peer: usize,
+        epoch: u64,
+    },
+    Down {
+        peer: usize,
+    },
+    /// There is this node.
+    Node(usize),
+    Submit(u32, Submission),
+    Transfer {
+        id: TransferId,
+        group: GroupId,
+        to: Option<NodeId>,
+    },
+    Read(u32, ReadSubmission),
+    /// Somebody asks for a snapshot of every group.
+    Snapshot,
+    ChangeMembers {
+        name: u64,
+        group: GroupId,
+        change: MembershipChange,
+    },
+    Stop,
+}
+
+impl World {
+    /// One input, and what must hold after it.
+    pub(crate) fn step(&mut self, seat: usize, input: Input) {
+        let node = self.plan.seats.node(seat);
+        let own = self.own_time(node);
+        let now = own.time;
+        let process = self.seats[seat].process.as_mut().expect("a step is of a running process");
+        let (seats, place) = (&self.plan.seats, seat as u64);
+        let link = match &input {
+            Input::Frame { peer, .. } | Input::Up { peer, .. } | Input::Down { peer } => {
+                process.link(*peer)
+            }
+            _ => None,
+        };
+        let shard = &mut process.shard;
+        let (mut stale, mut refused) = (false, None);
+        match input {
+            Input::Tick => shard.tick(now),
+            Input::Disk { id, result, fatal } => {
+                process.failed |= fatal;
+                self.trace.step("disk", place, id.0, u64::from(result.is_ok()));
+                shard.disk_completed(now, id, result);
+            }
+            Input::Frame { peer, epoch, frame } => {
+                self.trace.step("frame", place, peer as u64, epoch);
+                stale = process.known.get(&peer) != Some(&epoch);
+                let feed = |link| shard.frame(now, link, epoch, &frame.envelope, frame.body).err();
+                refused = link.and_then(feed).map(|error| (peer, epoch, error));
+            }
+            Input::Up { peer, epoch } => {
+                self.trace.step("up", place, peer as u64, epoch);
+                let name = || seats.name(peer);
+                self.trace.line(|| format!("node {} link {} up", seats.name(seat), name()));
+                process.known.insert(peer, epoch);
+                link.into_iter().for_each(|link| shard.link_up(now, link, epoch));
+            }
+            Input::Down { peer } => {
+                self.trace.step("down", place, peer as u64, 0);
+                let name = || seats.name(peer);
+                self.trace.line(|| format!("node {} link {} down", seats.name(seat), name()));
+                process.known.remove(&peer);
+                link.into_iter().for_each(|link| shard.link_down(link));
+            }
+            Input::Node(other) => {
+                self.trace.step("node", place, other as u64, 0);
+                shard.set_node(now, NodeId(other as u64 + 1), seats.shards(other));
+            }
+            Input::Submit(client, submission) => {
+                self.trace.step("submit", place, u64::from(client), submission.user_data[0]);
+                shard.submit(ClientId(client), submission);
+            }
+            Input::Transfer { id, group, to } => {
+                self.trace.step("ask transfer", place, id.0, to.map_or(0, |to| to.0));
+                shard.transfer(now, id, group, to);
+            }
+            Input::Read(client, submission) => {
+                self.trace.step("reads", place, u64::from(client), submission.user_data[0]);
+                shard.submit_reads(now, ClientId(client), submission);
+            }
+            Input::Snapshot => {
+                self.trace.step("snapshot", place, 0, 0);
+                for group in &self.plan.groups {
+                    let applied = shard.status(*group).map_or(0, |status| status.applied.0);
+                    shard.request_snapshot(*group, applied);
+                }
+            }
+            Input::ChangeMembers { name, group, change } => {
+                self.trace.step("change", place, name, group.0);
+                shard.change_members(now, name, group, &change);
+            }
+            Input::Stop => {
+                self.trace.step("stop", place, 0, 0);
+                self.trace.line(|| format!("node {} is told to stop", seats.name(seat)));
+                shard.leave(now, self.plan.operator.handover);
+                process.stopping = true;
+            }
+        }
+        let news = self.checker.observe(node, own, shard);
+        assert!(!(stale && news), "node {}: a frame of an earlier connection counted", node + 1);
+        if news {
+            self.check_leases(seat);
+        }
+        if let Some((peer, epoch, error)) = refused {
+            self.refuse_frame(seat, peer, epoch, &error.to_string());
+        }
+    }
+}
