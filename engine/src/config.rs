@@ -115,7 +115,8 @@ pub struct EngineConfig {
 }
 
 /// When a group's snapshot is taken, whatever comes first, and what stays of its log. It is only
-/// taken when something was applied since the last one. A shard writes one at a time.
+/// taken when something was applied since the last one. A shard writes one at a time. How fast
+/// snapshots are sent to peers is [`BulkConfig::bytes_per_second`](crate::BulkConfig::bytes_per_second).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotConfig {
     /// Entries applied since the last one. `None` never; default 1,000,000. Fewer make a restart
@@ -135,9 +136,6 @@ pub struct SnapshotConfig {
     /// Bytes of a chunk, at most: what a state machine is asked for at once. Default 256 KiB; 1 B to
     /// 1 MiB.
     pub chunk_bytes: usize,
-    /// Bytes of snapshots that a shard sends in a second, to all its peers together. `None` as fast
-    /// as they take it; default 64 MiB. It leaves room for the log's own traffic.
-    pub send_bytes_per_second: Option<u64>,
     /// How long a transfer may go without getting on before it is given up, and begun again when the
     /// peer is heard. Default 30 s.
     pub transfer_timeout: Duration,
@@ -152,11 +150,14 @@ impl Default for SnapshotConfig {
             keep_entries: 100_000,
             keep_bytes: 64 << 20,
             chunk_bytes: 256 << 10,
-            send_bytes_per_second: Some(64 << 20),
             transfer_timeout: Duration::from_secs(30),
         }
     }
 }
+
+/// More than a piece of a snapshot takes beside its chunk, and more than the first piece, which
+/// has the members instead.
+const PIECE_OVERHEAD: usize = 64 << 10;
 
 impl SnapshotConfig {
     /// Checks the settings.
@@ -171,8 +172,8 @@ impl SnapshotConfig {
         {
             return Err("snapshots: entries, bytes and interval must not be zero".into());
         }
-        if self.send_bytes_per_second == Some(0) || self.transfer_timeout.is_zero() {
-            return Err("snapshots: the rate and the timeout must not be zero".into());
+        if self.transfer_timeout.is_zero() {
+            return Err("snapshots.transfer_timeout must not be zero".into());
         }
         Ok(())
     }
@@ -276,9 +277,26 @@ impl EngineConfig {
         self.check_groups(&nodes)?;
         self.check_limits()?;
         self.snapshots.validate()?;
+        self.check_pieces()?;
         self.raft.validate().map_err(|error| error.to_string())?;
         self.wal.validate().map_err(|error| error.to_string())?;
         self.net.validate().map_err(|error| error.to_string())
+    }
+
+    /// A piece of a snapshot must fit into what carries it, and arrive in time.
+    fn check_pieces(&self) -> Result<(), String> {
+        let (piece, bulk) = (self.snapshots.chunk_bytes + PIECE_OVERHEAD, &self.net.bulk);
+        if piece > bulk.max_frame_bytes {
+            let least = format!("{PIECE_OVERHEAD} B above snapshots.chunk_bytes");
+            return Err(format!("net.bulk.max_frame_bytes must be at least {least}"));
+        }
+        let patience = self.snapshots.transfer_timeout.as_millis();
+        let rate = bulk.bytes_per_second.map(u128::from);
+        if rate.is_some_and(|rate| rate * patience < 8000 * piece as u128) {
+            let what = "net.bulk.bytes_per_second must carry eight pieces of snapshots.chunk_bytes";
+            return Err(format!("{what} within snapshots.transfer_timeout"));
+        }
+        Ok(())
     }
 
     fn check_groups(&self, nodes: &HashSet<NodeId>) -> Result<(), String> {

@@ -133,7 +133,7 @@ pub use raft::reads::Consistency;
 pub use raft::transfer::TransferRefused;
 pub use raft::{Configuration, MembershipChange, Priorities, RaftConfig, RoleName};
 pub use report::Report;
-pub use ringleader_net::NetConfig;
+pub use ringleader_net::{BulkConfig, NetConfig};
 pub use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig};
 pub use shard::{Applied, Completion, GroupStatus, ReadCompletion, Transferred};
 pub use state_machine::{Entries, Entry, MachineError, Replies, SnapshotSource, StateMachine};

@@ -362,7 +362,7 @@ fn snapshots_come_by_the_clock_travel_slowly_and_make_good_leaders() {
         config.snapshots.bytes = None;
         config.snapshots.interval = Some(Duration::from_millis(200));
         config.snapshots.keep_entries = 0;
-        config.snapshots.send_bytes_per_second = Some(RATE);
+        config.net.bulk.bytes_per_second = Some(RATE);
         start_with(config, || Box::new(Table::default()))
     };
     let mut engines: Vec<Engine> = (1..=3).map(start).collect();

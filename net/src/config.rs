@@ -36,8 +36,8 @@ pub struct BulkConfig {
     /// Most bytes given to the kernel in one write. Default 64 KiB: between two of them the shard
     /// and its other connections have their turn.
     pub write_bytes: usize,
-    /// Bytes per second that a shard sends to all its peers together, headers included. Default
-    /// `None`: as fast as the peers take it. Over any time it sends no more than that and 20 ms
+    /// Bytes per second that a shard sends to all its peers together, headers included. `None`: as
+    /// fast as the peers take it. Default 64 MiB, which leaves room for consensus. Over any time it sends no more than that and 20 ms
     /// of it (4 KiB at least) on top. At least 4 KiB per second.
     pub bytes_per_second: Option<u64>,
     /// A connection on which nothing was sent for this long is closed by the side that dialed it.
@@ -52,7 +52,7 @@ impl Default for BulkConfig {
             outbox_bytes: 4 * MIB,
             inbound_bytes: 2 * MIB,
             write_bytes: 64 * KIB,
-            bytes_per_second: None,
+            bytes_per_second: Some(64 * MIB as u64),
             idle_after: Duration::from_secs(10),
         }
     }

@@ -23,7 +23,6 @@ pub enum Mode {
 }
 
 #[derive(Clone, Debug)]
-#[repr(align(64))]
 pub(super) struct Progress {
     pub(super) id: NodeId,
     pub(super) mode: Mode,

@@ -120,11 +120,11 @@ pub struct LinkReport {
     pub connected: bool,
     /// Connections made so far, this one included.
     pub connections: u64,
-    /// Frames handed to the connection.
+    /// Frames handed to the connection or to the lane for bulk data beside it.
     pub frames_sent: u64,
     /// Their bytes, headers included.
     pub bytes_sent: u64,
-    /// Frames received.
+    /// Frames received on either.
     pub frames_received: u64,
     /// Their bytes, headers included.
     pub bytes_received: u64,

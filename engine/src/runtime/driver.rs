@@ -333,13 +333,13 @@ impl Driver {
     }
 
     fn carry_out(&mut self, now: Time) {
-        let Effects { disk, frames, answers, reads, changes, transfers, snapshots, notices } =
+        let Effects { disk, frames, lanes, answers, reads, changes, transfers, snapshots, notices } =
             &mut self.effects;
         for (id, op) in disk.drain(..) {
             self.meter.disk_starts(now, id, &op);
             self.disk.submit(id, op);
         }
-        self.network.send(frames);
+        self.network.send(frames, lanes);
         self.meter.answered(answers);
         self.clients.deliver(answers, &self.inbox.budget);
         self.clients.deliver_changes(changes);

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use ringleader_net::frame::HEADER_LEN;
 use ringleader_net::handshake::Local;
 use ringleader_net::{
-    BindError, BoundListener, DataId, Endpoint, FrameKind, Identity, Introducer, Lane, Listener,
-    Net, NetEvent, PeerNode, ShardHandover,
+    BindError, BoundListener, DataId, Endpoint, Frame, FrameKind, Identity, Introducer, Lane,
+    Listener, Net, NetEvent, PeerNode, ShardHandover,
 };
 use ringleader_wal::NodeId;
 
@@ -19,7 +19,7 @@ use crate::error::StartError;
 use crate::inbox::{Inbox, Request};
 use crate::members::Members;
 use crate::report::LinkReport;
-use crate::shard::{LinkId, LinkPeer, OutFrame, Shard};
+use crate::shard::{self, LinkId, LinkPeer, OutFrame, Shard};
 use crate::time::Time;
 
 pub(super) struct Network {
@@ -29,6 +29,8 @@ pub(super) struct Network {
     links: Vec<LinkPeer>,
     numbers: HashMap<Endpoint, LinkId>,
     counts: Vec<LinkReport>,
+    /// The links that have a lane for bulk data to their peer.
+    lanes: Vec<LinkId>,
     events: Vec<NetEvent>,
     /// The nodes that `net` and the listener know, and the version of the list that they are from.
     members: BTreeMap<NodeId, Member>,
@@ -99,6 +101,7 @@ impl Network {
             links: Vec::new(),
             numbers: HashMap::new(),
             counts: Vec::new(),
+            lanes: Vec::new(),
             events: Vec::new(),
             members: others.map(|member| (member.node, member.clone())).collect(),
             seen: 0,
@@ -158,6 +161,10 @@ impl Network {
             let room = self.net.outbox(endpoint(*peer)).map_or(0, |outbox| outbox.free_bytes());
             shard.set_room(LinkId(at), room);
         }
+        for &link in &self.lanes {
+            let Some(outbox) = self.net.bulk_outbox(self.endpoint(link)) else { continue };
+            shard.set_bulk_room(link, outbox.free_bytes(), outbox.held_bytes());
+        }
         count
     }
 
@@ -166,52 +173,67 @@ impl Network {
         self.net.tick(Instant::now());
     }
 
+    /// Nothing is done about what a shard says that this one has nothing to do with yet.
     fn feed_event(&mut self, now: Time, shard: &mut Shard, event: NetEvent) {
+        let (NetEvent::Up { peer, .. }
+        | NetEvent::Frames { peer, .. }
+        | NetEvent::Down { peer, .. }) = &event;
+        let Some(&link) = self.numbers.get(peer) else { return };
         match event {
-            NetEvent::Up { peer, lane, epoch, .. } if lane != Lane::Consensus => {
-                self.net.disconnect(peer, epoch, "there is no use for bulk data here");
+            NetEvent::Up { lane: Lane::Consensus, epoch, .. } => {
+                self.counts[link.0 as usize].connections += 1;
+                shard.link_up(now, link, epoch.0);
             }
-            NetEvent::Down { lane, .. } | NetEvent::Frames { lane, .. }
-                if lane != Lane::Consensus => {}
-            NetEvent::Up { peer, epoch, .. } => {
-                if let Some(&link) = self.numbers.get(&peer) {
-                    self.counts[link.0 as usize].connections += 1;
-                    shard.link_up(now, link, epoch.0);
-                }
+            NetEvent::Up { lane: Lane::BulkOut, epoch, .. } => {
+                self.lanes.push(link);
+                shard.bulk_up(link, epoch.0);
             }
-            NetEvent::Frames { peer, epoch, frames, .. } => {
-                let Some(&link) = self.numbers.get(&peer) else { return };
+            NetEvent::Down { lane: Lane::Consensus, .. } => shard.link_down(link),
+            NetEvent::Down { lane: Lane::BulkOut, .. } => {
+                self.lanes.retain(|lane| *lane != link);
+                shard.bulk_down(link);
+            }
+            NetEvent::Up { lane: Lane::BulkIn, .. } | NetEvent::Down { lane: Lane::BulkIn, .. } => {
+            }
+            NetEvent::Frames { peer, lane, epoch, frames } => {
                 let counts = &mut self.counts[link.0 as usize];
                 counts.frames_received += frames.len() as u64;
                 counts.bytes_received += frames.iter().map(|f| f.wire_len() as u64).sum::<u64>();
-                for frame in frames.into_iter().filter(|f| f.kind == FrameKind::Consensus) {
-                    let fed = shard.frame(now, link, epoch.0, &frame.envelope, frame.body);
+                for Frame { kind, envelope, body } in frames {
+                    let fed = match (lane, kind) {
+                        (Lane::Consensus, FrameKind::Consensus) => {
+                            shard.frame(now, link, epoch.0, &envelope, body)
+                        }
+                        (Lane::BulkIn, FrameKind::Snapshot) => {
+                            shard.bulk_frame(now, link, &envelope, body)
+                        }
+                        _ => Ok(()),
+                    };
                     if let Err(error) = fed {
-                        tracing::warn!(%peer, %error, "refused a frame");
+                        tracing::warn!(%peer, %lane, %error, "refused a frame");
                         counts.given_up += 1;
                         self.net.disconnect(peer, epoch, error.to_string());
                         break;
                     }
                 }
             }
-            NetEvent::Down { peer, .. } => {
-                if let Some(&link) = self.numbers.get(&peer) {
-                    shard.link_down(link);
-                }
-            }
         }
     }
 
-    /// Hands a turn's frames over; each peer's leave with one write.
-    pub(super) fn send(&mut self, frames: &mut Vec<OutFrame>) {
-        for OutFrame { link, epoch, envelope, blocks } in frames.drain(..) {
-            let peer = endpoint(self.links[link.0 as usize]);
-            let Some(mut outbox) = self.net.outbox(peer) else { continue };
+    /// Hands a turn's frames over; each peer's leave with one write. Lanes are made that are wanted.
+    pub(super) fn send(&mut self, frames: &mut Vec<OutFrame>, lanes: &mut Vec<LinkId>) {
+        for OutFrame { link, lane, epoch, envelope, blocks } in frames.drain(..) {
+            let peer = self.endpoint(link);
+            let (outbox, kind) = match lane {
+                shard::Lane::Consensus => (self.net.outbox(peer), FrameKind::Consensus),
+                shard::Lane::Bulk => (self.net.bulk_outbox(peer), FrameKind::Snapshot),
+            };
+            let Some(mut outbox) = outbox else { continue };
             if outbox.epoch().is_none_or(|current| current.0 != epoch) {
                 continue;
             }
             let bytes = HEADER_LEN + envelope.len() + blocks.iter().map(Bytes::len).sum::<usize>();
-            let pushed = outbox.push(FrameKind::Consensus, &envelope, blocks);
+            let pushed = outbox.push(kind, &envelope, blocks);
             drop(outbox);
             let counts = &mut self.counts[link.0 as usize];
             counts.frames_sent += 1;
@@ -225,6 +247,13 @@ impl Network {
             }
         }
         self.net.flush();
+        for link in lanes.drain(..) {
+            self.net.want_bulk(self.endpoint(link));
+        }
+    }
+
+    fn endpoint(&self, link: LinkId) -> Endpoint {
+        endpoint(self.links[link.0 as usize])
     }
 
     /// What went over each connection.

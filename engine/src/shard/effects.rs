@@ -4,6 +4,7 @@ use bytes::Bytes;
 use ringleader_wal::disk::{DiskOp, OpId};
 use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Recovered, Seq, Term};
 
+use super::bulk::Lane;
 use super::links::LinkId;
 use super::membership::ChangeAnswer;
 use super::proposal::AnswerRun;
@@ -16,8 +17,10 @@ use crate::error::SnapshotError;
 pub struct Effects {
     /// Disk operations, to be started in this order; they may complete in any order.
     pub disk: Vec<(OpId, DiskOp)>,
-    /// Frames, to be sent in this order on each link.
+    /// Frames, to be sent in this order on each lane of each link.
     pub frames: Vec<OutFrame>,
+    /// Links that are to have a lane for bulk data to their peer.
+    pub lanes: Vec<LinkId>,
     /// Answers to callers.
     pub answers: Vec<AnswerRun>,
     /// Answers to who asked for changes of the members.
@@ -38,6 +41,7 @@ impl Effects {
     pub fn clear(&mut self) {
         self.disk.clear();
         self.frames.clear();
+        self.lanes.clear();
         self.answers.clear();
         self.changes.clear();
         self.transfers.clear();
@@ -62,6 +66,8 @@ pub struct SnapshotAnswer {
 pub struct OutFrame {
     /// Where to.
     pub link: LinkId,
+    /// On which of its connections.
+    pub lane: Lane,
     /// The connection it was made for; on a later one it must not be sent.
     pub epoch: u64,
     /// The messages, as an rkyv archive (see `codec.rs`).

@@ -1,7 +1,5 @@
 //! One group on its shard: the protocol, the state machine, and the callers between them.
 
-use std::mem::offset_of;
-
 use ringleader_wal::{
     Block, BlockKind, GroupId, GroupSlot, LogIndex, LogPosition, NodeId, Seq, Term, prefetch,
 };
@@ -21,21 +19,9 @@ use crate::state_machine::{Entries, Replies, StateMachine};
 /// before the leader has sent everything.
 pub(crate) const BLOCK_BYTES: usize = 256 << 10;
 
-/// Of a state machine, so much is fetched ahead.
+/// Of a state machine and of what was proposed, so much is fetched ahead.
 const MACHINE_BYTES: usize = 128;
-
-/// What is done with a group, as far as that tells what will be looked at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Visit {
-    /// Its callers' operations are appended.
-    Propose,
-    /// A peer's entries are appended, or its answer is counted.
-    Message,
-    /// Its entries became durable.
-    Durable,
-    /// Entries are applied.
-    Apply,
-}
+const INCOMING_BYTES: usize = 64;
 
 /// Proposals that are in the log and not applied yet: `run`'s operations stand at `first` and
 /// after.
@@ -46,7 +32,7 @@ struct Waiting {
 }
 
 /// In this order and at the beginning of a cache line, because what every event looks at then
-/// shares a few of them; what only callers and the state machine need lies between.
+/// shares a few of them.
 #[repr(C, align(64))]
 pub(super) struct Group {
     pub(super) id: GroupId,
@@ -62,13 +48,13 @@ pub(super) struct Group {
     pub(super) log_slot: GroupSlot,
     /// The links to the other voters.
     pub(super) links: GroupLinks,
+    pub(super) raft: Raft,
     pub(super) machine: Box<dyn StateMachine>,
-    waiting: Fifo<Option<Waiting>, 1>,
+    waiting: Fifo<Waiting>,
     /// What callers proposed in this turn.
-    incoming: Fifo<Option<SubmissionRun>, 1>,
+    pub(super) incoming: Vec<SubmissionRun>,
     /// Weight of `incoming` and `waiting`.
     in_flight: usize,
-    pub(super) raft: Raft,
     /// The leadership that the state machine was told of and that still lasts: whose, and its term.
     office: Option<(NodeId, Term)>,
     /// The change of the members that somebody waits for.
@@ -90,7 +76,7 @@ impl Group {
             links,
             staged: Seq(0),
             log_slot: GroupSlot::default(),
-            incoming: Fifo::default(),
+            incoming: Vec::new(),
             waiting: Fifo::default(),
             in_flight: 0,
             apply_queued: false,
@@ -112,36 +98,16 @@ impl Group {
 
     /// Has the CPU fetch what an event looks at first.
     #[inline]
-    pub(super) fn prefetch(&self, visit: Visit) {
-        match visit {
-            Visit::Propose | Visit::Apply => prefetch(self, offset_of!(Self, raft)),
-            Visit::Message | Visit::Durable => prefetch(self, offset_of!(Self, machine)),
-        }
-        prefetch(&self.raft, Raft::HOT_BYTES);
+    pub(super) fn prefetch(&self) {
+        prefetch(self, size_of::<Self>());
     }
 
     /// And what that points to.
     #[inline]
-    pub(super) fn prefetch_beyond(&self, visit: Visit) {
+    pub(super) fn prefetch_beyond(&self) {
         self.raft.prefetch_beyond();
-        if visit == Visit::Apply {
-            prefetch(&*self.machine, MACHINE_BYTES);
-        }
-    }
-
-    /// And what that points to.
-    #[inline]
-    pub(super) fn prefetch_ends(&self, visit: Visit) {
-        self.raft.prefetch_peers();
-        if visit == Visit::Apply {
-            self.raft.prefetch_entries();
-        }
-    }
-
-    /// Whether this turn brought proposals.
-    #[inline]
-    pub(super) fn has_incoming(&self) -> bool {
-        !self.incoming.is_empty()
+        prefetch(&*self.machine, MACHINE_BYTES);
+        prefetch(&self.incoming[..], INCOMING_BYTES);
     }
 
     /// Whether there are committed entries to apply and nobody is at it yet.
@@ -163,7 +129,7 @@ impl Group {
             return Err(run.answer(Outcome::Failed(ProposeError::Busy)));
         }
         self.in_flight += weight;
-        self.incoming.push(Some(run));
+        self.incoming.push(run);
         Ok(())
     }
 
@@ -174,7 +140,7 @@ impl Group {
             return None;
         }
         let (mut whole, mut part, mut room) = (0, None, BLOCK_BYTES);
-        for run in self.incoming.iter_mut().flatten() {
+        for run in &mut self.incoming {
             match run.fitting(room, whole == 0) {
                 Some(fit) if fit == run.len() => {
                     room = room.saturating_sub(run.payload_bytes());
@@ -186,14 +152,12 @@ impl Group {
                 }
             }
         }
-        let runs = self.incoming.iter().take(whole).chain([&part]).flatten();
-        let runs = runs.map(SubmissionRun::encoded);
+        let runs = self.incoming[..whole].iter().chain(&part).map(SubmissionRun::encoded);
         let block = Block::encode(self.id, at, BlockKind::Operations, runs);
         let mut first = at.index;
-        let whole = (0..whole).map_while(|_| self.incoming.pop());
-        for run in whole.chain([part]).flatten() {
+        for run in self.incoming.drain(..whole).chain(part) {
             let next = LogIndex(first.0 + run.len() as u64);
-            self.waiting.push(Some(Waiting { first, run }));
+            self.waiting.push(Waiting { first, run });
             first = next;
         }
         Some(block)
@@ -256,7 +220,7 @@ impl Group {
 
     fn answer_through(&mut self, last: LogIndex, replies: &Replies, answers: &mut Vec<AnswerRun>) {
         let term = self.raft.term();
-        while let Some(Some(waiting)) = self.waiting.first_mut() {
+        while let Some(waiting) = self.waiting.first_mut() {
             if waiting.first > last {
                 break;
             }
@@ -266,7 +230,7 @@ impl Group {
                 waiting.first = last.next();
                 waiting.run.split_front(applied)
             } else {
-                self.waiting.pop().flatten().expect("the first is there").run
+                self.waiting.pop().expect("the first is there").run
             };
             self.in_flight -= run.weight();
             let end = LogIndex(first.0 + run.len() as u64 - 1);
@@ -341,11 +305,9 @@ impl Group {
             UnknownCause::StorageFailed => ProposeError::StorageFailed("see the log".into()),
         };
         let unknown = Outcome::Failed(ProposeError::Unknown(cause));
-        let waiting = self.waiting.drain().flatten();
-        answers.extend(waiting.map(|waiting| waiting.run.answer(unknown.clone())));
+        answers.extend(self.waiting.drain().map(|waiting| waiting.run.answer(unknown.clone())));
         let unproposed = Outcome::Failed(unproposed);
-        let incoming = self.incoming.drain().flatten();
-        answers.extend(incoming.map(|run| run.answer(unproposed.clone())));
+        answers.extend(self.incoming.drain(..).map(|run| run.answer(unproposed.clone())));
         self.in_flight = 0;
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use ringleader_wal::{Block, GroupId, NodeId};
 
+use super::bulk::{Bulk, Lane};
 use super::effects::OutFrame;
 use crate::codec::Encoder;
 use crate::config::place;
@@ -29,9 +30,8 @@ pub struct LinkPeer {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct GroupLinks {
-    near: [NodeId; NEAR],
-    near_links: [LinkId; NEAR],
     count: usize,
+    near: [(NodeId, LinkId); NEAR],
     far: Box<[(NodeId, LinkId)]>,
 }
 
@@ -40,26 +40,18 @@ const NEAR: usize = 2;
 impl GroupLinks {
     pub(super) fn new(links: &[(NodeId, LinkId)]) -> Self {
         let count = links.len().min(NEAR);
-        let (mut near, mut near_links) = ([NodeId(0); NEAR], [LinkId(0); NEAR]);
-        for (at, (node, link)) in links[..count].iter().enumerate() {
-            (near[at], near_links[at]) = (*node, *link);
-        }
-        Self { near, near_links, count, far: links[count..].into() }
-    }
-
-    fn near(&self) -> impl Iterator<Item = (NodeId, LinkId)> + '_ {
-        self.near.into_iter().zip(self.near_links).take(self.count)
+        let mut near = [(NodeId(0), LinkId(0)); NEAR];
+        near[..count].copy_from_slice(&links[..count]);
+        Self { count, near, far: links[count..].into() }
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = (NodeId, LinkId)> + '_ {
-        self.near().chain(self.far.iter().copied())
+        self.near[..self.count].iter().chain(&self.far).copied()
     }
 
-    #[inline]
     pub(super) fn to(&self, node: NodeId) -> Option<LinkId> {
-        let found = self.near().find(|(member, _)| *member == node);
-        let found = found.or_else(|| self.far.iter().copied().find(|(member, _)| *member == node));
-        found.map(|(_, link)| link)
+        let near = self.near[..self.count].iter();
+        near.chain(&self.far).find(|(voter, _)| *voter == node).map(|(_, link)| *link)
     }
 }
 
@@ -74,6 +66,7 @@ struct Link {
     /// Bytes that the outbox still takes.
     room: usize,
     encoder: Encoder,
+    bulk: Bulk,
 }
 
 #[derive(Debug)]
@@ -127,8 +120,8 @@ impl Links {
     pub(super) fn number(&mut self, peer: LinkPeer) -> LinkId {
         let known = self.links.iter().position(|link| link.peer == peer);
         let at = known.unwrap_or_else(|| {
-            let encoder = Encoder::default();
-            self.links.push(Link { peer, epoch: None, room: 0, encoder });
+            let (encoder, bulk) = (Encoder::default(), Bulk::default());
+            self.links.push(Link { peer, epoch: None, room: 0, encoder, bulk });
             self.links.len() - 1
         });
         LinkId(at as u32)
@@ -136,6 +129,18 @@ impl Links {
 
     pub(super) fn peers(&self) -> impl ExactSizeIterator<Item = LinkPeer> + '_ {
         self.links.iter().map(|link| link.peer)
+    }
+
+    pub(super) fn bulk(&self, link: LinkId) -> &Bulk {
+        &self.links[link.0 as usize].bulk
+    }
+
+    pub(super) fn bulk_mut(&mut self, link: LinkId) -> &mut Bulk {
+        &mut self.links[link.0 as usize].bulk
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent
     }
 
     pub(super) fn is_up(&self, link: LinkId) -> bool {
@@ -207,27 +212,6 @@ impl Links {
         true
     }
 
-    /// Adds a piece of a snapshot, of `bytes`. False if there is no room for it.
-    pub(super) fn push_piece(
-        &mut self,
-        link: LinkId,
-        group: GroupId,
-        piece: &Message,
-        bytes: usize,
-        frames: &mut Vec<OutFrame>,
-    ) -> bool {
-        let at = &mut self.links[link.0 as usize];
-        if at.epoch.is_none() || self.silent || bytes > at.room {
-            return false;
-        }
-        at.room -= bytes;
-        at.encoder.push(group, piece);
-        if at.encoder.body_bytes() >= FRAME_BODY_BYTES {
-            at.finish(link, frames);
-        }
-        true
-    }
-
     /// Closes the turn: everything that was pushed goes out.
     pub(super) fn finish(&mut self, frames: &mut Vec<OutFrame>) {
         for (at, link) in self.links.iter_mut().enumerate() {
@@ -240,7 +224,7 @@ impl Link {
     fn finish(&mut self, link: LinkId, frames: &mut Vec<OutFrame>) {
         let Some((envelope, blocks)) = self.encoder.finish() else { return };
         if let Some(epoch) = self.epoch {
-            frames.push(OutFrame { link, epoch, envelope, blocks });
+            frames.push(OutFrame { link, lane: Lane::Consensus, epoch, envelope, blocks });
         }
     }
 }

@@ -33,6 +33,10 @@ impl World {
             }
             self.send(seat, frame);
         }
+        for link in effects.lanes.drain(..) {
+            let process = self.seats[seat].process.as_ref().expect("it survived");
+            self.want_bulk(seat, process.links[link.0 as usize]);
+        }
         if !self.survives_step(seat) {
             return false;
         }

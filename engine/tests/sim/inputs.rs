@@ -30,6 +30,20 @@ pub(crate) enum Input {
     Down {
         peer: usize,
     },
+    /// On a lane for bulk data from `peer`.
+    BulkFrame {
+        peer: usize,
+        epoch: u64,
+        frame: Frame,
+    },
+    /// A lane for bulk data to `peer`.
+    BulkUp {
+        peer: usize,
+        epoch: u64,
+    },
+    BulkDown {
+        peer: usize,
+    },
     /// There is this node.
     Node(usize),
     Submit(u32, Submission),
@@ -58,9 +72,12 @@ impl World {
         let process = self.seats[seat].process.as_mut().expect("a step is of a running process");
         let (seats, place) = (&self.plan.seats, seat as u64);
         let link = match &input {
-            Input::Frame { peer, .. } | Input::Up { peer, .. } | Input::Down { peer } => {
-                process.link(*peer)
-            }
+            Input::Frame { peer, .. }
+            | Input::Up { peer, .. }
+            | Input::Down { peer }
+            | Input::BulkFrame { peer, .. }
+            | Input::BulkUp { peer, .. }
+            | Input::BulkDown { peer } => process.link(*peer),
             _ => None,
         };
         let shard = &mut process.shard;
@@ -76,7 +93,22 @@ impl World {
                 self.trace.step("frame", place, peer as u64, epoch);
                 stale = process.known.get(&peer) != Some(&epoch);
                 let feed = |link| shard.frame(now, link, epoch, &frame.envelope, frame.body).err();
-                refused = link.and_then(feed).map(|error| (peer, epoch, error));
+                let pair = self.network.pair_of(seat, peer);
+                refused = link.and_then(feed).map(|error| (pair, epoch, error));
+            }
+            Input::BulkFrame { peer, epoch, frame } => {
+                self.trace.step("bulk frame", place, peer as u64, epoch);
+                let feed = |link| shard.bulk_frame(now, link, &frame.envelope, frame.body).err();
+                let pair = self.network.bulk_of(peer, seat);
+                refused = link.and_then(feed).map(|error| (pair, epoch, error));
+            }
+            Input::BulkUp { peer, epoch } => {
+                self.trace.step("bulk up", place, peer as u64, epoch);
+                link.into_iter().for_each(|link| shard.bulk_up(link, epoch));
+            }
+            Input::BulkDown { peer } => {
+                self.trace.step("bulk down", place, peer as u64, 0);
+                link.into_iter().for_each(|link| shard.bulk_down(link));
             }
             Input::Up { peer, epoch } => {
                 self.trace.step("up", place, peer as u64, epoch);
@@ -131,8 +163,8 @@ impl World {
         if news {
             self.check_leases(seat);
         }
-        if let Some((peer, epoch, error)) = refused {
-            self.refuse_frame(seat, peer, epoch, &error.to_string());
+        if let Some((pair, epoch, error)) = refused {
+            self.refuse_frame(seat, pair, epoch, &error.to_string());
         }
     }
 }

@@ -2,17 +2,38 @@
 
 use std::collections::VecDeque;
 
-use ringleader::shard::OutFrame;
+use bytes::Bytes;
+use ringleader::shard::{Lane, OutFrame};
 use ringleader_net::{Frame, FrameKind};
 
 use crate::inputs::Input;
-use crate::network::End;
+use crate::network::{End, Purpose};
 use crate::plan::MS;
 use crate::world::{Event, World};
 
+/// What an end's outbox has room for, and holds.
+pub(crate) struct Room {
+    pub(crate) peer: usize,
+    pub(crate) purpose: Purpose,
+    pub(crate) free: usize,
+    pub(crate) held: usize,
+}
+
 impl World {
-    /// Somebody will try to connect the pair, if nothing connects it.
+    /// Somebody will try to connect the pair, if nothing connects it. For bulk data, that is when
+    /// somebody says that there is some.
     pub(crate) fn redial(&mut self, pair: usize) {
+        if !self.network.is_bulk(pair) {
+            self.dial_later(pair);
+        }
+    }
+
+    /// A seat has bulk data for a peer.
+    pub(crate) fn want_bulk(&mut self, seat: usize, to: usize) {
+        self.dial_later(self.network.bulk_of(seat, to));
+    }
+
+    fn dial_later(&mut self, pair: usize) {
         if self.network.working(pair).is_none() && !self.network.pairs[pair].dialing {
             self.network.pairs[pair].dialing = true;
             let backoff = self.network.pairs[pair].rng.between(MS, 50 * MS);
@@ -22,15 +43,15 @@ impl World {
 
     pub(crate) fn dial(&mut self, pair: usize) {
         self.network.pairs[pair].dialing = false;
-        let seats = self.network.pairs[pair].seats;
+        let seats = self.network.dialing(pair);
         let there = seats.iter().all(|seat| self.seats[*seat].process.is_some());
         let reachable = there && !self.network.is_cut(pair);
         let working = self.network.working(pair).is_some();
-        if working || !reachable || !self.shake_hands(seats) {
+        if working || !reachable || !self.shake_hands(seats, self.network.is_bulk(pair)) {
             self.redial(pair);
             return;
         }
-        let epochs = seats.map(|seat| {
+        let epochs = self.network.pairs[pair].seats.map(|seat| {
             self.seats[seat].epoch += 1;
             self.seats[seat].epoch
         });
@@ -68,10 +89,14 @@ impl World {
         let side = self.network.side(end).expect("it works");
         side.open();
         let epoch = side.epoch;
-        if let Some(process) = &mut self.seats[seat].process {
-            process.epochs.insert(peer, epoch);
+        if !self.network.is_bulk(end.pair) {
+            if let Some(process) = &mut self.seats[seat].process {
+                process.epochs.insert(peer, epoch);
+            }
+            self.feed(seat, Input::Up { peer, epoch });
+        } else if self.network.sends_bulk(end) {
+            self.feed(seat, Input::BulkUp { peer, epoch });
         }
-        self.feed(seat, Input::Up { peer, epoch });
     }
 
     /// An end is told that the connection is gone.
@@ -80,10 +105,14 @@ impl World {
         side.up = false;
         side.outbox.close();
         let (seat, peer) = self.seats_of(end);
-        if let Some(process) = &mut self.seats[seat].process {
-            process.epochs.remove(&peer);
+        if !self.network.is_bulk(end.pair) {
+            if let Some(process) = &mut self.seats[seat].process {
+                process.epochs.remove(&peer);
+            }
+            self.feed(seat, Input::Down { peer });
+        } else if self.network.sends_bulk(end) {
+            self.feed(seat, Input::BulkDown { peer });
         }
-        self.feed(seat, Input::Down { peer });
         self.network.forget(end.pair);
     }
 
@@ -109,7 +138,7 @@ impl World {
     }
 
     fn lose_inbound(&mut self, end: End) {
-        let (seat, peer) = self.seats_of(end);
+        let (seat, _) = self.seats_of(end);
         let (life, ghosts) = (self.life(seat), self.plan.net.ghost_ppm);
         let side = self.network.side(end).expect("the end exists");
         let inbound = side.inbound() as u64;
@@ -121,16 +150,28 @@ impl World {
             let rng = &mut self.network.pairs[end.pair].rng;
             if rng.chance(ghosts) {
                 let delay = rng.between(MS, 4 * self.plan.net.dead_after);
-                self.after(delay, Event::Ghost { seat, life, peer, epoch, frame });
+                self.after(delay, Event::Ghost { end, life, epoch, frame });
             }
         }
     }
 
     /// A frame arrives on a connection that its receiver no longer has.
-    pub(crate) fn ghost(&mut self, seat: usize, life: u32, peer: usize, epoch: u64, frame: Frame) {
+    pub(crate) fn ghost(&mut self, end: End, life: u32, epoch: u64, frame: Frame) {
+        let (seat, peer) = self.seats_of(end);
         let Some(process) = &self.seats[seat].process else { return };
-        if self.life(seat) == life && process.epochs.get(&peer) != Some(&epoch) {
+        let of_this = !self.network.is_bulk(end.pair) && process.epochs.get(&peer) == Some(&epoch);
+        if self.life(seat) == life && !of_this {
             self.counts.add("frames of an earlier connection", 1);
+            self.deliver(end, epoch, frame);
+        }
+    }
+
+    /// Hands a frame to its receiver.
+    fn deliver(&mut self, end: End, epoch: u64, frame: Frame) {
+        let (seat, peer) = self.seats_of(end);
+        if self.network.is_bulk(end.pair) {
+            self.feed(seat, Input::BulkFrame { peer, epoch, frame });
+        } else {
             self.feed(seat, Input::Frame { peer, epoch, frame });
         }
     }
@@ -165,27 +206,38 @@ impl World {
     }
 
     /// What a seat has room for to each of its peers.
-    pub(crate) fn rooms(&mut self, seat: usize) -> Vec<(usize, usize)> {
+    pub(crate) fn rooms(&mut self, seat: usize) -> Vec<Room> {
         let mut rooms = Vec::new();
         for &pair in self.network.pairs_of(seat).iter() {
             let Some(end) = self.network.current(pair, seat) else { continue };
             let (_, peer) = self.seats_of(end);
+            let purpose = self.network.pairs[pair].purpose;
+            if self.network.is_bulk(pair) && !self.network.sends_bulk(end) {
+                continue;
+            }
             let outbox = &self.network.side(end).expect("it is current").outbox;
-            let room = self.plan.net.room.saturating_sub(outbox.held_bytes());
-            rooms.push((peer, room.min(outbox.free_bytes())));
+            let room = match purpose {
+                Purpose::Consensus => self.plan.net.room.saturating_sub(outbox.held_bytes()),
+                Purpose::BulkFrom(_) => usize::MAX,
+            };
+            let (free, held) = (room.min(outbox.free_bytes()), outbox.held_bytes());
+            rooms.push(Room { peer, purpose, free, held });
         }
         rooms
     }
 
     /// Queues a frame for a peer, as the runtime does.
     pub(crate) fn push(&mut self, seat: usize, to: usize, frame: OutFrame) {
-        let pair = self.network.pair_of(seat, to);
+        let (pair, kind) = match frame.lane {
+            Lane::Consensus => (self.network.pair_of(seat, to), FrameKind::Consensus),
+            Lane::Bulk => (self.network.bulk_of(seat, to), FrameKind::Snapshot),
+        };
         let Some(end) = self.network.current(pair, seat) else { return };
         let outbox = &mut self.network.side(end).expect("it is current").outbox;
         if outbox.epoch().is_none_or(|epoch| epoch.0 != frame.epoch) {
             return;
         }
-        let pushed = outbox.push(FrameKind::Consensus, &frame.envelope, frame.blocks);
+        let pushed = outbox.push(kind, &frame.envelope, frame.blocks);
         if pushed.is_err() {
             self.counts.add("outboxes overrun", 1);
             self.break_connection(pair);
@@ -216,7 +268,11 @@ impl World {
             let arrival = connection.sides[1 - end.side].send(&chunks, arrival);
             self.after(arrival - self.now(), Event::Arrive(end.other()));
         }
-        let accepted = self.network.pairs[end.pair].rng.between(0, MS / 20);
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        let accepted = match self.plan.net.bulk_bytes_per_second {
+            Some(rate) if self.network.is_bulk(end.pair) => bytes as u64 * 1_000_000_000 / rate,
+            _ => self.network.pairs[end.pair].rng.between(0, MS / 20),
+        };
         self.after(accepted, Event::Written(end));
     }
 
@@ -244,13 +300,13 @@ impl World {
         }
         let epoch = side.epoch;
         let (frames, fed) = side.arrive();
-        self.deliver_again_later(seat, peer, epoch, &frames);
+        self.deliver_again_later(end, epoch, &frames);
         for frame in frames {
             let seats = &self.plan.seats;
             self.trace.line(|| {
                 format!("node {} gets a frame from {}", seats.name(seat), seats.name(peer))
             });
-            self.feed(seat, Input::Frame { peer, epoch, frame });
+            self.deliver(end, epoch, frame);
         }
         if fed.is_err() {
             self.counts.add("connections closed over their bytes", 1);

@@ -52,10 +52,7 @@ impl World {
 
     /// Something happens to one connection.
     pub(crate) fn harm_connection(&mut self, fault: Fault, lasting: u64, rng: &mut Rng) {
-        if self.network.pairs.is_empty() {
-            return;
-        }
-        let pair = rng.below(self.network.pairs.len() as u64) as usize;
+        let Some(pair) = self.network.any_pair(rng) else { return };
         match fault {
             Fault::Flap => self.flap(pair, rng.between(2, 12)),
             Fault::Clog => self.network.pairs[pair].clogged_until = self.now() + lasting,
@@ -114,27 +111,21 @@ impl World {
     }
 
     /// Frames that came may come once more, when their connection is over.
-    pub(crate) fn deliver_again_later(
-        &mut self,
-        seat: usize,
-        peer: usize,
-        epoch: u64,
-        frames: &[Frame],
-    ) {
+    pub(crate) fn deliver_again_later(&mut self, end: End, epoch: u64, frames: &[Frame]) {
+        let seat = self.network.seat(end);
         let (net, node) = (self.plan.net, self.plan.seats.node(seat));
         for frame in frames {
             let rng = &mut self.nodes[node].rng;
             if net.duplicate_ppm > 0 && rng.chance(net.duplicate_ppm) {
                 let delay = rng.between(MS, 8 * net.dead_after);
                 let (life, frame) = (self.life(seat), frame.clone());
-                self.after(delay, Event::Ghost { seat, life, peer, epoch, frame });
+                self.after(delay, Event::Ghost { end, life, epoch, frame });
             }
         }
     }
 
     /// A shard refused a frame: its owner closes the connection.
-    pub(crate) fn refuse_frame(&mut self, seat: usize, peer: usize, epoch: u64, error: &str) {
-        let pair = self.network.pair_of(seat, peer);
+    pub(crate) fn refuse_frame(&mut self, seat: usize, pair: usize, epoch: u64, error: &str) {
         let side = usize::from(self.network.pairs[pair].seats[1] == seat);
         let its = self.network.pairs[pair].connections.iter();
         let its = its.filter(|connection| connection.sides[side].epoch == epoch);

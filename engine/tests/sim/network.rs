@@ -1,4 +1,5 @@
-//! The network: one ordered connection per pair of shards that share a group, made of bytes.
+//! The network: one ordered connection per pair of shards that share a group, made of bytes, and one
+//! more in each direction for bulk data, made when it is wanted.
 //!
 //! Frames go through the production outbox and decoder, and between them they are a stream that is
 //! cut anywhere. Nothing is lost from a stream but its end: frames vanish only with their
@@ -60,10 +61,19 @@ pub(crate) struct Connection {
     pub(crate) sides: [Side; 2],
 }
 
-/// Two seats, and the connections between them: the present one, and those that an end still
-/// believes in.
+/// What a pair's connections are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Consensus,
+    /// From the seat on this side to the other.
+    BulkFrom(usize),
+}
+
+/// Two seats, and the connections between them for one purpose: the present one, and those that an
+/// end still believes in.
 #[derive(Debug)]
 pub(crate) struct Pair {
+    pub(crate) purpose: Purpose,
     /// Decides what happens between these two alone.
     pub(crate) rng: Rng,
     pub(crate) seats: [usize; 2],
@@ -75,7 +85,10 @@ pub(crate) struct Pair {
 
 #[derive(Debug)]
 pub(crate) struct Network {
+    /// Those for consensus first, then two for bulk data for each of them.
     pub(crate) pairs: Vec<Pair>,
+    /// How many are for consensus.
+    links: usize,
     /// `blocked[from][to]`: nothing passes that way between two nodes.
     blocked: Vec<Vec<bool>>,
     /// The pairs of each seat.
@@ -161,8 +174,13 @@ impl Side {
 impl Network {
     pub(crate) fn new(nodes: usize, seats: &Seats, rng: &mut Rng) -> Self {
         let later = |a: usize| seats.links(a).iter().filter(move |b| **b > a);
-        let pairs = (0..seats.count()).flat_map(|a| later(a).map(move |b| [a, *b]));
-        let pair = |seats| Pair {
+        let links: Vec<[usize; 2]> =
+            (0..seats.count()).flat_map(|a| later(a).map(move |b| [a, *b])).collect();
+        let lanes =
+            links.iter().flat_map(|seats| [0, 1].map(|side| (*seats, Purpose::BulkFrom(side))));
+        let pairs = links.iter().map(|seats| (*seats, Purpose::Consensus)).chain(lanes);
+        let pair = |(seats, purpose)| Pair {
+            purpose,
             rng: rng.fork(),
             seats,
             connections: Vec::new(),
@@ -177,6 +195,7 @@ impl Network {
                 })
                 .collect(),
             pairs,
+            links: links.len(),
             blocked: vec![vec![false; nodes]; nodes],
             next_connection: 0,
             nodes: (0..seats.count()).map(|seat| seats.node(seat)).collect(),
@@ -186,6 +205,36 @@ impl Network {
     pub(crate) fn pair_of(&self, a: usize, b: usize) -> usize {
         let seats = [a.min(b), a.max(b)];
         self.pairs.iter().position(|pair| pair.seats == seats).expect("two seats with a link")
+    }
+
+    /// The pair for bulk data from one seat to another.
+    pub(crate) fn bulk_of(&self, from: usize, to: usize) -> usize {
+        self.links + 2 * self.pair_of(from, to) + usize::from(from > to)
+    }
+
+    /// Any pair, most often one for consensus.
+    pub(crate) fn any_pair(&self, rng: &mut Rng) -> Option<usize> {
+        if self.links == 0 {
+            return None;
+        }
+        let link = rng.below(self.links as u64) as usize;
+        let lane = rng.below(8) as usize;
+        Some(if lane < 2 { self.links + 2 * link + lane } else { link })
+    }
+
+    /// Who dials, and who is dialed.
+    pub(crate) fn dialing(&self, pair: usize) -> [usize; 2] {
+        let Pair { seats: [first, second], purpose, .. } = self.pairs[pair];
+        if purpose == Purpose::BulkFrom(1) { [second, first] } else { [first, second] }
+    }
+
+    /// Whether an end sends bulk data to the other.
+    pub(crate) fn sends_bulk(&self, end: End) -> bool {
+        self.pairs[end.pair].purpose == Purpose::BulkFrom(end.side)
+    }
+
+    pub(crate) fn is_bulk(&self, pair: usize) -> bool {
+        self.pairs[pair].purpose != Purpose::Consensus
     }
 
     /// Makes a connection with an epoch for each end.

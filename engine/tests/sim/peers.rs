@@ -77,7 +77,7 @@ impl World {
 
     /// The handshake of two seats, of which the first dials: true if each lets the other in, and has
     /// it in its book.
-    pub(crate) fn shake_hands(&mut self, seats: [usize; 2]) -> bool {
+    pub(crate) fn shake_hands(&mut self, seats: [usize; 2], bulk: bool) -> bool {
         let [from, to] = seats.map(|seat| self.plan.seats.node(seat));
         if !self.nodes[from].knows[to] {
             return false;
@@ -86,7 +86,8 @@ impl World {
             identity: self.identity(to),
             members: self.known_nodes(to).into_iter().map(|(node, n)| (node.0, n)).collect(),
         };
-        let hello = self.hello(seats);
+        let lane = if bulk { Lane::BulkOut } else { Lane::Consensus };
+        let hello = self.hello(seats, lane);
         let known = self.nodes[to].book.known(hello.from.node);
         let meet = |world: &mut Self, own: usize, other: usize| {
             let data = world.nodes[other].data;
@@ -118,7 +119,7 @@ impl World {
         assert_eq!(met, data, "identity: node {node} lets in node {other}, whose data is gone");
     }
 
-    fn hello(&self, seats: [usize; 2]) -> Hello {
+    fn hello(&self, seats: [usize; 2], lane: Lane) -> Hello {
         let end = |seat| Endpoint {
             node: self.plan.seats.node_id(seat).0,
             shard: self.plan.seats.shard(seat),
@@ -133,7 +134,7 @@ impl World {
             from,
             from_shards: shards,
             to,
-            lane: Some(Lane::Consensus),
+            lane: Some(lane),
             data,
             expects: self.nodes[node].book.known(to.node),
             fingerprint,

@@ -17,7 +17,9 @@ use crate::clock::Clock;
 use crate::disk::SimDisk;
 use crate::disk_faults::CrashPoint;
 use crate::inputs::Input;
+use crate::links::Room;
 use crate::machine::Machine;
+use crate::network::Purpose;
 use crate::plan::{MS, Plan};
 use crate::records::WrittenTerms;
 use crate::rng::Rng;
@@ -343,9 +345,11 @@ impl World {
         }
         let (rooms, own) = (self.rooms(seat), self.own_time(node));
         let process = self.seats[seat].process.as_mut().expect("it is alive");
-        for (peer, room) in rooms {
-            if let Some(link) = process.link(peer) {
-                process.shard.set_room(link, room);
+        for Room { peer, purpose, free, held } in rooms {
+            let Some(link) = process.link(peer) else { continue };
+            match purpose {
+                Purpose::Consensus => process.shard.set_room(link, free),
+                Purpose::BulkFrom(_) => process.shard.set_bulk_room(link, free, held),
             }
         }
         let more = process.shard.turn(&mut process.effects);

@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0xc0b30cae63f2e55d),
-    (1, 0x124cc0f74802ff36),
-    (2, 0xa82836135904094c),
-    (3, 0xea15b7ced14ba335),
+    (0, 0x31640a2fa0647c93),
+    (1, 0x33423de9874a4a94),
+    (2, 0x8e8f5c465ebb49be),
+    (3, 0x677c79f023188676),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

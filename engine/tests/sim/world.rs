@@ -80,9 +80,8 @@ pub(crate) enum Event {
     Written(End),
     /// A frame of a connection that is over.
     Ghost {
-        seat: usize,
+        end: End,
         life: u32,
-        peer: usize,
         epoch: u64,
         frame: Frame,
     },
@@ -270,9 +269,7 @@ impl World {
             Event::Down(end) => self.down(end),
             Event::Arrive(end) => self.arrive(end),
             Event::Written(end) => self.written(end),
-            Event::Ghost { seat, life, peer, epoch, frame } => {
-                self.ghost(seat, life, peer, epoch, frame);
-            }
+            Event::Ghost { end, life, epoch, frame } => self.ghost(end, life, epoch, frame),
             Event::Learn { node, life, other } => self.learn(node, life, other),
             Event::GiveUp { pair, connection } => self.give_up(pair, connection),
             Event::HangUp { pair, connection } => self.hang_up(pair, connection),

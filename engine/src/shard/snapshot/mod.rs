@@ -29,7 +29,6 @@ mod taking;
 mod writer;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use ringleader_wal::disk::{DiskError, DiskOp, DiskOutput, FileName, OpId};
 use ringleader_wal::{GroupId, Identity, LogPosition, NodeId, NumberMap};
@@ -89,8 +88,6 @@ pub(super) struct Snapshots {
     opening: Option<Box<Opening>>,
     taking: Option<Taking>,
     sending: BTreeMap<(u32, NodeId), Sending>,
-    /// Nothing more is sent before: that is how transfers are throttled.
-    send_from: Time,
     receiving: BTreeMap<u32, Receiving>,
     /// Writers that only remove what they wrote.
     abandoned: BTreeMap<u64, Writer>,
@@ -117,7 +114,6 @@ impl Snapshots {
             opening: None,
             taking: None,
             sending: BTreeMap::new(),
-            send_from: Time(0),
             receiving: BTreeMap::new(),
             abandoned: BTreeMap::new(),
             next_writer: 0,
@@ -181,15 +177,6 @@ impl Snapshots {
         let received = self.receiving.values().map(|receiving| &receiving.writer.1);
         self.pending.values().any(removed)
             || taken.chain(received).chain(self.abandoned.values()).any(|w| w.is_of(group, at))
-    }
-
-    /// Counts what is sent against the limit.
-    fn throttle(&mut self, bytes: usize) {
-        if let Some(rate) = self.settings.send_bytes_per_second {
-            let nanos = bytes as u128 * 1_000_000_000 / u128::from(rate);
-            let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-            self.send_from = self.send_from.max(self.now) + takes;
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sending a snapshot to a peer that lacks what the log no longer holds (Raft thesis, chapter 5).
 //!
-//! Pieces are read from the file and sent one at a time: the head's configuration, the chunks, and an
-//! empty last one. The peer says which piece it waits for, so that a transfer goes on after a break
+//! Pieces are read from the file and sent one at a time, on the peer's lane for bulk data: the head's
+//! configuration, the chunks, and an empty last one. The peer says which piece it waits for, so that a transfer goes on after a break
 //! where it was, on either side; a piece that is lost is sent again when the peer answers a
 //! heartbeat. The file stays, and the log behind it, as long as somebody is sent it and gets on.
 
@@ -13,7 +13,7 @@ use super::Purpose;
 use super::reader::{Next, Reader};
 use crate::raft::message::{Message, SnapshotId};
 use crate::raft::{Mode, SnapshotEvent};
-use crate::shard::{Notice, Shard, State};
+use crate::shard::{LinkId, Notice, Shard, State};
 use crate::time::Time;
 
 /// Transfers at once. Others begin when one is over.
@@ -54,7 +54,9 @@ impl Shard {
 
     fn send_snapshot(&mut self, slot: u32, peer: NodeId) {
         if let Some(sending) = self.snapshots.sending.get_mut(&(slot, peer)) {
-            sending.sent = false;
+            // What waits for its turn on the lane is not lost.
+            let link = self.groups[slot as usize].links.to(peer);
+            sending.sent &= !link.is_some_and(|link| self.links.is_bulk_idle(link));
             return self.go_on_sending(slot, peer);
         }
         let (group, base) = {
@@ -143,24 +145,36 @@ impl Shard {
     /// Sends the piece held, if it may go now; a tick tries again.
     fn send_piece(&mut self, slot: u32, peer: NodeId) {
         let group = &self.groups[slot as usize];
-        let now = self.snapshots.now;
         let Some(sending) = self.snapshots.sending.get_mut(&(slot, peer)) else { return };
         let Some((piece, last)) = &sending.held else { return };
         let Some(link) = group.links.to(peer) else { return };
         // Who was deposed meanwhile must not speak as a leader in the new term.
-        if sending.sent || now < self.snapshots.send_from || !group.raft.is_leader() {
+        if sending.sent || !group.raft.is_leader() {
             return;
         }
         let ends = [piece.len() as u32];
         let run = Run { payload: piece, ends: &ends, base: 0 };
         let at = LogPosition { index: LogIndex(u64::from(sending.number)), term: sending.at.term };
         let block = Block::encode(group.id, at, BlockKind::Operations, [run]);
-        let (bytes, id) = (block.len(), SnapshotId { at: sending.at, stamp: sending.stamp });
-        let message =
-            Message::SnapshotPiece { term: group.raft.term(), id, last: *last, piece: block };
-        if self.links.push_piece(link, group.id, &message, bytes, &mut self.effects.frames) {
-            sending.sent = true;
-            self.snapshots.throttle(bytes);
+        let (term, group) = (group.raft.term(), group.id);
+        let id = SnapshotId { at: sending.at, stamp: sending.stamp };
+        let message = Message::SnapshotPiece { term, id, last: *last, piece: block };
+        let sent = self.push_piece(link, group, &message);
+        if let Some(sending) = self.snapshots.sending.get_mut(&(slot, peer)) {
+            sending.sent = sent;
+        }
+    }
+
+    /// A lane is new, or gone: what was on its way is sent again.
+    pub(in crate::shard) fn lane_changed(&mut self, link: LinkId) {
+        let keys: Vec<_> = self.snapshots.sending.keys().copied().collect();
+        for (slot, peer) in keys {
+            if self.groups[slot as usize].links.to(peer) == Some(link)
+                && let Some(sending) = self.snapshots.sending.get_mut(&(slot, peer))
+            {
+                sending.sent = false;
+                self.go_on_sending(slot, peer);
+            }
         }
     }
 
