@@ -75,6 +75,8 @@ struct Member {
     /// The last entry that its disk held when that was last asked for.
     on_disk: LogPosition,
     rounds: Rounds,
+    /// A snapshot of it was damaged, be it one that is still to be called durable.
+    harmed: bool,
 }
 
 impl Member {
@@ -357,14 +359,19 @@ impl Checker {
         let status = member.view.expect("only a running member takes snapshots").status;
         assert!(through.index <= status.applied, "a snapshot covers what is applied");
         assert!(through.index > member.promise.snapshot, "each snapshot covers more");
-        member.promise.snapshot = through.index;
+        if !member.harmed {
+            member.promise.snapshot = through.index;
+        }
         let term = self.histories[at].term_at(status.last, through.index);
         assert_eq!(term, through.term, "a snapshot ends with an entry of its log");
     }
 
     /// A snapshot of the node was damaged. It may start from less: its log may hold the rest.
     pub(crate) fn snapshot_damaged(&mut self, node: usize) {
-        self.members.iter_mut().for_each(|nodes| nodes[node].promise.snapshot = LogIndex(0));
+        for members in &mut self.members {
+            members[node].harmed = true;
+            members[node].promise.snapshot = LogIndex(0);
+        }
     }
 
     /// An answer to a caller: it is what was applied, and nothing that was refused is.

@@ -97,6 +97,9 @@ pub(crate) struct FaultPlan {
     pub(crate) crash_again_ppm: u32,
     /// Parts of a million of the crashes that leave the disks as they are.
     pub(crate) kill_ppm: u32,
+    /// When the faults end, a leader loses all that it held, at the worst moment: followers that
+    /// could not hear it are not at the end of its log yet.
+    pub(crate) loses_last: bool,
     /// How long a crashed node is away, at most.
     pub(crate) away: u64,
     /// How long everything else lasts, at most.
@@ -213,6 +216,7 @@ impl FaultPlan {
             enabled,
             crash_again_ppm: rng.pick(&[0, SURE / 8, SURE / 2]),
             kill_ppm: rng.pick(&[0, SURE / 4, SURE * 3 / 4]),
+            loses_last: damaging && rng.coin(),
             away: rng.magnitude(MS, 8 * election),
             lasting: rng.magnitude(election / 2, 10 * election),
         }
@@ -304,6 +308,10 @@ impl World {
 
     /// All faults end, and every node that is down comes back.
     pub(crate) fn heal(&mut self) {
+        if self.plan.faults.loses_last {
+            let at = self.rng.below(self.plan.groups.len() as u64) as usize;
+            self.checker.leader(at).into_iter().for_each(|leader| self.wipe(leader));
+        }
         self.trace.line(|| "*** the faults are over");
         self.healed = true;
         self.reunite();

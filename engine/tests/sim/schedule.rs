@@ -42,7 +42,7 @@ pub(crate) struct Schedule {
 }
 
 /// What lasts for a whole run and can be switched off.
-pub(crate) const AMBIENT: [&str; 9] = [
+pub(crate) const AMBIENT: [&str; 10] = [
     "ghosts",
     "duplicates",
     "slow-network",
@@ -52,6 +52,7 @@ pub(crate) const AMBIENT: [&str; 9] = [
     "drift",
     "late-ticks",
     "crash-again",
+    "last-loss",
 ];
 
 /// A part of a run. Written as `f3,7;c10-20;o1;t500;-drift`: the faults, calls and actions of the
@@ -130,6 +131,7 @@ impl Plan {
                 "drift" => self.clock.drift_ppm = 0,
                 "late-ticks" => self.clock.late_ppm = 0,
                 "crash-again" => self.faults.crash_again_ppm = 0,
+                "last-loss" => self.faults.loses_last = false,
                 other => unreachable!("{other} is no part of a run"),
             }
         }
