@@ -215,9 +215,10 @@ impl std::fmt::Debug for Envelope {
 }
 
 /// How many groups ahead of its work a turn has memory fetched; see
-/// [`prefetch`](ringleader_wal::prefetch): a group's own, and what that points to.
+/// [`prefetch`](ringleader_wal::prefetch): a group's own, what that points to, and what that does.
 pub(crate) const FAR: usize = 8;
 pub(crate) const NEAR: usize = 4;
+pub(crate) const NEXT: usize = 2;
 
 /// Takes a frame's messages.
 pub(crate) trait Deliver {

@@ -18,8 +18,8 @@
 //! access relies on that.
 //!
 //! A block of one small operation, 62 bytes at most, is kept within the [`Block`] itself; one of up
-//! to 1 KiB in memory that its clones share; a longer one as [`Bytes`], which the log, the network
-//! and the state machine share with it.
+//! to 1 KiB in memory of its own; a longer one as [`Bytes`], which the log, the network and the state
+//! machine share with it.
 
 mod layout;
 mod pool;
@@ -33,7 +33,7 @@ use crate::types::{GroupId, LogIndex, LogPosition, Term};
 use layout::{Header, at, check, ends, put, read_u32, seal};
 use storage::{INLINE_LEN, Memory, Storage};
 
-pub(crate) use storage::COUNTED_LEN;
+pub(crate) use storage::OWNED_LEN;
 
 pub use layout::BLOCK_HEADER_LEN;
 
@@ -100,8 +100,8 @@ pub struct Run<'a> {
     pub base: u32,
 }
 
-/// A validated block. Cloning one is a copy of 64 bytes at most, and a reference count if it is
-/// longer than that.
+/// A validated block. Cloning one is a copy of 1 KiB at most, and a reference count if it is longer
+/// than that.
 #[derive(Clone)]
 pub struct Block(Storage);
 
@@ -147,7 +147,7 @@ impl Block {
             return Err(BlockError::Short { have: bytes.len(), need: length });
         };
         let header = check(block)?;
-        if length > COUNTED_LEN {
+        if length > OWNED_LEN {
             return Ok(Self(Storage::shared(&header, Memory::Bytes(bytes.split_to(length)))));
         }
         let storage = if length <= INLINE_LEN {

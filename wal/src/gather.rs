@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::block::{Block, COUNTED_LEN};
+use crate::block::{Block, OWNED_LEN};
 
 /// Collects blocks as few pieces of memory: a thousand small blocks are one piece, not a thousand.
 ///
@@ -28,7 +28,7 @@ impl Gather {
     #[inline]
     pub fn push(&mut self, block: &Block) {
         self.len += block.len();
-        if block.len() <= COUNTED_LEN {
+        if block.len() <= OWNED_LEN {
             self.tail.extend_from_slice(block.as_bytes());
         } else {
             self.seal_tail();

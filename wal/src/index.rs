@@ -71,7 +71,7 @@ impl Group {
     }
 
     /// Adds a block behind all others.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append(&mut self, segments: &mut Segments, entry: &Entry) {
         // The span that the block joins ends with the last entry, whose term's run is known.
         if self.spans.append(entry) {

@@ -42,7 +42,7 @@ impl Span {
     }
 
     /// Lets the entry join if it may.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, entry: &Entry, moved: bool) -> bool {
         let distance = entry.place.offset.wrapping_sub(self.place.offset);
         let takes = self.moved == moved
@@ -69,7 +69,7 @@ pub(crate) struct Spans {
 
 impl Spans {
     /// Adds a block that was appended; says whether it joined the newest span.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append(&mut self, entry: &Entry) -> bool {
         if let Some(newest) = &mut self.newest
             && newest.open

@@ -190,7 +190,7 @@ impl Staging {
     }
 
     /// Adds a record for which [`Staging::room`] said that it is ready.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, record: &Record, body: Option<&Block>) -> (Seq, Place) {
         let open = self.open();
         open.meta.extend_from_slice(&record.encode());

@@ -77,7 +77,10 @@ impl Wal {
         self.stats.relocated_bytes += block.len() as u64;
     }
 
-    #[inline]
+    // Always inlined, like what it calls: numbers that pass through memory on their way from one
+    // function to another are waited for until all that was written before them, such as the copy of
+    // the block, has reached the cache.
+    #[inline(always)]
     fn push_block(&mut self, block: &Block, moved: bool) -> (Seq, Entry) {
         let (first, count, len) = (block.first_index(), block.count(), block.len() as u32);
         let (group, crc) = (block.group(), block.crc());

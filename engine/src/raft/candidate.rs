@@ -45,7 +45,7 @@ impl Raft {
             return;
         }
         if self.state.config.pre_vote {
-            self.role = Role::PreCandidate(Candidate::default());
+            self.role = Role::PreCandidate(Box::default());
             self.ask_for_votes(out);
             self.count_pre_vote(self.state.node, true, out);
         } else {
@@ -59,7 +59,7 @@ impl Raft {
         self.state.retry_election_timer();
         let term = self.state.term().next();
         self.state.set_hard_state(term, Some(self.state.node));
-        self.role = Role::Candidate(Candidate { votes: Vec::new(), handover });
+        self.role = Role::Candidate(Box::new(Candidate { votes: Vec::new(), handover }));
         self.ask_for_votes(out);
     }
 

@@ -13,6 +13,9 @@ use ringleader_wal::{Block, LogIndex, LogPosition, Term, prefetch};
 
 use super::committed::CommittedBlocks;
 
+/// Of the block to be applied next, so much is fetched ahead.
+const ENTRIES_AHEAD: usize = 512;
+
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub(super) struct Log {
@@ -48,6 +51,13 @@ impl Log {
     pub(super) fn prefetch(&self) {
         if let Some(block) = self.blocks.front() {
             prefetch(block, size_of::<Block>());
+        }
+    }
+
+    #[inline]
+    pub(super) fn prefetch_entries(&self) {
+        if let Some(block) = self.blocks.front() {
+            prefetch(block.as_bytes(), ENTRIES_AHEAD);
         }
     }
 

@@ -70,6 +70,7 @@ pub mod status;
 mod term;
 pub mod transfer;
 
+use std::mem::offset_of;
 use std::sync::Arc;
 
 use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
@@ -124,8 +125,8 @@ pub struct Raft {
 #[derive(Clone, Debug)]
 enum Role {
     Follower(Follower),
-    PreCandidate(Candidate),
-    Candidate(Candidate),
+    PreCandidate(Box<Candidate>),
+    Candidate(Box<Candidate>),
     Leader(Box<Leader>),
 }
 
@@ -481,13 +482,30 @@ impl Raft {
         self.state.now
     }
 
-    /// Has the CPU fetch what an event will look at beyond this struct.
+    /// Bytes from the beginning of what the steady state looks at.
+    pub(crate) const HOT_BYTES: usize = offset_of!(Self, state) + State::HOT_BYTES;
+
+    /// Has the CPU fetch what an event will look at beyond those.
     #[inline]
     pub(crate) fn prefetch_beyond(&self) {
         if let Role::Leader(leader) = &self.role {
             leader.prefetch();
         }
         self.state.log.prefetch();
+    }
+
+    /// And what that points to.
+    #[inline]
+    pub(crate) fn prefetch_peers(&self) {
+        if let Role::Leader(leader) = &self.role {
+            leader.prefetch_peers();
+        }
+    }
+
+    /// Likewise: the entries to be applied next.
+    #[inline]
+    pub(crate) fn prefetch_entries(&self) {
+        self.state.log.prefetch_entries();
     }
 
     fn advance_clock(&mut self, now: Time) {

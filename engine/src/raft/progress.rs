@@ -23,6 +23,7 @@ pub enum Mode {
 }
 
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub(super) struct Progress {
     pub(super) id: NodeId,
     pub(super) mode: Mode,

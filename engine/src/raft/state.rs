@@ -1,5 +1,6 @@
 //! What a member has in every role (thesis, figure 3.1), and what of it is durable.
 
+use std::mem::offset_of;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ enum Stage {
 
 /// "When batch `seq` is durable, so is the log up to `last`." A truncation lowers `last`, so that a
 /// completion which arrives after it can't vouch for other entries at the same indices.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Pending {
     seq: Seq,
     last: LogIndex,
@@ -75,6 +76,9 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Bytes from the beginning of what the steady state looks at.
+    pub(super) const HOT_BYTES: usize = offset_of!(Self, node);
+
     pub(super) fn new(
         config: Arc<RaftConfig>,
         group: GroupId,

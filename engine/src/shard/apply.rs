@@ -2,8 +2,8 @@
 
 use ringleader_wal::{Block, LogIndex, NodeId, ReadError, ReadId};
 
+use super::group::Visit;
 use super::{Shard, State};
-use crate::codec::{FAR, NEAR};
 use crate::time::Time;
 
 /// Whom a read of the log is for.
@@ -25,7 +25,7 @@ impl Shard {
         let mut applying = std::mem::take(&mut self.applying);
         let mut applied = 0;
         for (at, &slot) in applying.iter().enumerate() {
-            self.approach(applying.get(at + NEAR).copied(), applying.get(at + FAR).copied());
+            self.approach(Visit::Apply, |places| applying.get(at + places).copied());
             let group = &mut self.groups[slot as usize];
             group.apply_queued = false;
             let before = group.raft.applied_index();

@@ -3,7 +3,8 @@
 use ringleader_wal::{GroupId, NodeId};
 
 use super::Shard;
-use crate::codec::{Deliver, FAR, NEAR};
+use super::group::Visit;
+use crate::codec::{Deliver, FAR};
 use crate::raft::Message;
 use crate::time::Time;
 
@@ -40,15 +41,15 @@ impl Deliver for &mut Delivery<'_> {
         let slot = self.shard.slots.get(&group).copied().unwrap_or(NOBODY);
         self.slots[self.announced % RING] = slot;
         self.announced += 1;
-        self.shard.approach_far(slot);
+        self.shard.approach_far(Visit::Message, slot);
     }
 
     #[inline]
     fn deliver(&mut self, _: GroupId, message: Message) {
         let slot = self.slots[self.delivered % RING];
-        let near = self.slots[(self.delivered + NEAR) % RING];
+        let later = |places| Some(self.slots[(self.delivered + places) % RING]);
+        self.shard.approach_near(Visit::Message, later);
         self.delivered += 1;
-        self.shard.approach_near(near);
         let Delivery { now, from, .. } = **self;
         if slot != NOBODY {
             self.shard.call(slot, |raft, out| raft.step(now, from, message, out));

@@ -1,5 +1,7 @@
 //! One group on its shard: the protocol, the state machine, and the callers between them.
 
+use std::mem::offset_of;
+
 use ringleader_wal::{
     Block, BlockKind, GroupId, GroupSlot, LogIndex, LogPosition, NodeId, Seq, Term, prefetch,
 };
@@ -19,9 +21,21 @@ use crate::state_machine::{Entries, Replies, StateMachine};
 /// before the leader has sent everything.
 pub(crate) const BLOCK_BYTES: usize = 256 << 10;
 
-/// Of a state machine and of what was proposed, so much is fetched ahead.
+/// Of a state machine, so much is fetched ahead.
 const MACHINE_BYTES: usize = 128;
-const INCOMING_BYTES: usize = 64;
+
+/// What is done with a group, as far as that tells what will be looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visit {
+    /// Its callers' operations are appended.
+    Propose,
+    /// A peer's entries are appended, or its answer is counted.
+    Message,
+    /// Its entries became durable.
+    Durable,
+    /// Entries are applied.
+    Apply,
+}
 
 /// Proposals that are in the log and not applied yet: `run`'s operations stand at `first` and
 /// after.
@@ -32,7 +46,7 @@ struct Waiting {
 }
 
 /// In this order and at the beginning of a cache line, because what every event looks at then
-/// shares a few of them.
+/// shares a few of them; what only callers and the state machine need lies between.
 #[repr(C, align(64))]
 pub(super) struct Group {
     pub(super) id: GroupId,
@@ -48,13 +62,13 @@ pub(super) struct Group {
     pub(super) log_slot: GroupSlot,
     /// The links to the other voters.
     pub(super) links: GroupLinks,
-    pub(super) raft: Raft,
     pub(super) machine: Box<dyn StateMachine>,
-    waiting: Fifo<Waiting>,
+    waiting: Fifo<Option<Waiting>, 1>,
     /// What callers proposed in this turn.
-    pub(super) incoming: Vec<SubmissionRun>,
+    incoming: Fifo<Option<SubmissionRun>, 1>,
     /// Weight of `incoming` and `waiting`.
     in_flight: usize,
+    pub(super) raft: Raft,
     /// The leadership that the state machine was told of and that still lasts: whose, and its term.
     office: Option<(NodeId, Term)>,
     /// The change of the members that somebody waits for.
@@ -76,7 +90,7 @@ impl Group {
             links,
             staged: Seq(0),
             log_slot: GroupSlot::default(),
-            incoming: Vec::new(),
+            incoming: Fifo::default(),
             waiting: Fifo::default(),
             in_flight: 0,
             apply_queued: false,
@@ -98,16 +112,36 @@ impl Group {
 
     /// Has the CPU fetch what an event looks at first.
     #[inline]
-    pub(super) fn prefetch(&self) {
-        prefetch(self, size_of::<Self>());
+    pub(super) fn prefetch(&self, visit: Visit) {
+        match visit {
+            Visit::Propose | Visit::Apply => prefetch(self, offset_of!(Self, raft)),
+            Visit::Message | Visit::Durable => prefetch(self, offset_of!(Self, machine)),
+        }
+        prefetch(&self.raft, Raft::HOT_BYTES);
     }
 
     /// And what that points to.
     #[inline]
-    pub(super) fn prefetch_beyond(&self) {
+    pub(super) fn prefetch_beyond(&self, visit: Visit) {
         self.raft.prefetch_beyond();
-        prefetch(&*self.machine, MACHINE_BYTES);
-        prefetch(&self.incoming[..], INCOMING_BYTES);
+        if visit == Visit::Apply {
+            prefetch(&*self.machine, MACHINE_BYTES);
+        }
+    }
+
+    /// And what that points to.
+    #[inline]
+    pub(super) fn prefetch_ends(&self, visit: Visit) {
+        self.raft.prefetch_peers();
+        if visit == Visit::Apply {
+            self.raft.prefetch_entries();
+        }
+    }
+
+    /// Whether this turn brought proposals.
+    #[inline]
+    pub(super) fn has_incoming(&self) -> bool {
+        !self.incoming.is_empty()
     }
 
     /// Whether there are committed entries to apply and nobody is at it yet.
@@ -129,7 +163,7 @@ impl Group {
             return Err(run.answer(Outcome::Failed(ProposeError::Busy)));
         }
         self.in_flight += weight;
-        self.incoming.push(run);
+        self.incoming.push(Some(run));
         Ok(())
     }
 
@@ -140,7 +174,7 @@ impl Group {
             return None;
         }
         let (mut whole, mut part, mut room) = (0, None, BLOCK_BYTES);
-        for run in &mut self.incoming {
+        for run in self.incoming.iter_mut().flatten() {
             match run.fitting(room, whole == 0) {
                 Some(fit) if fit == run.len() => {
                     room = room.saturating_sub(run.payload_bytes());
@@ -152,12 +186,14 @@ impl Group {
                 }
             }
         }
-        let runs = self.incoming[..whole].iter().chain(&part).map(SubmissionRun::encoded);
+        let runs = self.incoming.iter().take(whole).chain([&part]).flatten();
+        let runs = runs.map(SubmissionRun::encoded);
         let block = Block::encode(self.id, at, BlockKind::Operations, runs);
         let mut first = at.index;
-        for run in self.incoming.drain(..whole).chain(part) {
+        let whole = (0..whole).map_while(|_| self.incoming.pop());
+        for run in whole.chain([part]).flatten() {
             let next = LogIndex(first.0 + run.len() as u64);
-            self.waiting.push(Waiting { first, run });
+            self.waiting.push(Some(Waiting { first, run }));
             first = next;
         }
         Some(block)
@@ -220,7 +256,7 @@ impl Group {
 
     fn answer_through(&mut self, last: LogIndex, replies: &Replies, answers: &mut Vec<AnswerRun>) {
         let term = self.raft.term();
-        while let Some(waiting) = self.waiting.first_mut() {
+        while let Some(Some(waiting)) = self.waiting.first_mut() {
             if waiting.first > last {
                 break;
             }
@@ -230,7 +266,7 @@ impl Group {
                 waiting.first = last.next();
                 waiting.run.split_front(applied)
             } else {
-                self.waiting.pop().expect("the first is there").run
+                self.waiting.pop().flatten().expect("the first is there").run
             };
             self.in_flight -= run.weight();
             let end = LogIndex(first.0 + run.len() as u64 - 1);
@@ -305,9 +341,11 @@ impl Group {
             UnknownCause::StorageFailed => ProposeError::StorageFailed("see the log".into()),
         };
         let unknown = Outcome::Failed(ProposeError::Unknown(cause));
-        answers.extend(self.waiting.drain().map(|waiting| waiting.run.answer(unknown.clone())));
+        let waiting = self.waiting.drain().flatten();
+        answers.extend(waiting.map(|waiting| waiting.run.answer(unknown.clone())));
         let unproposed = Outcome::Failed(unproposed);
-        answers.extend(self.incoming.drain(..).map(|run| run.answer(unproposed.clone())));
+        let incoming = self.incoming.drain().flatten();
+        answers.extend(incoming.map(|run| run.answer(unproposed.clone())));
         self.in_flight = 0;
     }
 }

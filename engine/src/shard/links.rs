@@ -30,8 +30,9 @@ pub struct LinkPeer {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct GroupLinks {
+    near: [NodeId; NEAR],
+    near_links: [LinkId; NEAR],
     count: usize,
-    near: [(NodeId, LinkId); NEAR],
     far: Box<[(NodeId, LinkId)]>,
 }
 
@@ -40,18 +41,26 @@ const NEAR: usize = 2;
 impl GroupLinks {
     pub(super) fn new(links: &[(NodeId, LinkId)]) -> Self {
         let count = links.len().min(NEAR);
-        let mut near = [(NodeId(0), LinkId(0)); NEAR];
-        near[..count].copy_from_slice(&links[..count]);
-        Self { count, near, far: links[count..].into() }
+        let (mut near, mut near_links) = ([NodeId(0); NEAR], [LinkId(0); NEAR]);
+        for (at, (node, link)) in links[..count].iter().enumerate() {
+            (near[at], near_links[at]) = (*node, *link);
+        }
+        Self { near, near_links, count, far: links[count..].into() }
+    }
+
+    fn near(&self) -> impl Iterator<Item = (NodeId, LinkId)> + '_ {
+        self.near.into_iter().zip(self.near_links).take(self.count)
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = (NodeId, LinkId)> + '_ {
-        self.near[..self.count].iter().chain(&self.far).copied()
+        self.near().chain(self.far.iter().copied())
     }
 
+    #[inline]
     pub(super) fn to(&self, node: NodeId) -> Option<LinkId> {
-        let near = self.near[..self.count].iter();
-        near.chain(&self.far).find(|(voter, _)| *voter == node).map(|(_, link)| *link)
+        let found = self.near().find(|(member, _)| *member == node);
+        let found = found.or_else(|| self.far.iter().copied().find(|(member, _)| *member == node));
+        found.map(|(_, link)| link)
     }
 }
 

@@ -36,7 +36,7 @@ use ringleader_wal::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{self, CodecError, FAR, NEAR};
+use crate::codec::{self, CodecError, FAR, NEAR, NEXT};
 use crate::config::{GroupConfig, Limits, SnapshotConfig};
 use crate::error::ProposeError;
 use crate::raft::{Configuration, Outlet, PeerStatus, Priorities, Raft, RaftConfig, RoleName};
@@ -46,7 +46,7 @@ use crate::time::Time;
 use apply::ReadFor;
 use delivery::Delivery;
 use durability::Durability;
-use group::Group;
+use group::{Group, Visit};
 use links::Links;
 use port::Aside;
 use proposal::{Outcome, SubmissionRun};
@@ -238,7 +238,7 @@ impl Shard {
             return refuse(run, ProposeError::NoSpace);
         }
         let at = &mut self.groups[slot as usize];
-        let first = at.incoming.is_empty();
+        let first = !at.has_incoming();
         at.admit(run, self.config.limits.group_bytes)?;
         if first {
             self.proposing.push(slot);
@@ -340,7 +340,7 @@ impl Shard {
             self.send_held(&held);
         }
         while let Some(slot) = self.durability.next_durable(durable) {
-            self.approach(self.durability.later(NEAR), self.durability.later(FAR));
+            self.approach(Visit::Durable, |places| self.durability.later(places));
             self.call(slot, |raft, out| raft.on_durable(now, durable, out));
         }
     }
@@ -406,7 +406,7 @@ impl Shard {
         let mut proposing = std::mem::take(&mut self.proposing);
         let (mut blocks, mut operations) = (0, 0);
         for (at, &slot) in proposing.iter().enumerate() {
-            self.approach(proposing.get(at + NEAR).copied(), proposing.get(at + FAR).copied());
+            self.approach(Visit::Propose, |places| proposing.get(at + places).copied());
             loop {
                 let group = &mut self.groups[slot as usize];
                 // Leadership may have gone since the proposal was admitted: follow_role has
@@ -427,25 +427,33 @@ impl Shard {
         self.proposing = proposing;
     }
 
-    /// Two groups are about to be worked on, the first of them soon.
+    /// Has the CPU fetch what will be looked at of the groups that come after the present one,
+    /// `later` so many places: of each in three steps, since one finds the places of the next.
     #[inline]
-    fn approach(&self, near: Option<u32>, far: Option<u32>) {
-        far.into_iter().for_each(|slot| self.approach_far(slot));
-        near.into_iter().for_each(|slot| self.approach_near(slot));
+    fn approach(&self, visit: Visit, later: impl Fn(usize) -> Option<u32>) {
+        later(FAR).into_iter().for_each(|slot| self.approach_far(visit, slot));
+        self.approach_near(visit, later);
     }
 
     #[inline]
-    fn approach_far(&self, slot: u32) {
+    fn approach_far(&self, visit: Visit, slot: u32) {
         if let Some(group) = self.groups.get(slot as usize) {
-            group.prefetch();
+            group.prefetch(visit);
         }
     }
 
+    /// All but the first step.
     #[inline]
-    fn approach_near(&self, slot: u32) {
-        if let Some(group) = self.groups.get(slot as usize) {
-            group.prefetch_beyond();
-            self.wal.prefetch(group.log_slot);
+    fn approach_near(&self, visit: Visit, later: impl Fn(usize) -> Option<u32>) {
+        let group = |places| self.groups.get(later(places)? as usize);
+        if let Some(group) = group(NEAR) {
+            group.prefetch_beyond(visit);
+            if matches!(visit, Visit::Propose | Visit::Message) {
+                self.wal.prefetch(group.log_slot);
+            }
+        }
+        if let Some(group) = group(NEXT) {
+            group.prefetch_ends(visit);
         }
     }
 

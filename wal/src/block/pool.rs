@@ -6,7 +6,8 @@
 
 use std::cell::RefCell;
 use std::ops::Deref;
-use std::sync::Arc;
+
+use crate::prefetch::prefetch;
 
 /// Sizes are multiples of this: little is wasted, and few kinds are kept.
 const STEP: usize = 128;
@@ -17,17 +18,18 @@ const KEPT_BYTES: usize = 1 << 20;
 
 static ZEROS: [u8; MAX_LEN] = [0; MAX_LEN];
 
-type Kept = [Vec<Arc<[u8]>>; MAX_LEN / STEP];
+type Kept = [Vec<Box<[u8]>>; MAX_LEN / STEP];
 
 thread_local! {
     static KEPT: RefCell<Kept> = const { RefCell::new([const { Vec::new() }; MAX_LEN / STEP]) };
 }
 
-/// Bytes that do not change any more, with the count of who has them in the same memory.
-#[derive(Clone)]
+/// Bytes that do not change any more. A clone is a copy: nothing that happens to every block makes
+/// one, and a count of who has the bytes would make every block wait, when it is made and when it is
+/// dropped, until the CPU has got rid of all that it wrote before.
 pub(super) struct Piece {
     /// Always there, but for the moment in which it is dropped.
-    memory: Option<Arc<[u8]>>,
+    memory: Option<Box<[u8]>>,
     len: u32,
 }
 
@@ -36,19 +38,34 @@ impl Piece {
     #[inline]
     pub(super) fn filled(len: usize, fill: impl FnOnce(&mut [u8])) -> Self {
         let mut memory = take(len);
-        fill(&mut Arc::get_mut(&mut memory).expect("nobody else has it")[..len]);
+        fill(&mut memory[..len]);
         Self { memory: Some(memory), len: len as u32 }
+    }
+}
+
+impl Clone for Piece {
+    fn clone(&self) -> Self {
+        Self::filled(self.len(), |bytes| bytes.copy_from_slice(self))
     }
 }
 
 // Not inlined, like its counterpart: blocks are made and dropped in many places, and most of them
 // have no piece.
 #[inline(never)]
-fn take(len: usize) -> Arc<[u8]> {
+fn take(len: usize) -> Box<[u8]> {
     let class = (len - 1) / STEP;
+    let from_kept = |kept: &RefCell<Kept>| {
+        let kept = &mut kept.borrow_mut()[class];
+        let memory = kept.pop();
+        // The next block is likely to be as long.
+        if let Some(next) = kept.last() {
+            prefetch(&**next, MAX_LEN);
+        }
+        memory
+    };
     // While a thread ends, what it kept may be gone already.
-    let kept = KEPT.try_with(|kept| kept.borrow_mut()[class].pop()).ok().flatten();
-    kept.unwrap_or_else(|| Arc::from(&ZEROS[..(class + 1) * STEP]))
+    let kept = KEPT.try_with(from_kept).ok().flatten();
+    kept.unwrap_or_else(|| Box::from(&ZEROS[..(class + 1) * STEP]))
 }
 
 impl Deref for Piece {
@@ -70,15 +87,13 @@ impl Drop for Piece {
 }
 
 #[inline(never)]
-fn let_go(mut memory: Arc<[u8]>) {
-    if Arc::get_mut(&mut memory).is_some() {
-        let _ = KEPT.try_with(|kept| {
-            let kept = &mut kept.borrow_mut()[memory.len() / STEP - 1];
-            if kept.len() < KEPT_BYTES / memory.len() {
-                kept.push(memory);
-            }
-        });
-    }
+fn let_go(memory: Box<[u8]>) {
+    let _ = KEPT.try_with(|kept| {
+        let kept = &mut kept.borrow_mut()[memory.len() / STEP - 1];
+        if kept.len() < KEPT_BYTES / memory.len() {
+            kept.push(memory);
+        }
+    });
 }
 
 #[cfg(test)]
@@ -90,16 +105,15 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_when_the_last_one_lets_go_of_it() {
+    fn memory_is_used_again_and_never_shared() {
         for len in [1, STEP, STEP + 1, MAX_LEN] {
             let first = piece(len);
             let place = first.as_ptr();
             let second = first.clone();
+            assert_ne!(second.as_ptr(), place, "it is in use");
             drop(first);
-            assert_ne!(piece(len).as_ptr(), place, "it is still in use");
-            assert_eq!(*second, vec![len as u8; len]);
-            drop(second);
             assert_eq!(piece(len).as_ptr(), place);
+            assert_eq!(*second, vec![len as u8; len]);
         }
     }
 

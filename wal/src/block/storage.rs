@@ -1,9 +1,8 @@
-//! Where a block's bytes are: within the [`Block`](super::Block) itself, or in memory that its
-//! clones share.
+//! Where a block's bytes are: within the [`Block`](super::Block) itself, in memory of its own or, if
+//! they are many, in memory that its clones share.
 //!
-//! A shard with a thousand groups handles a thousand blocks of one small operation in each turn.
-//! Memory of their own would cost each of them two allocations, their release on the way out, and
-//! an atomic count for each of about ten clones, far more than all that is done with its bytes.
+//! A shard with a thousand groups handles a thousand blocks of one small operation in each turn. To
+//! allocate and free memory for each of them would cost more than all that is done with its bytes.
 
 use std::ops::Deref;
 
@@ -17,21 +16,21 @@ use super::pool::{self, Piece};
 /// block larger than a cache line.
 pub(super) const INLINE_LEN: usize = 62;
 
-/// Longest block that gets its memory and the count of who has it in one piece. It is copied
-/// wherever it goes, and is never taken for [`Bytes`], which would make two of them.
-pub(crate) const COUNTED_LEN: usize = pool::MAX_LEN;
+/// Longest block that has its memory to itself. It is copied wherever it goes, and is never taken for
+/// [`Bytes`], whose count of who has them is dearer than that.
+pub(crate) const OWNED_LEN: usize = pool::MAX_LEN;
 
 #[derive(Clone)]
 pub(super) enum Memory {
-    Counted(Piece),
+    Owned(Piece),
     Bytes(Bytes),
 }
 
 impl Memory {
     #[inline]
     pub(super) fn copied(block: &[u8]) -> Self {
-        if block.len() <= COUNTED_LEN {
-            return Self::Counted(Piece::filled(block.len(), |piece| piece.copy_from_slice(block)));
+        if block.len() <= OWNED_LEN {
+            return Self::Owned(Piece::filled(block.len(), |piece| piece.copy_from_slice(block)));
         }
         Self::Bytes(Bytes::copy_from_slice(block))
     }
@@ -39,8 +38,8 @@ impl Memory {
     /// Has `fill` write `length` bytes, all of them.
     #[inline]
     pub(super) fn filled(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
-        if length <= COUNTED_LEN {
-            return Self::Counted(Piece::filled(length, fill));
+        if length <= OWNED_LEN {
+            return Self::Owned(Piece::filled(length, fill));
         }
         let mut memory = vec![0; length];
         fill(&mut memory);
@@ -54,7 +53,7 @@ impl Deref for Memory {
     #[inline]
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Counted(piece) => piece,
+            Self::Owned(piece) => piece,
             Self::Bytes(bytes) => bytes,
         }
     }
