@@ -23,6 +23,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs a cluster of node processes on this machine, loads it, and checks what it did.
     Cluster(Box<ClusterArgs>),
+    /// Kills and halts the leader again and again under load, and says how long nobody served.
+    Failover(Box<FailoverArgs>),
+    /// Takes snapshots and has a follower catch up, and says what callers feel of it.
+    Snapshot(Box<SnapshotArgs>),
     /// A node of the cluster; speaks JSON lines with the process that started it.
     #[command(hide = true)]
     Node,
@@ -139,11 +143,84 @@ impl ClusterArgs {
         }
         Ok(())
     }
+}
 
-    /// Whether standard output belongs to the JSON object.
-    pub(crate) fn json_on_stdout(&self) -> bool {
-        self.json.as_deref().is_some_and(|path| path.as_os_str() == "-")
-    }
+/// Three nodes that are processes of their own, one group, and a steady load from outside. In turn
+/// the leader's process is killed (and started again when another serves) and halted (and continued
+/// then). Counted is the time from the signal to the first write that another node acknowledges.
+/// Ends with the check that `cluster` ends with, and exits alike.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FailoverArgs {
+    /// How often the leader is killed (SIGKILL).
+    #[arg(long, value_name = "COUNT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub(crate) kills: u64,
+
+    /// How often the leader is halted (SIGSTOP, later SIGCONT).
+    #[arg(long, value_name = "COUNT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    pub(crate) stops: u64,
+
+    /// The election timeout; heartbeats come ten times as often.
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
+    pub(crate) election_timeout: u64,
+
+    /// Operations that are due in a second.
+    #[arg(long, value_name = "OPS_PER_SECOND", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) rate: u64,
+
+    /// Bytes of an operation's payload.
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(8..=1 << 16))]
+    pub(crate) payload: u64,
+
+    /// Directory for the nodes' logs, as for `cluster`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
+    /// else is written then.
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Three nodes that are processes of their own, one group, and a steady load from outside. First
+/// the leader takes snapshots, with pauses between them. Then a follower is killed
+/// and started again when the log has grown by `--behind`: it catches up by the log, and another
+/// time by a snapshot. Latencies of the load are told for each part. Ends with the check that
+/// `cluster` ends with, and exits alike.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SnapshotArgs {
+    /// MiB of a snapshot.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(crate) state: u64,
+
+    /// MiB of log that the follower lacks.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(crate) behind: u64,
+
+    /// Snapshots that the leader takes.
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) rounds: u64,
+
+    /// MiB of snapshots that a node sends in a second; 0 is as fast as it goes. Default: the
+    /// engine's.
+    #[arg(long, value_name = "MIB_PER_SECOND")]
+    pub(crate) send_rate: Option<u64>,
+
+    /// Operations that are due in a second.
+    #[arg(long, value_name = "OPS_PER_SECOND", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) rate: u64,
+
+    /// Bytes of an operation's payload.
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(8..=1 << 16))]
+    pub(crate) payload: u64,
+
+    /// Directory for the nodes' logs, as for `cluster`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
+    /// else is written then.
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -189,15 +189,43 @@ impl Children {
         Ok(answers.into_iter().flatten().collect())
     }
 
+    /// Sends a signal to a child.
+    pub(crate) fn signal(&self, child: usize, signal: libc::c_int) -> anyhow::Result<()> {
+        let Process { name, process, .. } = &self.processes[child];
+        // SAFETY: no pointers. The child was not waited for, so its number is still its own.
+        let sent = unsafe { libc::kill(process.id() as libc::pid_t, signal) };
+        if sent != 0 {
+            let error = std::io::Error::last_os_error();
+            return Err(error).with_context(|| format!("signal {signal} for {name}"));
+        }
+        Ok(())
+    }
+
+    /// The child is about to be killed: its end is no failure.
+    pub(crate) fn expect_end(&mut self, child: usize) {
+        self.processes[child].stopped = true;
+    }
+
+    /// Waits for a child that was killed.
+    pub(crate) fn wait_for_end(&mut self, child: usize) -> anyhow::Result<()> {
+        self.processes[child].process.wait()?;
+        Ok(())
+    }
+
     /// Ends all children in an orderly way.
     pub(crate) fn shut_down(mut self, patience: Duration) -> anyhow::Result<()> {
-        for child in 0..self.processes.len() {
-            self.send(child, &ToChild::Shutdown)?;
-        }
+        let left = |process: &Process| !process.stopped;
         let all = 0..self.processes.len();
-        self.collect(all, patience, |message| matches!(message, FromChild::Stopped).then_some(()))?;
+        let running: Vec<_> = all.filter(|child| left(&self.processes[*child])).collect();
+        running.iter().try_for_each(|child| self.send(*child, &ToChild::Shutdown))?;
+        for child in &running {
+            let pick = |message| matches!(message, FromChild::Stopped).then_some(());
+            if !self.processes[*child].stopped {
+                self.collect(*child..child + 1, patience, pick)?;
+            }
+        }
         let deadline = Instant::now() + patience;
-        for child in 0..self.processes.len() {
+        for child in running {
             loop {
                 let Process { name, process, .. } = &mut self.processes[child];
                 match process.try_wait()? {

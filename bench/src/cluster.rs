@@ -98,6 +98,8 @@ impl<'a> Cluster<'a> {
                 wal_depth: args.wal_depth.map(|depth| depth as usize),
                 inflight: args.inflight,
                 payload: args.payload as usize,
+                election_timeout_ms: None,
+                snapshots: None,
                 metrics: args
                     .metrics
                     .map(|first| SocketAddr::new(first.ip(), first.port() + node as u16 - 1)),
@@ -223,7 +225,7 @@ impl<'a> Cluster<'a> {
 }
 
 /// The group's shard and leader, if it says so itself and all others know it.
-fn agreed_leader(roles: &[Vec<GroupRole>], group: usize) -> Option<(u32, u64)> {
+pub(crate) fn agreed_leader(roles: &[Vec<GroupRole>], group: usize) -> Option<(u32, u64)> {
     let of_group = || roles.iter().map(|node| node.get(group));
     let position = of_group().position(|role| role.is_some_and(|role| role.leads))?;
     let leader = position as u64 + 1;
@@ -235,7 +237,7 @@ fn agreed_leader(roles: &[Vec<GroupRole>], group: usize) -> Option<(u32, u64)> {
 }
 
 /// The first replica that has not applied all that is committed.
-fn laggard(roles: &[Vec<GroupRole>]) -> Option<String> {
+pub(crate) fn laggard(roles: &[Vec<GroupRole>]) -> Option<String> {
     let groups = roles.first()?.len();
     (0..groups).find_map(|group| {
         let commit = roles.iter().filter_map(|node| Some(node.get(group)?.commit)).max()?;
@@ -252,14 +254,14 @@ fn laggard(roles: &[Vec<GroupRole>]) -> Option<String> {
     })
 }
 
-fn is_port_conflict(error: &anyhow::Error) -> bool {
+pub(crate) fn is_port_conflict(error: &anyhow::Error) -> bool {
     let failed = error.downcast_ref::<ChildFailed>();
     failed.is_some_and(|failed| failed.reason == Failure::Listen)
 }
 
 /// Loopback addresses that nobody listens on, below the range that the kernel takes ports of
 /// outgoing connections from: a port in that range could be gone before the node has it.
-fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
+pub(crate) fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
     const LOWEST: u16 = 10_240;
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
     let range = range.unwrap_or_default();

@@ -25,6 +25,8 @@ pub(crate) enum ToChild {
     Measure(Window),
     /// What the state machines applied.
     Summaries,
+    /// Take a snapshot of the first group; answered by [`FromChild::Snapshot`] when it is durable.
+    Snapshot,
     /// The first message to a process of `null_raft`.
     Null(NullRole),
     /// Stop and exit.
@@ -48,6 +50,8 @@ pub(crate) enum FromChild {
     Usage(Usage),
     Loaded(LoadReport),
     Summaries(Vec<Summary>),
+    /// What became of a snapshot: the last entry that it covers.
+    Snapshot(Result<u64, String>),
     /// What the leader of `null_raft` measured.
     NullLatencies(Latencies),
     Stopped,
@@ -95,8 +99,21 @@ pub(crate) struct NodeSetup {
     pub(crate) wal_depth: Option<usize>,
     pub(crate) inflight: u64,
     pub(crate) payload: usize,
+    /// Default: the engine's. A tenth of it is the heartbeats' interval.
+    pub(crate) election_timeout_ms: Option<u64>,
+    /// Snapshots, which are taken on request alone; without it, there are none.
+    pub(crate) snapshots: Option<SnapshotSetup>,
     /// Where it serves its metrics.
     pub(crate) metrics: Option<SocketAddr>,
+}
+
+/// A node's snapshots.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct SnapshotSetup {
+    /// Bytes of each.
+    pub(crate) bytes: u64,
+    /// Bytes that are sent in a second; none is as fast as it goes.
+    pub(crate) send_rate: Option<u64>,
 }
 
 /// One group as one node sees it.

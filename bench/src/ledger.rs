@@ -112,7 +112,7 @@ pub(crate) struct Summary {
 }
 
 /// One replica's account of what it applies; a few instructions per operation.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     count: u64,
     hash: u64,

@@ -3,28 +3,50 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ringleader::{Entries, Replies, StateMachine, Term};
+use ringleader::{Entries, MachineError, Replies, SnapshotSource, StateMachine, Term};
 
+use crate::image::{Image, Restoring};
 use crate::ledger::Ledger;
 use crate::load::Routing;
 
 /// Keeps account of what one group applied on this node.
 pub(crate) struct Machine {
     pub(crate) ledger: Ledger,
+    restoring: Restoring,
+    /// Bytes of a snapshot; zero takes none.
+    snapshot_bytes: u64,
     index: usize,
     roles: Arc<Roles>,
 }
 
 impl Machine {
     /// The state machine of the group at `index` (counted from zero).
-    pub(crate) fn new(index: usize, roles: Arc<Roles>) -> Self {
-        Self { ledger: Ledger::default(), index, roles }
+    pub(crate) fn new(index: usize, snapshot_bytes: u64, roles: Arc<Roles>) -> Self {
+        let (ledger, restoring) = (Ledger::default(), Restoring::default());
+        Self { ledger, restoring, snapshot_bytes, index, roles }
     }
 }
 
 impl StateMachine for Machine {
     fn apply(&mut self, entries: &Entries<'_>, _: &mut Replies) {
         self.ledger.apply(entries.iter().map(|entry| (entry.index.0, entry.payload)));
+    }
+
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        let image = || -> Box<dyn SnapshotSource> {
+            Box::new(Image::of(&self.ledger, self.snapshot_bytes))
+        };
+        (self.snapshot_bytes > 0).then(image)
+    }
+
+    fn restore(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
+        self.restoring.take(chunk);
+        Ok(())
+    }
+
+    fn restored(&mut self) -> Result<(), MachineError> {
+        self.ledger = self.restoring.finish()?;
+        Ok(())
     }
 
     fn leader_start(&mut self, _: Term) {

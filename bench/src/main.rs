@@ -10,6 +10,9 @@
 //! `load` is the same for both; it keeps account of every operation in a `ledger`. `measure`
 //! watches it, `verify` compares its account with every replica's (`machine_state`), and `report`
 //! prints what came out.
+//!
+//! `failover` kills and halts leaders instead, of `nodes` that come and go, under a `steady` load;
+//! `snapshot` takes snapshots (`image`), and has followers catch up, under the same.
 
 mod args;
 mod children;
@@ -20,16 +23,19 @@ mod cpu;
 mod data_dir;
 mod disk;
 mod embedded;
+mod failover;
 mod floor;
 mod generator;
 mod group_load;
 mod histogram;
+mod image;
 mod ledger;
 mod load;
 mod machine;
 mod machine_state;
 mod measure;
 mod node;
+mod nodes;
 mod null_raft;
 mod pages;
 mod remote_client;
@@ -37,17 +43,20 @@ mod remote_server;
 mod report;
 mod schedule;
 mod signals;
+mod snapshot;
+mod steady;
 mod verify;
 mod wire;
 mod worker;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use crate::args::{Cli, ClusterArgs, Command};
+use crate::args::{Cli, ClusterArgs, Command, FailoverArgs, SnapshotArgs};
 use crate::signals::Interrupted;
 
 fn main() -> ExitCode {
@@ -55,6 +64,8 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         None => run_cluster(&cli.cluster),
         Some(Command::Cluster(args)) => run_cluster(&args),
+        Some(Command::Failover(args)) => run_failover(&args),
+        Some(Command::Snapshot(args)) => run_snapshot(&args),
         Some(Command::Node) => child(node::run),
         Some(Command::Generator) => child(generator::run),
         Some(Command::NullRaft) => child(null_raft::run),
@@ -73,24 +84,48 @@ fn run_cluster(args: &ClusterArgs) -> anyhow::Result<bool> {
     if let Err(message) = args.check() {
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
+    begin();
+    let report = cluster::run(args)?;
+    tell(args.json.as_deref(), &report.table(), &report.json())?;
+    Ok(report.passed())
+}
+
+fn run_failover(args: &FailoverArgs) -> anyhow::Result<bool> {
+    begin();
+    let report = failover::run(args)?;
+    tell(args.json.as_deref(), &report.table(), &report.json())?;
+    Ok(report.passed())
+}
+
+fn run_snapshot(args: &SnapshotArgs) -> anyhow::Result<bool> {
+    begin();
+    let report = snapshot::run(args)?;
+    tell(args.json.as_deref(), &report.table(), &report.json())?;
+    Ok(report.passed())
+}
+
+fn begin() {
     if cfg!(debug_assertions) {
         eprintln!("note: this is a debug build; its numbers say little");
     }
     signals::install();
-    let report = cluster::run(args)?;
+}
+
+/// Writes a result to where it was asked for. Standard output belongs to the JSON object if that is
+/// wanted there, and to the table otherwise.
+fn tell(json_to: Option<&Path>, table: &str, json: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout();
-    if args.json_on_stdout() {
-        eprint!("{}", report.table());
-        stdout.write_all(report.json().as_bytes())?;
+    if json_to.is_some_and(|path| path.as_os_str() == "-") {
+        eprint!("{table}");
+        stdout.write_all(json.as_bytes())?;
     } else {
-        stdout.write_all(report.table().as_bytes())?;
-        if let Some(path) = &args.json {
-            let written = std::fs::write(path, report.json());
+        stdout.write_all(table.as_bytes())?;
+        if let Some(path) = json_to {
+            let written = std::fs::write(path, json);
             written.with_context(|| format!("writing {}", path.display()))?;
         }
     }
-    stdout.flush()?;
-    Ok(report.passed())
+    Ok(stdout.flush()?)
 }
 
 /// Runs a child process's part. Standard output is the orchestrator's; events go to standard error.

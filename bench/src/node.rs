@@ -15,7 +15,7 @@ use ringleader::{
 
 use crate::clock;
 use crate::control::{
-    Failure, FromChild, GroupRole, LoadPlan, NodeSetup, Outlet, SyncChoice, ToChild,
+    Failure, FromChild, GroupRole, LoadPlan, NodeSetup, Outlet, SnapshotSetup, SyncChoice, ToChild,
 };
 use crate::embedded::CorePort;
 use crate::ledger::Summary;
@@ -57,6 +57,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
                 worker::watch(plan.window, Some(node.load(&plan)?), out.clone());
             }
             ToChild::Summaries => out.send(&FromChild::Summaries(node.summaries()?)),
+            ToChild::Snapshot => {
+                let taken = block_on(node.handle.snapshot(GroupId(1)));
+                let taken = taken.map(|at| at.index.0).map_err(|error| error.to_string());
+                out.send(&FromChild::Snapshot(taken));
+            }
             ToChild::Shutdown => break,
         }
     }
@@ -77,8 +82,9 @@ impl Node {
         let roles = Arc::new(Roles::new(setup.groups as usize));
         let factory = {
             let roles = Arc::clone(&roles);
+            let bytes = setup.snapshots.map_or(0, |snapshots| snapshots.bytes);
             move |group: GroupId| -> Box<dyn StateMachine> {
-                Box::new(Machine::new(group.0 as usize - 1, Arc::clone(&roles)))
+                Box::new(Machine::new(group.0 as usize - 1, bytes, Arc::clone(&roles)))
             }
         };
         match Engine::start(engine_config(&setup), factory) {
@@ -196,6 +202,15 @@ fn engine_config(setup: &NodeSetup) -> EngineConfig {
     }
     if let Some(depth) = setup.wal_depth {
         config.wal.depth = depth;
+    }
+    if let Some(timeout) = setup.election_timeout_ms {
+        config.raft.election_timeout = Duration::from_millis(timeout);
+        config.raft.heartbeat_interval = config.raft.election_timeout / 10;
+    }
+    if let Some(SnapshotSetup { send_rate, .. }) = setup.snapshots {
+        let snapshots = &mut config.snapshots;
+        (snapshots.entries, snapshots.bytes, snapshots.keep_entries) = (None, None, 0);
+        config.net.bulk.bytes_per_second = send_rate;
     }
     // What was asked to be in flight must fit, all on one shard and in one group if need be.
     let bytes = setup.inflight as usize * (setup.payload + OPERATION_WEIGHT);

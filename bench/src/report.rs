@@ -93,13 +93,13 @@ struct Workload {
 
 /// In microseconds, of operations that were due in the measured part.
 #[derive(Debug, Serialize)]
-struct LatencyReport {
-    p50: f64,
+pub(crate) struct LatencyReport {
+    pub(crate) p50: f64,
     p90: f64,
-    p99: f64,
-    p99_9: f64,
+    pub(crate) p99: f64,
+    pub(crate) p99_9: f64,
     p99_99: f64,
-    max: f64,
+    pub(crate) max: f64,
     mean: f64,
 }
 
@@ -330,7 +330,7 @@ impl Workload {
 }
 
 impl LatencyReport {
-    fn new(latencies: &Latencies) -> Self {
+    pub(crate) fn new(latencies: &Latencies) -> Self {
         let us = |share| round(latencies.quantile(share) as f64 / 1e3);
         Self {
             p50: us(0.5),
@@ -392,7 +392,7 @@ fn failures(measured: &Measured, verification: &Verification) -> Vec<String> {
 }
 
 /// To three decimals, so that JSON has no digits that mean nothing.
-fn round(value: f64) -> f64 {
+pub(crate) fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
