@@ -41,8 +41,8 @@ pub(crate) fn founders(
 pub(crate) fn settings(rng: &mut Rng, config: &mut RaftConfig) {
     config.pre_vote = true;
     config.check_quorum = true;
-    config.catch_up_rounds = rng.between(1, 10) as u32;
-    config.catch_up_patience = rng.between(1, 10) as u32;
+    config.catch_up_rounds = rng.magnitude(1, 10) as u32;
+    config.catch_up_patience = rng.magnitude(1, 10) as u32;
 }
 
 /// Whether enough voters agree: by counting, as the engine does not.

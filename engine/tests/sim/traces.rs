@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0x31640a2fa0647c93),
-    (1, 0x33423de9874a4a94),
-    (2, 0xa11c18dac4a8dd3a),
-    (3, 0x677c79f023188676),
+    (50, 0x3e9c64ae6ed032ff),
+    (51, 0xa4603179e091e105),
+    (52, 0x2bead910cdab6037),
+    (53, 0x85497a3d50fe258d),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {
