@@ -1,7 +1,8 @@
 //! Errors, one enum per operation. Each variant says whether the operation may have taken effect.
 
-use ringleader_wal::{GroupId, NodeId, Term};
+use ringleader_wal::{GroupId, LogIndex, NodeId, Term};
 
+use crate::raft::ResetRefused;
 use crate::raft::transfer::TransferRefused;
 
 /// Why a proposal was not, or may not have been, applied.
@@ -119,6 +120,33 @@ pub enum MembershipError {
     Unknown(UnknownCause),
 }
 
+/// Why a group's members were not, or may not have been, set anew.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResetError {
+    /// Nothing changed.
+    #[error(transparent)]
+    Refused(#[from] ResetRefused),
+    /// Nothing changed: this node does not know where that one is; see
+    /// [`Handle::set_member`](crate::Handle::set_member).
+    #[error("node {0} is not known here")]
+    UnknownNode(NodeId),
+    /// Nothing changed: the disk has no room for another log segment.
+    #[error("the log's disk is full")]
+    NoSpace,
+    /// Nothing changed: this node has no such group.
+    #[error("no group {0} on this node")]
+    UnknownGroup(GroupId),
+    /// Nothing changed: the shard's log failed.
+    #[error("the shard's log failed: {0}")]
+    StorageFailed(String),
+    /// Nothing changed: the engine is stopped.
+    #[error("the engine is stopped")]
+    Stopped,
+    /// **The members may or may not be set anew**: the entry was written, and may be durable.
+    #[error("outcome unknown: {0}")]
+    Unknown(UnknownCause),
+}
+
 /// Why a leadership was not transferred, or is not known to have been.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransferError {
@@ -183,6 +211,35 @@ pub enum ReadError {
     #[error("the state machine of group {0} is of another type")]
     WrongType(GroupId),
     /// The shard's log failed, and it serves nothing until the node is restarted.
+    #[error("the shard's log failed: {0}")]
+    StorageFailed(String),
+    /// The engine is stopped.
+    #[error("the engine is stopped")]
+    Stopped,
+}
+
+/// Why committed entries were not read back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadLogError {
+    /// A snapshot covers the entry, and the log no longer holds it.
+    #[error("the log begins at entry {first} by now")]
+    Compacted {
+        /// The first entry that is still there, or will be.
+        first: LogIndex,
+    },
+    /// The entry is not known to be committed here, or not durable here.
+    #[error("entry {committed} is the last that is known committed here")]
+    Beyond {
+        /// The last one that is.
+        committed: LogIndex,
+    },
+    /// Too many of these reads are under way on the shard, or it reads its own log first.
+    #[error("too many reads of the log are under way")]
+    Busy,
+    /// This node has no such group.
+    #[error("no group {0} on this node")]
+    UnknownGroup(GroupId),
+    /// The shard's log failed: what was written can't be read, or it failed before.
     #[error("the shard's log failed: {0}")]
     StorageFailed(String),
     /// The engine is stopped.

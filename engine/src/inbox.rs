@@ -8,11 +8,14 @@ use std::task::{Poll, Waker};
 use ringleader_net::ShardHandover;
 use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId};
 
-use crate::error::{MembershipError, ProposeError, ReadError, SnapshotError};
+use crate::error::{
+    MembershipError, ProposeError, ReadError, ReadLogError, ResetError, SnapshotError,
+};
 use crate::handle::ProposeReply;
 use crate::local::Task;
-use crate::raft::MembershipChange;
 use crate::raft::reads::Consistency;
+use crate::raft::{Configuration, MembershipChange, Reset};
+use crate::read_log::LogPortion;
 use crate::report::{GroupReport, ShardReport};
 use crate::runtime::{Bell, Doorbell};
 use crate::shard::{
@@ -73,6 +76,19 @@ pub(crate) enum Request {
         group: GroupId,
         change: MembershipChange,
         reply: flume::Sender<Result<LogIndex, MembershipError>>,
+    },
+    ReadLog {
+        group: GroupId,
+        from: LogIndex,
+        max_bytes: usize,
+        reply: flume::Sender<Result<LogPortion, ReadLogError>>,
+    },
+    ResetPeers {
+        group: GroupId,
+        members: Configuration,
+        /// Only say what would be done.
+        plan: bool,
+        reply: flume::Sender<Result<Reset, ResetError>>,
     },
     Report {
         reply: flume::Sender<ShardReport>,

@@ -115,6 +115,7 @@ mod local;
 mod members;
 mod membership;
 mod queue;
+mod read_log;
 pub mod rebalance;
 pub mod report;
 mod runtime;
@@ -123,15 +124,18 @@ mod state_machine;
 pub use config::{EngineConfig, GroupConfig, Limits, Member, SnapshotConfig, place};
 pub use engine::Engine;
 pub use error::{
-    MemberError, MembershipError, ProposeError, QueryError, ReadError, SnapshotError, StartError,
-    TransferError, UnknownCause,
+    MemberError, MembershipError, ProposeError, QueryError, ReadError, ReadLogError, ResetError,
+    SnapshotError, StartError, TransferError, UnknownCause,
 };
 pub use handle::{Handle, ProposeReply};
 pub use local::{Local, LocalQueue, OnCore};
 pub use queue::{Announce, FromThread, PushError, Queue, SubmitError};
 pub use raft::reads::Consistency;
 pub use raft::transfer::TransferRefused;
-pub use raft::{Configuration, MembershipChange, Priorities, RaftConfig, RoleName};
+pub use raft::{
+    Configuration, MembershipChange, Priorities, RaftConfig, Reset, ResetRefused, RoleName,
+};
+pub use read_log::LogPortion;
 pub use report::Report;
 pub use ringleader_net::{BulkConfig, NetConfig};
 pub use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig};

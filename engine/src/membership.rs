@@ -2,10 +2,10 @@
 
 use ringleader_wal::{GroupId, LogIndex, NodeId};
 
-use crate::error::{MembershipError, UnknownCause};
+use crate::error::{MembershipError, ResetError, UnknownCause};
 use crate::handle::Handle;
 use crate::inbox::Request;
-use crate::raft::MembershipChange;
+use crate::raft::{Configuration, MembershipChange, Reset};
 
 impl MembershipChange {
     /// Makes these the members, and nobody else.
@@ -105,5 +105,61 @@ impl Handle {
         node: NodeId,
     ) -> Result<LogIndex, MembershipError> {
         self.change_members(group, MembershipChange::default().remove(node)).await
+    }
+
+    /// **Loses data.** Sets a group's members anew on this node, without asking anybody: for when a
+    /// majority of its voters is lost and can't come back. Also the way to begin a group anew from
+    /// what this node has of it, with other members.
+    ///
+    /// All of this node's log stays, and is committed from now on, acknowledged or not. Whatever
+    /// others had that this node has not is lost, **acknowledged operations too**. So ask the node
+    /// that is left whose log ends at the highest (term, index): it has all that any of those left
+    /// knows committed (`ringleader survey` compares them). Ask one node only: where two are asked
+    /// apart from each other, one of the two histories ends when they meet.
+    ///
+    /// The other new members must be empty, or have had a replica of the group. Those who had more
+    /// than this node take no further part; their state machines keep what they have. Old members
+    /// that come back and meet anybody of the new era can't elect a leader any more, but **old
+    /// members that only meet each other go on by themselves**: see to it that a majority of them
+    /// never runs again apart from the others. See [`era`](crate::raft::era).
+    ///
+    /// It is refused while a leader is there. It is answered when it is durable here; then the new
+    /// voters elect a leader, so more than half of them have to be up.
+    ///
+    /// # Errors
+    /// [`ResetError::Unknown`] is the only error after which it may take effect.
+    pub async fn reset_peers(
+        &self,
+        group: GroupId,
+        members: &Configuration,
+    ) -> Result<Reset, ResetError> {
+        self.ask_reset(group, members, false).await
+    }
+
+    /// What [`reset_peers`](Self::reset_peers) would do, without doing it.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub async fn plan_reset(
+        &self,
+        group: GroupId,
+        members: &Configuration,
+    ) -> Result<Reset, ResetError> {
+        self.ask_reset(group, members, true).await
+    }
+
+    async fn ask_reset(
+        &self,
+        group: GroupId,
+        members: &Configuration,
+        plan: bool,
+    ) -> Result<Reset, ResetError> {
+        let inbox = self.inbox(group).ok_or(ResetError::UnknownGroup(group))?;
+        let (reply, answer) = flume::bounded(1);
+        let members = members.clone();
+        let sent = inbox.send(Request::ResetPeers { group, members, plan, reply }).await;
+        sent.map_err(|_| ResetError::Stopped)?;
+        let lost = Err(ResetError::Unknown(UnknownCause::Stopped));
+        answer.recv_async().await.unwrap_or(lost)
     }
 }

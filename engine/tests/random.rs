@@ -8,8 +8,9 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::World;
 use harness::disk::Disk;
+use harness::{World, voters};
+use ringleader::raft::era::Era;
 use ringleader::raft::message::Blocks;
 use ringleader::raft::{Message, RaftConfig};
 use ringleader_wal::{LogIndex, NodeId};
@@ -157,6 +158,7 @@ fn act(world: &mut World, random: &mut Random, action: Action) {
             let kept = random.below(3);
             world.crash(id, kept);
         }
+        Action::Restart if world.lost.contains(&id) => {}
         Action::Restart => world.restart(id),
         Action::Cut if random.chance(30) => world.isolate(id),
         Action::Cut => world.cut(id, other),
@@ -219,35 +221,136 @@ fn history(seed: u64, trace: bool) {
     let mut world = world(seed, &mut random);
     world.trace = trace.then(String::new);
     let weights = weights(&mut random);
+    steps(&mut world, &mut random, &weights, 1500);
+    heal(&mut world);
+    world.checker.check_all(&world.nodes);
+}
+
+fn steps(world: &mut World, random: &mut Random, weights: &[(Action, usize)], count: usize) {
     let total: usize = weights.iter().map(|weight| weight.1).sum();
-    for step in 0..1500 {
+    for step in 0..count {
         let mut at = random.below(total);
         let chosen = weights.iter().find(|(_, weight)| {
             let found = at < *weight;
             at = at.wrapping_sub(if found { 0 } else { *weight });
             found
         });
-        act(&mut world, &mut random, chosen.expect("the weights add up").0);
+        act(world, random, chosen.expect("the weights add up").0);
         if step % 25 == 0 {
             world.checker.check_all(&world.nodes);
         }
     }
-    heal(&mut world);
+}
+
+/// A majority is lost in the middle of it, and one that is left goes on with some of the others that
+/// are. In some histories the lost ones come back.
+fn history_with_a_reset(seed: u64, trace: bool) {
+    let mut random = Random(seed);
+    let mut world = world(seed, &mut random);
+    world.trace = trace.then(String::new);
+    let weights = weights(&mut random);
+    steps(&mut world, &mut random, &weights, 100 + seed as usize % 800);
+    let mut left = world.ids();
+    let majority = left.len() / 2 + 1;
+    if left.len() == 1 {
+        return;
+    }
+    for _ in 0..majority {
+        let lost = left.swap_remove(random.below(left.len()));
+        world.crash(lost, random.below(3));
+        world.lost.insert(lost);
+    }
+    if left.is_empty() {
+        return;
+    }
+    left.iter().for_each(|id| world.restart(*id));
+    // Until nobody believes any more that there is a leader.
+    world.advance(RaftConfig::default().election_timeout * 3);
+    let last = |id: &u64| {
+        let last = world.raft(*id).status().last;
+        (last.term, last.index)
+    };
+    let chosen = left.iter().copied().max_by_key(last).expect("somebody is left");
+    let known: Vec<_> = left.iter().map(|id| world.raft(*id).status().commit.0).collect();
+    let known = known.into_iter().max().unwrap_or(0) as usize;
+    let mut members: Vec<u64> = left.into_iter().filter(|_| random.chance(70)).collect();
+    members.push(chosen);
+    world.reset(chosen, &voters(&members)).expect("there is no leader");
+    let kept = world.checker.committed.len();
+    assert!(kept >= known, "what those left know committed stays: {kept}, not {known}");
+
+    let returns = random.chance(60);
+    let before_they_return = random.below(300);
+    steps(&mut world, &mut random, &weights, before_they_return);
+    if returns {
+        world.lost.clear();
+    }
+    steps(&mut world, &mut random, &weights, 500);
+    if !returns {
+        world.heal();
+    }
+    heal_after_reset(&mut world);
     world.checker.check_all(&world.nodes);
+    assert!(world.checker.committed.len() > kept);
+}
+
+/// The new era has one leader, its members agree, and nobody leads any other.
+fn heal_after_reset(world: &mut World) {
+    world.heal();
+    let ids: Vec<u64> = world.ids().into_iter().filter(|id| !world.lost.contains(id)).collect();
+    ids.iter().for_each(|id| world.restart(*id));
+    let mut proposed = None;
+    for _ in 0..400 {
+        world.advance(Duration::from_millis(100));
+        world.settle();
+        let [leader] = world.leaders()[..] else { continue };
+        let status = world.raft(leader).status();
+        if Era::of(status.term) != world.checker.era {
+            continue;
+        }
+        if proposed != Some(status.term) {
+            proposed = Some(status.term);
+            world.propose_next(leader, 1);
+            continue;
+        }
+        let members = world.raft(leader).configuration().clone();
+        let agrees = |id: NodeId| {
+            let other = world.raft(id.0).status();
+            other.last == status.last && other.commit == status.last.index
+        };
+        let rivals = ids.iter().any(|id| {
+            let raft = world.raft(*id);
+            let knows = Era::of(raft.term()) == world.checker.era;
+            !members.contains(NodeId(*id)) && raft.leader().is_some() && !knows
+        });
+        if members.members().all(agrees) && !rivals {
+            return;
+        }
+    }
+    panic!("the group does not recover");
 }
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
-#[test]
-fn random_histories_are_safe_and_recover() {
+fn histories(run: fn(u64, bool)) {
     if let Some(seed) = variable("SEED") {
-        history(seed, true);
+        run(seed, true);
         return;
     }
     for seed in 0..variable("SEEDS").unwrap_or(300) {
-        let result = std::panic::catch_unwind(|| history(seed, false));
+        let result = std::panic::catch_unwind(|| run(seed, false));
         assert!(result.is_ok(), "SEED={seed} fails");
     }
+}
+
+#[test]
+fn random_histories_are_safe_and_recover() {
+    histories(history);
+}
+
+#[test]
+fn histories_with_a_reset_keep_what_is_left_and_have_one_leader() {
+    histories(history_with_a_reset);
 }

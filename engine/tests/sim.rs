@@ -20,7 +20,7 @@
 //! | `peers` | which nodes a node knows and lets in |
 //! | `clock` | clocks at speeds of their own, late ticks, processes that stand still |
 //! | `faults` | which faults there are, and how each comes about |
-//! | `operator`, `transfers` | what the operator does, and what it is told |
+//! | `operator`, `transfers`, `log_reads` | what the operator does, and what it is told |
 //! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
 //! | `image` | the registers' snapshot |
 //! | `checker`, `messages`, `rounds`, `history` | what must hold after every step |
@@ -71,6 +71,8 @@ mod inputs;
 mod linearizability;
 #[path = "sim/links.rs"]
 mod links;
+#[path = "sim/log_reads.rs"]
+mod log_reads;
 #[path = "sim/machine.rs"]
 mod machine;
 #[path = "sim/members.rs"]

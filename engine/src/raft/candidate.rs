@@ -3,10 +3,10 @@
 use ringleader_wal::{LogPosition, NodeId, Term};
 
 use super::configuration::Configuration;
+use super::era::{is_out_of_reach, may_lead};
 use super::message::Message;
 use super::output::Outlet;
 use super::quorum::VoteResult;
-use super::state::TERM_LIMIT;
 use super::{Raft, Role};
 
 /// The answers so far; the first of each voter counts, unless a grant follows a refusal.
@@ -41,7 +41,7 @@ impl Raft {
     pub(super) fn campaign(&mut self, out: &mut dyn Outlet) {
         self.state.stand_in();
         self.state.retry_election_timer();
-        if self.state.term().next() >= TERM_LIMIT {
+        if is_out_of_reach(self.state.term().next()) {
             return;
         }
         if self.state.config.pre_vote {
@@ -120,7 +120,7 @@ impl Raft {
         if !up_to_date && !protects {
             self.state.refused_for_its_log(out);
         }
-        let granted = term > self.state.term() && up_to_date && !protects;
+        let granted = term > self.state.term() && up_to_date && may_lead(last, term) && !protects;
         // A refusal shows the asker a term that it may have missed. Without that, one that is
         // behind could ask in vain for ever.
         let term = if granted { term } else { self.state.term() };
@@ -139,7 +139,8 @@ impl Raft {
         let voted_for = self.state.hard_state().voted_for;
         let granted = term == self.state.term()
             && (voted_for == Some(from) || (voted_for.is_none() && self.leader().is_none()))
-            && self.state.is_up_to_date(last);
+            && self.state.is_up_to_date(last)
+            && may_lead(last, term);
         if granted && voted_for.is_none() {
             self.state.set_hard_state(term, Some(from));
             self.state.restart_election_timer();

@@ -61,7 +61,7 @@ impl Raft {
     #[must_use]
     pub fn lacks(&self, at: LogPosition) -> bool {
         let state = &self.state;
-        !self.is_leader() && at.index > state.commit_index && !state.log.agrees(at)
+        !self.is_leader() && at.index > state.commit_index && !state.agrees(at)
     }
 
     /// The state machine was replaced by one that holds everything up to `at`, as a snapshot that is

@@ -51,12 +51,12 @@ impl Follower {
             return;
         };
         state.heard_leader();
-        if !state.log.agrees(prev) {
+        if !state.agrees(prev) {
             self.refuse(state, prev, out);
             return;
         }
         if !store(state, blocks, out) {
-            state.ignored += 1;
+            state.contradicted();
             return;
         }
         state.verified = state.verified.max(last);
@@ -76,14 +76,15 @@ impl Follower {
     ) {
         state.heard_leader();
         let at = id.at;
-        if state.log.agrees(at) {
+        if state.agrees(at) {
             state.verified = state.verified.max(at.index);
             state.commit_to(at.index);
             self.vouch(state, out);
-        } else if at.index <= state.commit_index || at.term > state.term() || at.index > INDEX_LIMIT
-        {
-            // What is committed is what every leader has.
+        } else if at.term > state.term() || at.index > INDEX_LIMIT {
             state.ignored += 1;
+        } else if at.index <= state.commit_index {
+            // What is committed is what every leader has.
+            state.contradicted();
         } else {
             out.snapshot(SnapshotEvent::Arrived { from, id, last, piece });
         }
@@ -115,7 +116,7 @@ impl Follower {
     fn refuse(&self, state: &mut State, prev: LogPosition, out: &mut dyn Outlet) {
         if prev.index <= state.commit_index.max(state.verified) {
             // Every leader has the committed entries, and this one has what it sent before.
-            state.ignored += 1;
+            state.contradicted();
             return;
         }
         let Some(leader) = self.leader else { return };

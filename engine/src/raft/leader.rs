@@ -355,12 +355,17 @@ impl Leader {
             self.quorum_until = Time::NEVER;
             return true;
         }
-        let heard = state.configurations.latest().reached(|node| {
-            let peer = self.peers.iter().find(|peer| peer.id == node);
-            peer.map_or(state.now, |peer| peer.heard_at)
-        });
+        let heard = self.quorum_heard(state);
         self.quorum_until = heard.unwrap_or_default() + state.config.election_timeout;
         state.now < self.quorum_until
+    }
+
+    /// Since when a quorum has been heard.
+    pub(super) fn quorum_heard(&self, state: &State) -> Option<Time> {
+        state.configurations.latest().reached(|node| {
+            let peer = self.peers.iter().find(|peer| peer.id == node);
+            peer.map_or(state.now, |peer| peer.heard_at)
+        })
     }
 
     pub(super) fn send_heartbeats(&mut self, state: &State, out: &mut dyn Outlet) {

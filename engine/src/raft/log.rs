@@ -99,12 +99,6 @@ impl Log {
         self.term_at(index).map(|term| LogPosition { index, term })
     }
 
-    /// Whether the log holds the very entry at `position`. What precedes `base` is committed, so
-    /// that every leader has the same there.
-    pub(super) fn agrees(&self, position: LogPosition) -> bool {
-        position.index < self.base.index || self.term_at(position.index) == Some(position.term)
-    }
-
     /// The last of the block's entries that the log holds already; the index before the block if it
     /// holds none. Entries of one term at the same index are the same (thesis, figure 3.2).
     pub(super) fn agreed_through(&self, block: &Block) -> LogIndex {
@@ -168,7 +162,7 @@ impl Log {
 
     /// Forgets the entries up to `base`, which a durable snapshot covers: they count as durable.
     pub(super) fn compact(&mut self, base: LogPosition) {
-        assert!(self.base.index <= base.index && self.agrees(base), "{base:?} is in the log");
+        assert_eq!(self.term_at(base.index), Some(base.term), "{base:?} is in the log");
         while self.blocks.front().is_some_and(|block| block.first_index() <= base.index) {
             let Some(block) = self.blocks.pop_front() else { break };
             self.bytes -= block.len();

@@ -29,6 +29,7 @@
 //! | `fifo` | a queue that is short as a rule |
 //! | [`configuration`], `configurations` | who the members are; which of those in the log is in force |
 //! | `change` | changing the members |
+//! | [`reset`], [`era`] | setting them anew without a majority, and what keeps the old ones apart then |
 //! | [`quorum`] | majorities |
 //! | [`invariants`] | what holds after every call |
 //!
@@ -43,6 +44,7 @@
 //! - No committed entry is removed (`State::truncate`).
 //! - The latest configuration in the log decides, committed or not (`Configurations`); the next one
 //!   is appended when it is committed, and an entry of the leader's own term (`Raft::pursue_change`).
+//! - In an era that began with a reset, votes go to who has its first entry (`era::may_lead`).
 //! - What is read was confirmed by a quorum after it was asked for (`Reads::confirm`), or before a
 //!   quorum could elect another leader (`Reads::holds_lease`).
 
@@ -53,6 +55,7 @@ mod compact;
 pub mod config;
 pub mod configuration;
 mod configurations;
+pub mod era;
 pub(crate) mod fifo;
 mod follower;
 pub mod invariants;
@@ -64,6 +67,7 @@ pub mod priority;
 mod progress;
 pub mod quorum;
 pub mod reads;
+pub mod reset;
 mod rng;
 mod state;
 pub mod status;
@@ -81,6 +85,7 @@ pub use self::committed::{Committed, CommittedBlocks};
 pub use self::config::{RaftConfig, RaftConfigError};
 pub use self::configuration::Configuration;
 use self::configurations::Configurations;
+use self::era::Era;
 use self::follower::Follower;
 use self::leader::Leader;
 pub use self::message::Message;
@@ -88,7 +93,8 @@ pub use self::output::{Event, Load, LogOp, Outlet, Output, SnapshotEvent};
 pub use self::priority::Priorities;
 pub use self::progress::Mode;
 use self::reads::ReadAnswer;
-use self::state::{State, TERM_LIMIT};
+pub use self::reset::{Reset, ResetRefused};
+use self::state::State;
 pub use self::status::{PeerStatus, RoleName, Status};
 use crate::time::Time;
 
@@ -137,6 +143,7 @@ struct Office {
     leader: Option<NodeId>,
     /// The term in which `leader` leads; zero if nobody is known to.
     of: Term,
+    era: Era,
 }
 
 impl Raft {
@@ -214,7 +221,7 @@ impl Raft {
         // Whom this node does not know may still be a member by a configuration that it has not
         // got yet: a leader of which it is to learn who the members are, or a candidate that needs
         // its vote (thesis, section 4.2.3). Answers are counted only if they are of members.
-        if from == self.state.node || message.term() >= TERM_LIMIT {
+        if from == self.state.node || era::is_out_of_reach(message.term()) {
             self.state.ignored += 1;
             return;
         }
@@ -535,7 +542,7 @@ impl Raft {
     fn office(&self) -> Office {
         let leader = self.leader();
         let of = leader.map_or(Term(0), |_| self.state.term());
-        Office { leads: self.is_leader(), leader, of }
+        Office { leads: self.is_leader(), leader, of, era: Era::of(self.state.term()) }
     }
 
     /// What ends every call that may change the term or the role.
@@ -547,6 +554,9 @@ impl Raft {
             return;
         }
         let (term, leader) = (self.state.term(), after.leader);
+        if after.era != before.era {
+            out.event(Event::EraBegan { term });
+        }
         out.event(match (before.leads, after.leads) {
             (_, true) => Event::BecameLeader { term },
             (true, false) => Event::SteppedDown { term, leader },

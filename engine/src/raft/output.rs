@@ -223,6 +223,16 @@ pub enum Event {
         /// The node that was to become a voter.
         node: NodeId,
     },
+    /// The members of the group were set anew on this node, without a majority.
+    MembersReset {
+        /// Where the configuration stands.
+        at: LogIndex,
+    },
+    /// The group was reset elsewhere: this is the first that the node hears of it.
+    EraBegan {
+        /// The present term.
+        term: Term,
+    },
 }
 
 impl Event {

@@ -18,10 +18,6 @@ use super::priority::Priorities;
 use super::rng::SplitMix64;
 use crate::time::Time;
 
-/// Terms from here on are refused: nobody gets there by counting, and a forged term must not
-/// leave the group without a next one.
-pub(super) const TERM_LIMIT: Term = Term(u64::MAX / 2);
-
 /// How far the present hard state has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -297,11 +293,20 @@ impl State {
     }
 
     pub(super) fn election_deadline(&self) -> Time {
-        if self.configurations.may_campaign(self.node, self.commit_index) {
+        if self.may_campaign() {
             self.election_timer + self.election_timeout + self.abstention()
         } else {
             Time::NEVER
         }
+    }
+
+    /// Whether this member may stand in an election.
+    pub(super) fn may_campaign(&self) -> bool {
+        self.configurations.may_campaign(self.node, self.commit_index) && !self.is_superseded()
+    }
+
+    pub(super) fn leader_heard_at(&self) -> Option<Time> {
+        self.heard_leader_at
     }
 
     pub(super) fn heard_leader(&mut self) {

@@ -64,6 +64,10 @@ pub struct PeerStatus {
     pub inflight_messages: usize,
     /// Bytes of blocks on their way.
     pub inflight_bytes: usize,
+    /// Milliseconds since it was last heard, by the group's clock, which stands at the last
+    /// message, proposal or heartbeat; for one that was never heard, since this node leads. One
+    /// that is alive answers every heartbeat.
+    pub heard_ms_ago: u64,
 }
 
 impl Raft {
@@ -107,6 +111,7 @@ impl Raft {
                 next_index: peer.next_index,
                 inflight_messages,
                 inflight_bytes,
+                heard_ms_ago: self.state.now.since(peer.heard_at).as_millis() as u64,
             }
         })
     }

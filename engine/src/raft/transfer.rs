@@ -113,8 +113,7 @@ impl Raft {
     /// was appended since.
     pub(super) fn timeout_now(&mut self, from: NodeId, last: LogPosition, out: &mut dyn Outlet) {
         let state = &self.state;
-        let votes = state.configurations.may_campaign(state.node, state.commit_index);
-        if votes && self.leader() == Some(from) && state.log.last() == last {
+        if state.may_campaign() && self.leader() == Some(from) && state.log.last() == last {
             self.start_election(true, out);
         }
     }

@@ -119,6 +119,9 @@ const GROUP_SUMS: &[Metric<GroupReport>] = &[
     ("group_leaderless", "Groups of which this node knows no leader", |g| {
         g.status.leader.is_none().into()
     }),
+    ("group_superseded", "Groups that were reset without this replica", |g| {
+        g.status.is_superseded().into()
+    }),
     ("group_apply_lag", "Entries committed and not applied", GroupReport::apply_lag),
     ("group_in_flight_bytes", "Bytes of proposals in flight", |g| g.queues.in_flight_bytes as u64),
     ("group_waiting", "Submissions that wait to be applied", |g| g.queues.waiting as u64),
@@ -153,6 +156,7 @@ const PEER_GAUGES: &[Metric<PeerStatus>] = &[
     ("peer_next_index", "First entry not yet sent to the peer", |p| p.next_index.0),
     ("peer_inflight_messages", "Append requests under way", |p| p.inflight_messages as u64),
     ("peer_inflight_bytes", "Bytes under way", |p| p.inflight_bytes as u64),
+    ("peer_silent_milliseconds", "Since the peer was last heard", |p| p.heard_ms_ago),
     ("peer_probing", "1 while it is not known where the logs agree", |p| {
         (p.mode == Mode::Probe).into()
     }),

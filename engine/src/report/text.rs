@@ -162,7 +162,7 @@ pub fn group_table(groups: &[GroupReport]) -> Table {
         table.row([
             status.group.to_string(),
             group.shard.to_string(),
-            role(status.role).to_owned(),
+            if status.is_superseded() { "superseded" } else { role(status.role) }.to_owned(),
             status.term.to_string(),
             or_none(status.leader.map(|leader| leader.0)),
             status.commit.to_string(),
@@ -181,7 +181,8 @@ pub fn group_table(groups: &[GroupReport]) -> Table {
 /// What leaders know about their peers, a line each.
 #[must_use]
 pub fn peer_table(groups: &[GroupReport]) -> Table {
-    let headings = ["group", "peer", "mode", "match", "next", "lag", "in flight", "bytes"];
+    let headings =
+        ["group", "peer", "mode", "heard ms ago", "match", "next", "lag", "in flight", "bytes"];
     let mut table = Table::new(&headings);
     for group in groups {
         let last = group.status.last.index.0;
@@ -190,6 +191,7 @@ pub fn peer_table(groups: &[GroupReport]) -> Table {
                 group.status.group.to_string(),
                 peer.id.to_string(),
                 mode(peer.mode).to_owned(),
+                peer.heard_ms_ago.to_string(),
                 peer.match_index.to_string(),
                 peer.next_index.to_string(),
                 last.saturating_sub(peer.match_index.0).to_string(),

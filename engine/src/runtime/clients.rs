@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use ringleader_wal::LogIndex;
 
-use crate::error::{MembershipError, ProposeError, ReadError};
+use crate::error::{MembershipError, ProposeError, ReadError, ReadLogError, ResetError};
 use crate::handle::ProposeReply;
 use crate::inbox::{Answers, Budget, Reader};
-use crate::shard::{AnswerRun, ChangeAnswer, ClientId, ReadRun, Shard};
-
-type ChangeReply = flume::Sender<Result<LogIndex, MembershipError>>;
+use crate::raft::Reset;
+use crate::read_log::LogPortion;
+use crate::shard::{AnswerRun, ClientId, ReadRun, Shard};
 
 type Reply = flume::Sender<Result<ProposeReply, ProposeError>>;
 
@@ -25,9 +25,12 @@ pub(crate) struct Clients {
     readers: Slots<Reader>,
     /// Queues that got answers in this turn.
     answered: Vec<ClientId>,
-    /// Who waits for a change of a group's members, by the change's name.
-    changes: HashMap<u64, ChangeReply>,
-    changes_named: u64,
+    /// Who waits for a change of a group's members.
+    pub(crate) changes: Waiters<LogIndex, MembershipError>,
+    /// Who waits for members to be set anew.
+    pub(crate) resets: Waiters<Reset, ResetError>,
+    /// Who waits for committed entries.
+    pub(crate) log_reads: Waiters<LogPortion, ReadLogError>,
     /// So many queues are looked through for those that were dropped.
     prune_at: usize,
 }
@@ -56,22 +59,6 @@ impl Clients {
     /// Keeps what a read does; the number is its `user_data`.
     pub(crate) fn add_reader(&mut self, reader: Reader) -> u64 {
         self.readers.insert(reader)
-    }
-
-    /// Keeps the reply channel of a change of members; the number is the change's name.
-    pub(crate) fn add_change(&mut self, reply: ChangeReply) -> u64 {
-        self.changes_named += 1;
-        self.changes.insert(self.changes_named, reply);
-        self.changes_named
-    }
-
-    pub(crate) fn deliver_changes(&mut self, answers: &mut Vec<ChangeAnswer>) {
-        for (name, answer) in answers.drain(..) {
-            if let Some(reply) = self.changes.remove(&name) {
-                // A caller that dropped its future no longer wants the answer.
-                let _ = reply.send(answer);
-            }
-        }
     }
 
     /// Delivers a turn's answers: one message, and so one wake, per queue.
@@ -155,6 +142,36 @@ fn answer_readers(readers: &mut Slots<Reader>, run: &ReadRun, shard: &mut Shard)
             Ok((index, machine))
         }));
     });
+}
+
+/// Callers that wait for something seldom, by the number that names it.
+pub(crate) struct Waiters<T, E> {
+    waiting: HashMap<u64, flume::Sender<Result<T, E>>>,
+    named: u64,
+}
+
+impl<T, E> Default for Waiters<T, E> {
+    fn default() -> Self {
+        Self { waiting: HashMap::new(), named: 0 }
+    }
+}
+
+impl<T, E> Waiters<T, E> {
+    /// Keeps the reply channel; its name.
+    pub(crate) fn add(&mut self, reply: flume::Sender<Result<T, E>>) -> u64 {
+        self.named += 1;
+        self.waiting.insert(self.named, reply);
+        self.named
+    }
+
+    pub(crate) fn answer(&mut self, answers: &mut Vec<(u64, Result<T, E>)>) {
+        for (name, answer) in answers.drain(..) {
+            if let Some(reply) = self.waiting.remove(&name) {
+                // A caller that dropped its future no longer wants the answer.
+                let _ = reply.send(answer);
+            }
+        }
+    }
 }
 
 /// A slab of what waits for answers.

@@ -286,8 +286,20 @@ impl Driver {
             }
             Request::Query { group, run } => run(self.shard.state_machine(group)),
             Request::ChangeMembers { group, change, reply } => {
-                let name = self.clients.add_change(reply);
+                let name = self.clients.changes.add(reply);
                 self.shard.change_members(self.clock.now(), name, group, &change);
+            }
+            Request::ReadLog { group, from, max_bytes, reply } => {
+                let name = self.clients.log_reads.add(reply);
+                self.shard.read_log(name, group, from, max_bytes);
+            }
+            Request::ResetPeers { group, members, plan: true, reply } => {
+                // Who asked may have gone.
+                let _ = reply.send(self.shard.plan_reset(group, &members));
+            }
+            Request::ResetPeers { group, members, plan: false, reply } => {
+                let name = self.clients.resets.add(reply);
+                self.shard.reset_peers(self.clock.now(), name, group, &members);
             }
             Request::Report { reply } => drop(reply.send(self.report())),
             Request::Groups { from, reply } => drop(reply.send(self.group_page(from))),
@@ -333,8 +345,19 @@ impl Driver {
     }
 
     fn carry_out(&mut self, now: Time) {
-        let Effects { disk, frames, lanes, answers, reads, changes, transfers, snapshots, notices } =
-            &mut self.effects;
+        let Effects {
+            disk,
+            frames,
+            lanes,
+            answers,
+            reads,
+            changes,
+            resets,
+            transfers,
+            log_reads,
+            snapshots,
+            notices,
+        } = &mut self.effects;
         for (id, op) in disk.drain(..) {
             self.meter.disk_starts(now, id, &op);
             self.disk.submit(id, op);
@@ -342,7 +365,9 @@ impl Driver {
         self.network.send(frames, lanes);
         self.meter.answered(answers);
         self.clients.deliver(answers, &self.inbox.budget);
-        self.clients.deliver_changes(changes);
+        self.clients.changes.answer(changes);
+        self.clients.resets.answer(resets);
+        self.clients.log_reads.answer(log_reads);
         for (id, result) in transfers.drain(..) {
             if let Some(reply) = self.transfers.remove(&id) {
                 // Who asked may have gone.

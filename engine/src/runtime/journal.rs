@@ -102,6 +102,12 @@ impl Journal {
             GroupEvent::ChangeGivenUp { node } => {
                 tracing::warn!(shard, %group, %term, %node, "a change of the members was given up: the node did not catch up");
             }
+            GroupEvent::MembersReset { at } => {
+                tracing::warn!(shard, %group, %term, index = %at, %commit, "the members were set anew without a majority: what only others had is lost");
+            }
+            GroupEvent::EraBegan => {
+                tracing::warn!(shard, %group, %term, index = %last.index, %commit, "the group was reset elsewhere; what this node has beyond that is void");
+            }
             GroupEvent::Truncated { from } => {
                 tracing::info!(shard, %group, %term, %from, %commit, "dropped entries that an earlier leader left uncommitted");
             }

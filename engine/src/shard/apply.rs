@@ -3,6 +3,7 @@
 use ringleader_wal::{Block, LogIndex, NodeId, ReadError, ReadId};
 
 use super::group::Visit;
+use super::log_reads::LogRead;
 use super::{Shard, State};
 use crate::time::Time;
 
@@ -13,6 +14,8 @@ pub(super) enum ReadFor {
     Peer { slot: u32, peer: NodeId, from: LogIndex },
     /// The state machine.
     Apply { slot: u32 },
+    /// A caller.
+    Caller(LogRead),
 }
 
 impl Shard {
@@ -74,6 +77,7 @@ impl Shard {
                 self.apply_loaded(slot, &blocks);
                 self.queue_apply(slot);
             }
+            (ReadFor::Caller(read), result) => self.on_log_read(read, result),
             // The entries were truncated or released while they were read: the protocol has moved
             // on, and asks again if it still wants something.
             (

@@ -184,6 +184,8 @@ impl GroupEvent {
             Event::LeaderChanged { leader, .. } => Self::Follows { leader },
             Event::MembersChanged { at } => Self::MembersChanged { at },
             Event::ChangeGivenUp { node } => Self::ChangeGivenUp { node },
+            Event::MembersReset { at } => Self::MembersReset { at },
+            Event::EraBegan { .. } => Self::EraBegan,
             Event::Reconfigured => return None,
         })
     }

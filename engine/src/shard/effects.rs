@@ -6,9 +6,11 @@ use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Recovered, Seq, Ter
 
 use super::bulk::Lane;
 use super::links::LinkId;
+use super::log_reads::LogAnswer;
 use super::membership::ChangeAnswer;
 use super::proposal::AnswerRun;
 use super::reading::ReadRun;
+use super::resets::ResetAnswer;
 use super::transfers::{TransferId, TransferResult};
 use crate::error::SnapshotError;
 
@@ -25,8 +27,12 @@ pub struct Effects {
     pub answers: Vec<AnswerRun>,
     /// Answers to who asked for changes of the members.
     pub changes: Vec<ChangeAnswer>,
+    /// Answers to who asked for members to be set anew.
+    pub resets: Vec<ResetAnswer>,
     /// What became of transfers.
     pub transfers: Vec<(TransferId, TransferResult)>,
+    /// Answers to who reads committed entries back.
+    pub log_reads: Vec<LogAnswer>,
     /// Answers to those who asked for a snapshot.
     pub snapshots: Vec<SnapshotAnswer>,
     /// Reads that may be served now, from the state machines as they are after this turn, and
@@ -44,7 +50,9 @@ impl Effects {
         self.lanes.clear();
         self.answers.clear();
         self.changes.clear();
+        self.resets.clear();
         self.transfers.clear();
+        self.log_reads.clear();
         self.snapshots.clear();
         self.reads.clear();
         self.notices.clear();
@@ -150,6 +158,13 @@ pub enum GroupEvent {
         /// The node that was to become a voter.
         node: NodeId,
     },
+    /// The members were set anew here, without a majority.
+    MembersReset {
+        /// Where the configuration stands.
+        at: LogIndex,
+    },
+    /// The group was reset elsewhere; see [`era`](crate::raft::era).
+    EraBegan,
 }
 
 /// Why a leader stopped leading.

@@ -6,7 +6,7 @@ use super::durability::Durability;
 use super::group::Group;
 use super::snapshot::Opened;
 use super::{Death, Notice, RecoverySummary, Shard, State};
-use crate::error::{MembershipError, ReadError, TransferError, UnknownCause};
+use crate::error::{MembershipError, ReadError, ResetError, TransferError, UnknownCause};
 use crate::raft::{Configuration, Raft};
 use crate::time::Time;
 
@@ -57,6 +57,9 @@ impl Shard {
         for (_, answer) in self.effects.changes.iter_mut().filter(|(_, answer)| answer.is_ok()) {
             *answer = Err(MembershipError::Unknown(UnknownCause::StorageFailed));
         }
+        for (_, answer) in self.effects.resets.iter_mut().filter(|(_, answer)| answer.is_ok()) {
+            *answer = Err(ResetError::Unknown(UnknownCause::StorageFailed));
+        }
         let error = ReadError::StorageFailed(cause);
         self.effects.reads.iter_mut().for_each(|read| read.revoke(&error));
         self.readers.refuse_all(&error, &mut self.effects.reads);
@@ -68,6 +71,8 @@ impl Shard {
         self.links.fall_silent();
         self.effects.frames.clear();
         self.retire_snapshots();
+        self.give_up_resets(cause);
+        self.give_up_log_reads();
         for group in &mut self.groups {
             group.retire(cause, &mut self.effects);
         }

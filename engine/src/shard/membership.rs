@@ -89,7 +89,7 @@ impl Shard {
         }
     }
 
-    fn knows(&self, node: NodeId) -> bool {
+    pub(super) fn knows(&self, node: NodeId) -> bool {
         node == self.config.node || self.links.knows(node)
     }
 }

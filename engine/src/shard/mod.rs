@@ -16,12 +16,14 @@ mod effects;
 mod group;
 mod lifecycle;
 mod links;
+mod log_reads;
 mod membership;
 mod peers;
 mod port;
 mod proposal;
 mod reading;
 mod reads;
+mod resets;
 mod snapshot;
 mod timers;
 mod transfers;
@@ -39,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, CodecError, FAR, NEAR, NEXT};
 use crate::config::{GroupConfig, Limits, SnapshotConfig};
 use crate::error::ProposeError;
+use crate::raft::era::Era;
 use crate::raft::{Configuration, Outlet, PeerStatus, Priorities, Raft, RaftConfig, RoleName};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
@@ -62,9 +65,11 @@ pub use effects::{
 };
 pub(crate) use group::BLOCK_BYTES;
 pub use links::{LinkId, LinkPeer};
+pub use log_reads::LogAnswer;
 pub use membership::ChangeAnswer;
 pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
 pub use reading::{ReadCompletion, ReadRun, ReadSubmission};
+pub use resets::ResetAnswer;
 pub use transfers::{TransferId, TransferResult, Transferred};
 
 /// Makes a group's state machine, in its initial state.
@@ -119,6 +124,16 @@ pub struct GroupStatus {
     pub peers: Vec<PeerStatus>,
 }
 
+impl GroupStatus {
+    /// Whether the group was [reset](crate::Handle::reset_peers) elsewhere and what this node has
+    /// does not belong to it any more, or not yet: it follows nobody that it contradicts, and can't
+    /// lead.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        Era::of(self.last.term) != Era::of(self.term)
+    }
+}
+
 enum State {
     Recovering,
     Running,
@@ -143,12 +158,15 @@ pub struct Shard {
     timers: Timers,
     durability: Durability,
     reads: NumberMap<ReadId, ReadFor>,
+    /// How many of them are for callers.
+    log_reads: usize,
     /// Groups that got proposals in this turn.
     proposing: Vec<u32>,
     /// Groups with committed entries to apply.
     applying: Vec<u32>,
     aside: Aside,
     transfers: Transfers,
+    resetting: Vec<resets::Resetting>,
     readers: Readers,
     replies: Replies,
     snapshots: Snapshots,
@@ -173,10 +191,12 @@ impl Shard {
             timers: Timers::with_groups(config.groups.len()),
             durability: Durability::default(),
             reads: NumberMap::default(),
+            log_reads: 0,
             proposing: Vec::new(),
             applying: Vec::new(),
             aside: Aside::default(),
             transfers: Transfers::default(),
+            resetting: Vec::new(),
             readers: Readers::default(),
             replies: Replies::default(),
             effects: Effects::default(),
@@ -361,6 +381,7 @@ impl Shard {
             self.timers.schedule(slot, self.groups[slot as usize].raft.deadline());
         }
         self.review_transfers(Some(now));
+        self.review_resets();
         self.go_on_leaving(now);
         self.look_for_snapshots(now);
         self.tend_sending(now);

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use ringleader::raft::era::Era;
 use ringleader::raft::message::AppendOutcome;
-use ringleader::raft::{Configuration, LogOp, Message};
+use ringleader::raft::{Configuration, LogOp, Message, Raft};
 use ringleader_wal::{BlockKind, LogIndex, NodeId, Term};
 
 use super::Node;
@@ -23,6 +24,8 @@ pub struct Checker {
     pub committed: Vec<Entry>,
     /// The term of the leader that committed each.
     by: Vec<Term>,
+    /// What holds is asked of the members of this era: the others' history has ended.
+    pub era: Era,
 }
 
 impl Checker {
@@ -83,6 +86,9 @@ impl Checker {
         let node = &nodes[&id];
         let Some(raft) = &node.raft else { return };
         let status = raft.status();
+        if !self.is_of_era(raft) {
+            return;
+        }
         if raft.is_leader() {
             let leader = *self.leaders.entry(status.term).or_insert_with(|| {
                 // One that wins late owes nothing to the leaders of later terms.
@@ -111,7 +117,9 @@ impl Checker {
     /// State machine safety: nobody knows an entry committed that differs from the others'.
     pub fn check_all(&self, nodes: &BTreeMap<u64, Node>) {
         for (id, node) in nodes {
-            let Some(raft) = &node.raft else { continue };
+            let Some(raft) = node.raft.as_ref().filter(|raft| self.is_of_era(raft)) else {
+                continue;
+            };
             for index in 1..=raft.status().commit.0 {
                 let expected = self.committed.get(index as usize - 1);
                 assert_eq!(node.staged.entry(index), expected, "state machine safety on n{id}");
@@ -131,6 +139,22 @@ impl Checker {
             let decided = by.iter().any(|by| is_quorum(by, is_held));
             assert!(decided, "{index} stays durable on a quorum of {by:?}");
         }
+    }
+
+    fn is_of_era(&self, raft: &Raft) -> bool {
+        Era::of(raft.status().term) == self.era && !raft.is_superseded()
+    }
+
+    /// The group was reset on a member, with what it has in its log: what was committed and is not
+    /// there is lost. How many entries those are.
+    pub fn reset(&mut self, disk: &Disk) -> usize {
+        let kept = (1..).zip(&self.committed);
+        let kept = kept.take_while(|(index, entry)| disk.entry(*index) == Some(entry)).count();
+        let lost = self.committed.len() - kept;
+        self.committed.truncate(kept);
+        self.by.truncate(kept);
+        self.era = Era::of(disk.hard_state.term);
+        lost
     }
 
     /// The configuration that a log puts in force at an entry.

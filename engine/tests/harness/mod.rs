@@ -15,7 +15,7 @@ use ringleader::raft::invariants::{self, Summary};
 use ringleader::raft::reads::{Consistency, ReadAnswer, ReadTicket};
 use ringleader::raft::{
     ChangeError, Changing, Committed, Configuration, Load, LogOp, MembershipChange, Message,
-    Output, Priorities, Raft, RaftConfig,
+    Output, Priorities, Raft, RaftConfig, ResetRefused,
 };
 use ringleader::time::Time;
 use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, Run, Seq, Term};
@@ -53,6 +53,8 @@ pub struct World {
     pub nodes: BTreeMap<u64, Node>,
     pub links: BTreeMap<(u64, u64), VecDeque<Message>>,
     cuts: BTreeSet<(u64, u64)>,
+    /// Those that don't come back.
+    pub lost: BTreeSet<u64>,
     pub checker: Checker,
     /// What happened, when somebody wants to read it.
     pub trace: Option<String>,
@@ -124,6 +126,7 @@ impl World {
             nodes,
             links: BTreeMap::new(),
             cuts: BTreeSet::new(),
+            lost: BTreeSet::new(),
             checker: Checker::new(voters(first)),
             trace: None,
             out: Output::default(),
@@ -441,6 +444,18 @@ impl World {
         self.say(|| format!("n{id} is asked for {change:?}"));
         self.call(id, |raft, now, out| result = raft.change_members(now, change, out));
         result
+    }
+
+    /// Sets the members anew on one member, which settles that on its disk. How many committed
+    /// entries are lost by it.
+    pub fn reset(&mut self, id: u64, members: &Configuration) -> Result<usize, ResetRefused> {
+        let mut result = None;
+        self.say(|| format!("n{id} is to go on with {members:?}"));
+        self.call(id, |raft, now, out| result = Some(raft.reset(now, members, out)));
+        result.expect("the member is up")?;
+        let lost = self.checker.reset(&self.nodes[&id].staged);
+        self.durable(id, usize::MAX);
+        Ok(lost)
     }
 
     /// Asks for a read; the number names it.

@@ -130,6 +130,8 @@ pub fn event(event: &Event) -> String {
         }
         Event::Reconfigured => "has other members".into(),
         Event::MembersChanged { at } => format!("changed the members by {at}"),
+        Event::MembersReset { at } => format!("sets the members anew at {at}"),
+        Event::EraBegan { term } => format!("hears of a reset, in term {term}"),
         Event::ChangeGivenUp { node } => format!("gives the change up because of n{node}"),
     }
 }

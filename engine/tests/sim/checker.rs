@@ -91,7 +91,7 @@ impl Member {
 #[derive(Debug)]
 pub(crate) struct Checker {
     groups: Vec<GroupId>,
-    histories: Vec<History>,
+    pub(crate) histories: Vec<History>,
     handovers: Handovers,
     /// Per group and node.
     members: Vec<Vec<Member>>,

@@ -54,9 +54,13 @@ impl World {
             let covered = result.map_or(u64::MAX, |at| at.index.0);
             assert!(covered >= ticket, "a snapshot up to {covered} was to cover {ticket}");
         }
+        for (name, answer) in effects.log_reads.drain(..) {
+            self.log_was_read(seat, name, &answer);
+        }
         for (name, answer) in effects.changes.drain(..) {
             self.change_answered(seat, name, &answer);
         }
+        assert!(effects.resets.is_empty(), "nobody asked for members to be set anew");
         self.seats[seat].process.as_mut().expect("it survived").effects = effects;
         says
     }

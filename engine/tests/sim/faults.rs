@@ -141,6 +141,7 @@ const SOMETIMES: &[&str] = &[
     "disk operations stuck for seconds",
     "full logs",
     "leaderships transferred",
+    "logs read back",
     "logs truncated",
     "nodes stopped",
     "nodes refused without their data",

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use ringleader::raft::Configuration;
-use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
-use ringleader_wal::Block;
+use ringleader::{Entry, GroupId, LogIndex, LogPortion, LogPosition, NodeId, Term};
+use ringleader_wal::{Block, BlockKind};
 
 use crate::clients::{Asked, Fate};
 use crate::image::Image;
@@ -220,6 +220,24 @@ impl History {
         let expected = self.applied.get(&index).map(|op| (op.term, op.state));
         let found = (index > 0).then_some((image.last.term.0, image.state));
         assert_eq!(found, expected, "snapshot: group {group} was restored to entry {index}");
+    }
+
+    /// What was read back from a log are the operations of the committed entries from `from` on, and
+    /// none is left out.
+    pub(crate) fn check_read(&self, from: LogIndex, portion: &LogPortion) {
+        assert!(from < portion.next() && portion.next().0 <= self.committed.len() as u64 + 1);
+        let mut next = from.0;
+        for Entry { index, term, payload } in portion.operations() {
+            let left_out = self.applied.range(next..index.0).next();
+            assert!(left_out.is_none(), "read back: {left_out:?} is left out before {index}");
+            assert_eq!(term, self.committed[index.0 as usize - 1].0, "read back: entry {index}");
+            let known = self.entries.get(&LogPosition { index, term });
+            let found = chain_bytes(BlockKind::Operations as u64, payload);
+            assert!(known.is_none_or(|known| *known == found), "read back: entry {index}");
+            next = index.0 + 1;
+        }
+        let left_out = self.applied.range(next..portion.next().0).next();
+        assert!(left_out.is_none(), "read back: {left_out:?} is left out at the end");
     }
 
     /// What callers know of an operation that is applied for the first time anywhere.

@@ -1,10 +1,11 @@
 //! What a shard's process learns, and how each of that is fed to the shard.
 
 use ringleader::shard::{ClientId, ReadSubmission, Submission, TransferId};
-use ringleader::{GroupId, MembershipChange, NodeId};
+use ringleader::{GroupId, LogIndex, MembershipChange, NodeId};
 use ringleader_net::Frame;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 
+use crate::log_reads::log_read;
 use crate::world::World;
 
 /// Something that a process learns at its next turn.
@@ -55,6 +56,11 @@ pub(crate) enum Input {
     Read(u32, ReadSubmission),
     /// Somebody asks for a snapshot of every group.
     Snapshot,
+    /// Somebody reads every group's log from some entry on.
+    ReadLog {
+        from: u64,
+        max_bytes: usize,
+    },
     ChangeMembers {
         name: u64,
         group: GroupId,
@@ -145,6 +151,14 @@ impl World {
                 for group in &self.plan.groups {
                     let applied = shard.status(*group).map_or(0, |status| status.applied.0);
                     shard.request_snapshot(*group, applied);
+                }
+            }
+            Input::ReadLog { from, max_bytes } => {
+                self.trace.step("read log", place, from, max_bytes as u64);
+                for (at, group) in self.plan.groups.iter().enumerate() {
+                    let Some(status) = shard.status(*group) else { continue };
+                    let from = LogIndex(1 + from % (status.commit.0 + 2));
+                    shard.read_log(log_read(at, from), *group, from, max_bytes);
                 }
             }
             Input::ChangeMembers { name, group, change } => {

@@ -20,11 +20,14 @@ pub(crate) enum Action {
     Transfer,
     /// Asks one node for snapshots of all its groups.
     Snapshot,
+    /// Reads committed entries back.
+    ReadLog,
     /// Changes the members of a group.
     ChangeMembers,
 }
 
-const ACTIONS: [Action; 4] = [Action::Stop, Action::Forget, Action::Transfer, Action::Snapshot];
+const ACTIONS: [Action; 5] =
+    [Action::Stop, Action::Forget, Action::Transfer, Action::Snapshot, Action::ReadLog];
 
 /// See the [module documentation](self).
 #[derive(Clone, Debug)]
@@ -79,6 +82,11 @@ impl World {
                 self.forget_node(node, lasting, rng);
             }
             Action::Transfer => self.transfer_any(node, rng),
+            Action::ReadLog => {
+                let (from, max_bytes) = (rng.next(), rng.magnitude(1, 1 << 20) as usize);
+                let input = |_| Input::ReadLog { from, max_bytes };
+                self.plan.seats.of(node).for_each(|seat| self.feed(seat, input(seat)));
+            }
             Action::Snapshot => {
                 self.plan.seats.of(node).for_each(|seat| self.feed(seat, Input::Snapshot));
             }
@@ -94,6 +102,7 @@ impl Action {
             Self::Forget => "members forgotten",
             Self::Transfer => "transfers asked for",
             Self::Snapshot => "nodes asked for snapshots",
+            Self::ReadLog => "nodes asked for their logs",
             Self::ChangeMembers => "changes of members asked for",
         }
     }

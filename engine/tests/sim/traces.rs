@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (50, 0x3e9c64ae6ed032ff),
-    (51, 0xa4603179e091e105),
-    (52, 0x2bead910cdab6037),
-    (53, 0x85497a3d50fe258d),
+    (50, 0x37ef8fa45ab0c68f),
+    (51, 0x38d9a598c6c7e63b),
+    (52, 0xfe85b39d8e3899a6),
+    (53, 0xa12671af7d4207e9),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

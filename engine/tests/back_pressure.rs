@@ -1,0 +1,131 @@
+//! A group whose followers are gone: its leader takes no more than its limit, says so, keeps its
+//! memory bounded, and goes on when they are back. Real nodes on loopback.
+
+mod nodes;
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_lite::future::{self, block_on};
+use nodes::GROUP;
+use ringleader::{
+    Engine, Entries, GroupId, Handle, ProposeError, ProposeReply, Replies, StateMachine,
+};
+
+const PAYLOAD: usize = 16 << 10;
+/// Of the group; the shard's is sixteen times as high.
+const LIMIT: usize = 1 << 20;
+/// The weight of an operation beside its payload; see `Limits`.
+const OVERHEAD: usize = 32;
+
+#[derive(Default)]
+struct Count(u64);
+
+impl StateMachine for Count {
+    fn apply(&mut self, entries: &Entries<'_>, _: &mut Replies) {
+        self.0 += entries.iter().count() as u64;
+    }
+}
+
+type Outcome = Pin<Box<dyn Future<Output = Result<ProposeReply, ProposeError>>>>;
+
+fn start(addresses: &[std::net::SocketAddr], node: u64, dir: &std::path::Path) -> Engine {
+    let mut config = nodes::config(addresses, node, 2, dir);
+    config.limits.group_bytes = LIMIT;
+    config.limits.shard_bytes = 16 * LIMIT;
+    // The leader is to stay one: this is about what it takes, not about who leads.
+    config.raft.check_quorum = false;
+    config.handover = Duration::ZERO;
+    Engine::start(config, |_| Box::new(Count::default())).expect("the node starts")
+}
+
+fn count(handle: &Handle) -> u64 {
+    block_on(handle.inspect(GROUP, |count: &mut Count| count.0)).expect("the group is here")
+}
+
+/// Bytes of this group in flight on the node.
+fn in_flight(handle: &Handle) -> usize {
+    let report = block_on(handle.report()).expect("it runs");
+    let group = report.groups.iter().find(|group| group.status.group == GROUP);
+    group.expect("the group is here").queues.in_flight_bytes
+}
+
+#[test]
+fn a_group_without_its_followers_takes_so_much_and_no_more() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = nodes::addresses(3);
+    let mut engines: Vec<Option<Engine>> =
+        (1..=3).map(|node| Some(start(&addresses, node, dir.path()))).collect();
+    let handles: Vec<Handle> = engines.iter().flatten().map(Engine::handle).collect();
+    let payload = vec![7; PAYLOAD];
+    let leader = nodes::eventually("a leader that serves both groups", || {
+        handles.iter().position(|handle| {
+            [GROUP, GroupId(2)].iter().all(|group| {
+                nodes::leads(handle, *group) && block_on(handle.propose(*group, &payload)).is_ok()
+            }) || {
+                // They need not have the same leader.
+                let _ = block_on(handle.transfer_leadership(GroupId(2), None));
+                false
+            }
+        })
+    });
+    let handle = handles[leader].clone();
+    let before = count(&handle);
+    for (at, engine) in engines.iter_mut().enumerate() {
+        if at != leader {
+            drop(engine.take());
+        }
+    }
+
+    // Nothing is committed any more. What is taken is bounded by the limit, and beyond it the
+    // answer comes at once.
+    let mut busy = 0;
+    let mut taken: Vec<Outcome> = Vec::new();
+    for _ in 0..4 * LIMIT / PAYLOAD {
+        let outcome = handle.try_propose(GROUP, &payload).expect("the shard has room");
+        taken.push(Box::pin(outcome));
+    }
+    let full = nodes::eventually("the group to be full", || {
+        let bytes = in_flight(&handle);
+        (bytes > LIMIT - PAYLOAD - OVERHEAD).then_some(bytes)
+    });
+    assert!(full <= LIMIT, "{full}");
+    nodes::eventually("the rest to be refused", || {
+        taken.retain_mut(|outcome| match block_on(future::poll_once(outcome)) {
+            None => true,
+            Some(Err(ProposeError::Busy)) => {
+                busy += 1;
+                false
+            }
+            Some(other) => panic!("without followers: {other:?}"),
+        });
+        (taken.len() == LIMIT / (PAYLOAD + OVERHEAD)).then_some(())
+    });
+    assert_eq!(busy, 4 * LIMIT / PAYLOAD - taken.len());
+    for _ in 0..100 {
+        let refused = block_on(handle.propose(GROUP, &payload));
+        assert_eq!(refused, Err(ProposeError::Busy));
+    }
+    assert_eq!(in_flight(&handle), full, "what is refused leaves nothing behind");
+    // The other group has its own limit and is not kept from taking.
+    let other = handle.try_propose(GroupId(2), &payload).expect("the shard has room");
+    let mut other: Outcome = Box::pin(other);
+    assert!(block_on(future::poll_once(&mut other)).is_none());
+
+    // They are back: everything that was taken is applied, once, and there is room again.
+    for node in 1..=3 {
+        if node != leader as u64 + 1 {
+            engines[node as usize - 1] = Some(start(&addresses, node, dir.path()));
+        }
+    }
+    let done = taken.into_iter().map(block_on).filter(Result::is_ok).count() as u64;
+    assert_eq!(
+        done as usize,
+        LIMIT / (PAYLOAD + OVERHEAD),
+        "the leader stayed, so none is unknown"
+    );
+    assert!(block_on(other).is_ok());
+    assert_eq!(count(&handle), before + done);
+    assert!(block_on(handle.propose(GROUP, &payload)).is_ok());
+    assert_eq!(in_flight(&handle), 0);
+}
