@@ -4,11 +4,15 @@
 //! |---|---|
 //! | `log` | reads the logs of a node that does not run |
 //! | `node` | talks to a running node, over its admin socket |
+//! | `survey` | compares what several nodes have |
+//! | `members` | members in words |
 //! | `failure` | errors and exit codes |
 
 mod failure;
 mod log;
+mod members;
 mod node;
+mod survey;
 
 use std::process::ExitCode;
 
@@ -40,6 +44,9 @@ enum Command {
     /// Read the logs of a node that does not run; nothing is written
     #[command(subcommand, after_help = EXIT_CODES)]
     Log(log::Command),
+    /// Compare what several nodes have of their groups, to choose the one to go on with
+    #[command(after_help = EXIT_CODES)]
+    Survey(survey::Survey),
     #[command(flatten)]
     Node(node::Command),
 }
@@ -48,6 +55,7 @@ fn main() -> ExitCode {
     let Cli { json, command } = Cli::parse();
     let done = match command {
         Command::Log(command) => log::run(&command, json),
+        Command::Survey(survey) => survey::run(&survey, json),
         Command::Node(command) => node::run(&command, json),
     };
     match done {

@@ -22,6 +22,7 @@
 //! | `transfer` | [`Transfer`] | another leader |
 //! | `rebalance` | [`Rebalance`] | leaders spread evenly; see [`Handle::rebalance`](crate::Handle::rebalance) |
 //! | `snapshot` | [`Group`] | a snapshot on this node |
+//! | `reset-peers` | [`ResetPeers`] | other members without a majority: **loses data** |
 //! | `nodes`, `set-node`, `forget-node` | none, [`Node`], [`Forget`] | whom this node connects to |
 //!
 //! A node carries out what it can itself: a change of a group or a transfer is the leader's to do,
@@ -30,6 +31,7 @@
 mod change;
 mod look;
 mod patience;
+mod reset;
 mod socket;
 
 use std::net::SocketAddr;
@@ -120,6 +122,22 @@ pub struct Rebalance {
     pub dry_run: bool,
 }
 
+/// Members to go on with where a majority is lost; see
+/// [`Handle::reset_peers`](crate::Handle::reset_peers).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ResetPeers {
+    /// The group.
+    pub group: GroupId,
+    /// Its voters, the node that is asked among them.
+    pub voters: Vec<NodeId>,
+    /// Its learners.
+    #[serde(default)]
+    pub learners: Vec<NodeId>,
+    /// Do it. Without this, the node only says what it would come to.
+    #[serde(default)]
+    pub accept_data_loss: bool,
+}
+
 /// A node of the cluster and where it is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Node {
@@ -164,14 +182,14 @@ pub struct Refusal {
     /// For programs. Of the request itself: `malformed`, `version`, `unknown-command`, `arguments`,
     /// `busy`, `stopped`. Of what was asked for: `not-leader`, `unknown-group`, `unknown-node`,
     /// `in-progress`, `not-ready`, `transferring`, `impossible`, `too-slow`, `no-space`,
-    /// `storage-failed`, `refused`, `not-taken`, `elected`, `unsupported`, `failed`, `unknown`.
+    /// `storage-failed`, `has-leader`, `refused`, `not-taken`, `elected`, `unsupported`, `failed`, `unknown`.
     pub code: String,
     /// For people.
     pub message: String,
     /// Whether it may have happened all the same.
     #[serde(default)]
     pub effect: Effect,
-    /// With `not-leader`: whom to ask instead, if this node knows.
+    /// With `not-leader` and `has-leader`: whom to ask instead, if this node knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<Leader>,
 }
@@ -231,6 +249,7 @@ const COMMANDS: &[Command] = &[
     ("transfer", change::transfer),
     ("rebalance", change::rebalance),
     ("snapshot", change::snapshot),
+    ("reset-peers", reset::reset_peers),
     ("nodes", change::nodes),
     ("set-node", change::set_node),
     ("forget-node", change::forget_node),

@@ -1,7 +1,7 @@
 //! `ringleader log`: a node's logs, read with the recovery that a start would run, on a disk that
 //! writes nothing.
 
-mod survey;
+pub(crate) mod survey;
 mod tables;
 
 use std::io::Write;

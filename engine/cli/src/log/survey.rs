@@ -6,9 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use ringleader::raft::era::Era;
+use ringleader::{Configuration, Term};
 use ringleader_wal::disk::{DiskError, DiskOp, DiskOutput, FileName};
 use ringleader_wal::inspect::{self, BatchInfo, HeaderInfo};
-use ringleader_wal::{Identity, Recovered, RecoveryError, Wal, WalConfig, WalEvent, WalStatus};
+use ringleader_wal::{
+    Identity, Recovered, RecoveredGroup, RecoveryError, Wal, WalConfig, WalEvent, WalStatus,
+};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -17,33 +21,33 @@ use crate::failure::Failure;
 const LOCKS: [&str; 2] = ["LOCK", "lock"];
 
 /// A shard's log as it was found.
-pub(super) struct Survey {
-    pub(super) dir: PathBuf,
+pub(crate) struct Survey {
+    pub(crate) dir: PathBuf,
     /// None if no segment has a header that can be read.
-    pub(super) identity: Option<Identity>,
+    pub(crate) identity: Option<Identity>,
     /// What a start would find.
-    pub(super) outcome: Result<Recovered, RecoveryError>,
+    pub(crate) outcome: Result<Recovered, RecoveryError>,
     /// What the log would be then.
-    pub(super) status: WalStatus,
+    pub(crate) status: WalStatus,
     /// The segment files, by name.
-    pub(super) files: Vec<SegmentFile>,
+    pub(crate) files: Vec<SegmentFile>,
 }
 
-pub(super) struct SegmentFile {
-    pub(super) name: FileName,
-    pub(super) path: PathBuf,
-    pub(super) bytes: u64,
-    pub(super) header: Option<HeaderInfo>,
+pub(crate) struct SegmentFile {
+    pub(crate) name: FileName,
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
+    pub(crate) header: Option<HeaderInfo>,
 }
 
 /// Keeps a node from starting meanwhile.
-pub(super) struct Held(#[allow(dead_code, reason = "held until dropped")] Vec<File>);
+pub(crate) struct Held(#[allow(dead_code, reason = "held until dropped")] Vec<File>);
 
 /// The shards' directories of a data directory, or `dir` itself if it is one of those.
 ///
 /// # Errors
 /// When there is no log, it can't be read, or a node is using it.
-pub(super) fn open(dir: &Path) -> Result<(Held, Vec<PathBuf>), Failure> {
+pub(crate) fn open(dir: &Path) -> Result<(Held, Vec<PathBuf>), Failure> {
     let mut shards = Vec::new();
     let mut is_shard = false;
     for entry in fs::read_dir(dir).map_err(Failure::io(dir))? {
@@ -89,7 +93,7 @@ fn hold(path: &Path) -> Result<Option<File>, Failure> {
 }
 
 impl Survey {
-    pub(super) fn of(dir: &Path) -> Result<Self, Failure> {
+    pub(crate) fn of(dir: &Path) -> Result<Self, Failure> {
         let files = segment_files(dir)?;
         let headers = || files.iter().filter_map(|file| file.header);
         // Of a segment whose header is damaged nothing is known, the identity of the others is its
@@ -109,13 +113,13 @@ impl Survey {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(super) fn batches(file: &SegmentFile) -> Result<impl Iterator<Item = BatchInfo>, Failure> {
+    pub(crate) fn batches(file: &SegmentFile) -> Result<impl Iterator<Item = BatchInfo>, Failure> {
         let bytes = fs::read(&file.path).map_err(Failure::io(&file.path))?;
         let batches = file.header.map(|header| inspect::batches(header, Bytes::from(bytes)));
         Ok(batches.into_iter().flatten())
     }
 
-    pub(super) fn json(&self, batches: bool) -> Result<Value, Failure> {
+    pub(crate) fn json(&self, batches: bool) -> Result<Value, Failure> {
         let mut document = self.verdict_json();
         let mut files = Vec::new();
         for file in &self.files {
@@ -146,6 +150,7 @@ impl Survey {
                 json!({
                     "group": group.group, "hard_state": group.hard_state, "base": group.base,
                     "last": group.last_index, "terms": group.terms,
+                    "configurations": configurations(group).collect::<Value>(),
                 })
             });
             document["groups"] = groups.collect();
@@ -153,7 +158,7 @@ impl Survey {
         Ok(document)
     }
 
-    pub(super) fn verdict_json(&self) -> Value {
+    pub(crate) fn verdict_json(&self) -> Value {
         let identity = self.identity.map(|identity| {
             json!({ "cluster": identity.cluster, "node": identity.node, "shard": identity.shard })
         });
@@ -171,6 +176,26 @@ impl Survey {
         }
         document
     }
+}
+
+/// The configurations in a group's log; a reset is the first entry of its era.
+fn configurations(group: &RecoveredGroup) -> impl Iterator<Item = Value> {
+    group.configurations.iter().map(|block| {
+        let (index, term) = (block.first_index(), block.term());
+        let read = Configuration::of_entry(block.payload(index));
+        let is_reset = is_reset(term);
+        match read {
+            Ok(members) => {
+                json!({ "index": index, "term": term, "reset": is_reset, "members": members })
+            }
+            Err(error) => json!({ "index": index, "term": term, "error": error.to_string() }),
+        }
+    })
+}
+
+/// Whether a configuration of this term was set without a majority.
+pub(super) fn is_reset(term: Term) -> bool {
+    term > Term(0) && Era::of(term).first_term() == term
 }
 
 /// The places that an error names.

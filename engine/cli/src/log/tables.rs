@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
+use ringleader::Configuration;
 use ringleader::report::Table;
+use ringleader_wal::Recovered;
 use ringleader_wal::inspect::{BatchInfo, RecordInfo};
 
-use super::survey::{SegmentFile, Survey};
+use super::survey::{SegmentFile, Survey, is_reset};
 use crate::failure::Failure;
+use crate::members::who;
 
 /// One line, or one for each thing that is worth knowing.
 pub(super) fn verdict(survey: &Survey) -> String {
@@ -55,6 +58,10 @@ pub(super) fn inspect(out: &mut impl Write, survey: &Survey, all: bool) -> Resul
             ]);
         }
         let _ = write!(text, "\ngroups\n{table}");
+        let members = members(recovered);
+        if !members.is_empty() {
+            let _ = write!(text, "\nmembers in the log\n{members}");
+        }
     }
     out.write_all(text.as_bytes()).map_err(Failure::Output)?;
     if all {
@@ -63,6 +70,24 @@ pub(super) fn inspect(out: &mut impl Write, survey: &Survey, all: bool) -> Resul
         }
     }
     Ok(())
+}
+
+fn members(recovered: &Recovered) -> Table {
+    let mut table = Table::new(&["group", "entry", "term", "members", ""]);
+    for group in &recovered.groups {
+        for block in &group.configurations {
+            let (index, term) = (block.first_index(), block.term());
+            let read = Configuration::of_entry(block.payload(index));
+            table.row([
+                group.group.to_string(),
+                index.to_string(),
+                term.to_string(),
+                read.map_or_else(|error| error.to_string(), |members| who(&members)),
+                if is_reset(term) { "SET WITHOUT A MAJORITY" } else { "" }.into(),
+            ]);
+        }
+    }
+    table
 }
 
 fn segments(survey: &Survey) -> Result<Table, Failure> {

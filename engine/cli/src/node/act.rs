@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Node, Show, ask, plain, print};
 use crate::failure::Failure;
+use crate::members::{list, who};
 
 #[derive(Args)]
 pub(crate) struct Target {
@@ -81,6 +82,26 @@ pub(crate) enum Command {
     },
     /// Have a running node take a snapshot of a group
     Snapshot(OfGroup),
+    /// LOSES DATA: go on with other members, on this node, when a majority of the voters is lost
+    ///
+    /// Ask one node only, of those that are left, the one with the most: `ringleader survey` says
+    /// which. All of its log stays. What others had beyond it is lost, acknowledged operations
+    /// too. Lost nodes that come back and meet a new member lead nobody any more; a majority of
+    /// them that comes back and meets only itself goes on by itself: see to it that this never
+    /// happens. Without --accept-data-loss nothing is done, and shown what would be.
+    ResetPeers {
+        #[command(flatten)]
+        of: OfGroup,
+        /// All voters from now on, the node that is asked among them
+        #[arg(long, value_name = "NODE,...", value_delimiter = ',', required = true, value_parser = node_id)]
+        voters: Vec<NodeId>,
+        /// All learners from now on
+        #[arg(long, value_name = "NODE,...", value_delimiter = ',', value_parser = node_id)]
+        learners: Vec<NodeId>,
+        /// Do it
+        #[arg(long)]
+        accept_data_loss: bool,
+    },
     /// List the nodes that a running node knows, and where they are
     Nodes(Node),
     /// Tell a running node of another, or of its new address (tell every node)
@@ -156,6 +177,25 @@ pub(super) fn run(command: &Command, json: bool) -> Result<(), Failure> {
                 })
             })
         }
+        Command::ResetPeers {
+            of: OfGroup { target, group },
+            voters,
+            learners,
+            accept_data_loss,
+        } => {
+            let args = admin::ResetPeers {
+                group: *group,
+                voters: voters.clone(),
+                learners: learners.clone(),
+                accept_data_loss: *accept_data_loss,
+            };
+            done(target, "reset-peers", &args, json, reset)?;
+            if *accept_data_loss {
+                return Ok(());
+            }
+            let message = "nothing was done; with --accept-data-loss it is".to_owned();
+            Err(Failure::Refused { code: "not-confirmed".into(), message })
+        }
         Command::Nodes(node) => print(node, &ask::look(node, "nodes")?, json, nodes),
         Command::SetNode { node, number, address, shards } => {
             let args = admin::Node { node: *number, address: *address, shards: *shards };
@@ -189,15 +229,46 @@ fn set_roles(command: &str, roles: &Roles, json: bool) -> Result<(), Failure> {
 
 fn members(value: &Value) -> Result<String, serde_json::Error> {
     let members: Configuration = serde_json::from_value(value["members"].clone())?;
-    let list = |nodes: &[NodeId]| {
-        let numbers: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-        if numbers.is_empty() { "none".into() } else { numbers.join(" ") }
-    };
     let mut text = format!("group {}: ", plain(&value["group"]));
     text += if value["changed"] == true { "changed" } else { "is so already" };
-    let (voters, learners) = (list(members.voters()), list(members.learners()));
-    let index = &value["index"];
-    let _ = writeln!(text, ", by entry {index}; voters {voters}; learners {learners}");
+    let _ = writeln!(text, ", by entry {}; {}", value["index"], who(&members));
+    Ok(text)
+}
+
+fn reset(value: &Value) -> Result<String, serde_json::Error> {
+    let [before, members]: [Configuration; 2] = [
+        serde_json::from_value(value["before"].clone())?,
+        serde_json::from_value(value["members"].clone())?,
+    ];
+    let without: Vec<NodeId> = serde_json::from_value(value["without"].clone())?;
+    let field = |name: &str| plain(&value[name]);
+    let (is_done, last) = (value["done"] == true, &value["last"]);
+    let mut text = format!("group {} on node {}\n", field("group"), field("node"));
+    let _ = writeln!(text, "  members before  {}", who(&before));
+    let _ = writeln!(
+        text,
+        "  members {}  {}",
+        if is_done { "now   " } else { "after " },
+        who(&members)
+    );
+    let _ = writeln!(
+        text,
+        "  kept            all of this node's log, to entry {} of term {}; {} was known committed",
+        last["index"],
+        last["term"],
+        field("commit")
+    );
+    let _ = writeln!(
+        text,
+        "  LOST            what node {} had beyond that or instead of it, ACKNOWLEDGED OPERATIONS TOO",
+        list(&without)
+    );
+    let _ = writeln!(
+        text,
+        "  see to it       that a majority of {} never runs again without meeting node {}",
+        list(before.voters()),
+        list(members.voters())
+    );
     Ok(text)
 }
 

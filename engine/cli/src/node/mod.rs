@@ -11,7 +11,7 @@ mod ask;
 mod look;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -39,6 +39,11 @@ pub(crate) enum Command {
     Dump(Node),
     #[command(flatten)]
     Act(act::Command),
+}
+
+/// What the node whose data directory this is says to a command that changes nothing.
+pub(crate) fn ask_at(dir: &Path, command: &str) -> Result<Value, Failure> {
+    ask::look(&Node { data_dir: dir.into() }, command)
 }
 
 /// How a command's answer is shown to people.

@@ -1,0 +1,117 @@
+//! A group that goes on without its majority, with the tool alone: what each node has, what would
+//! be lost, the decision, and what becomes of the nodes that were thought to be lost.
+
+mod cluster;
+
+use cluster::{Cluster, Count, DONE, NAME, REFUSED, code, eventually, text};
+use futures_lite::future::block_on;
+use ringleader::{GroupId, RoleName};
+use serde_json::{Value, json};
+
+/// The group as the survey shows it.
+fn survey(cluster: &Cluster, group: GroupId) -> Vec<Value> {
+    let dirs: Vec<String> =
+        (1..=4).map(|node| cluster.node_dir(node).display().to_string()).collect();
+    let mut args = vec!["survey", "--json"];
+    args.extend(dirs.iter().map(String::as_str));
+    let output = cluster::tool(&args);
+    assert_eq!(code(&output), DONE, "{output:?}");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let groups = found["groups"].as_array().expect("groups");
+    let mine = groups.iter().find(|found| found["group"] == group.to_string().as_str());
+    mine.expect("the group")["replicas"].as_array().expect("replicas").clone()
+}
+
+fn count(cluster: &Cluster, node: usize, group: GroupId) -> u64 {
+    block_on(cluster.handle(node).inspect(group, |count: &mut Count| count.0)).expect("it is here")
+}
+
+/// Applied everywhere as far as `node` has it.
+fn settled(cluster: &Cluster, node: usize, on: &[usize], group: GroupId) -> u64 {
+    eventually("all to have applied the same", || {
+        let applied = count(cluster, node, group);
+        on.iter().all(|other| count(cluster, *other, group) == applied).then_some(applied)
+    })
+}
+
+#[test]
+fn one_node_that_is_left_goes_on_and_the_others_come_back() {
+    let group = GroupId::from_name(NAME);
+    let mut cluster = Cluster::new(&[group]);
+    let leader = cluster.leader(group);
+    for _ in 0..20 {
+        while block_on(cluster.handle(cluster.leader(group)).propose(group, b"x")).is_err() {}
+    }
+    let acknowledged = settled(&cluster, leader, &[1, 2, 3], group);
+    let refused = ["reset-peers", NAME, "--voters", "1", "--accept-data-loss"];
+    cluster.fails(1, &refused, REFUSED, "has a leader");
+
+    // Two of three are lost. What is left, and what the two had, is side by side.
+    let left = 1;
+    cluster.stop(2);
+    cluster.stop(3);
+    let replicas = survey(&cluster, group);
+    let of = |node: usize| replicas.iter().find(|replica| replica["node"] == node).expect("it");
+    assert_eq!((&of(1)["running"], &of(2)["running"]), (&json!(true), &json!(false)));
+    assert!(of(1)["commit"].as_u64() >= Some(acknowledged) && of(3)["commit"].is_null());
+    assert_eq!(replicas[0]["best"], true, "the one with the most comes first");
+    assert_eq!(of(4)["best"], false, "it has nothing");
+    let dir = cluster.node_dir(1).display().to_string();
+    let shown = text(&cluster::tool(&["survey", &dir]));
+    assert!(shown.contains("running") && shown.contains("voters 1 2 3"), "{shown}");
+
+    // It says what it would come to, and does nothing.
+    eventually("the node to know that it has no leader", || {
+        let status = block_on(cluster.handle(left).status(group)).ok()?;
+        status.leader.is_none().then_some(())
+    });
+    let before = block_on(cluster.handle(left).status(group)).expect("it is here");
+    let plan = cluster.run(left, &["reset-peers", NAME, "--voters", "1"]);
+    assert_eq!(code(&plan), REFUSED, "{plan:?}");
+    let shown = String::from_utf8_lossy(&plan.stdout).into_owned();
+    for part in ["LOST            what node 2 3 had", "ACKNOWLEDGED", "voters 1 2 3", "to entry"] {
+        assert!(shown.contains(part), "no {part:?} in\n{shown}");
+    }
+    assert!(String::from_utf8_lossy(&plan.stderr).contains("--accept-data-loss"));
+    let after = block_on(cluster.handle(left).status(group)).expect("it is here");
+    assert_eq!(after.configuration, before.configuration);
+    assert!(!after.is_superseded());
+    cluster.fails(left, &["reset-peers", NAME, "--voters", "4"], REFUSED, "has to be a voter");
+    cluster.fails(left, &["reset-peers", NAME, "--voters", "1,9"], REFUSED, "not known here");
+    let both = ["reset-peers", NAME, "--voters", "1", "--learners", "1"];
+    cluster.fails(left, &both, REFUSED, "both voter and learner");
+
+    let done = cluster.json(left, &["reset-peers", NAME, "--voters", "1", "--accept-data-loss"]);
+    assert_eq!((&done["done"], &done["without"]), (&json!(true), &json!([2, 3])));
+    assert_eq!(cluster.leader(group), left);
+    assert!(count(&cluster, left, group) >= acknowledged, "what it had is there");
+
+    // The two come back, hear of it, and elect nobody.
+    cluster.start(2);
+    cluster.start(3);
+    for node in [2, 3] {
+        eventually("it to hear of the reset", || {
+            let status = block_on(cluster.handle(node).status(group)).ok()?;
+            assert_ne!(status.role, RoleName::Leader, "a rival");
+            status.is_superseded().then_some(())
+        });
+        assert!(text(&cluster.run(node, &["groups"])).contains("superseded"));
+    }
+    assert_eq!(cluster.leader(group), left);
+
+    // As they had nothing committed that the new history contradicts, they are members again on
+    // request; so is one that never had anything.
+    let added = cluster.json(left, &["change", NAME, "--voters", "1,2,3,4"]);
+    assert_eq!(added["members"]["voters"], json!([1, 2, 3, 4]));
+    settled(&cluster, left, &[2, 3, 4], group);
+    let status = block_on(cluster.handle(3).status(group)).expect("it is here");
+    assert!(!status.is_superseded() && status.leader.is_some());
+    assert_eq!(status.configuration.voters().len(), 4);
+
+    // The log says for ever what was done.
+    cluster.stop(left);
+    let inspected = text(&cluster::tool(&["log", "inspect", &dir]));
+    let marked: Vec<&str> =
+        inspected.lines().filter(|line| line.contains("SET WITHOUT A MAJORITY")).collect();
+    assert!(marked.len() == 1 && marked[0].contains("voters 1;"), "{inspected}");
+}
