@@ -4,11 +4,15 @@ mod nodes;
 
 use std::path::Path;
 
+use bytes::Bytes;
 use futures_lite::future::block_on;
 use nodes::{addresses, config, eventually, leader};
 use ringleader::report::Report;
 use ringleader::shard::ShardHealth;
-use ringleader::{Engine, Entries, GroupId, Handle, Replies, RoleName, StateMachine};
+use ringleader::{
+    Consistency, Engine, Entries, GroupId, Handle, LogIndex, MachineError, MembershipChange,
+    NodeId, Replies, RoleName, SnapshotSource, StateMachine,
+};
 
 const OPERATIONS: u64 = 100;
 
@@ -96,6 +100,74 @@ fn a_report_covers_every_group_and_reads_as_text_and_json() {
     assert_eq!(json["groups"].as_array().map(Vec::len), Some(1000));
     assert_eq!(json["shards"][0]["health"]["state"], "running");
     assert!(json["groups"][0]["group"].is_string(), "64 bits are too many for a number");
+}
+
+/// Its snapshots hold nothing.
+struct Empty;
+
+impl StateMachine for Empty {
+    fn apply(&mut self, _: &Entries<'_>, _: &mut Replies) {}
+
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        Some(Box::new(Self))
+    }
+}
+
+impl SnapshotSource for Empty {
+    fn next_chunk(&mut self, _: usize) -> Result<Option<Bytes>, MachineError> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn what_is_asked_for_seldom_is_counted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let all = addresses(3);
+    let start = |node| {
+        Engine::start(config(&all, node, 1, dir.path()), |_| Box::new(Empty)).expect("it starts")
+    };
+    let engines: Vec<Engine> = (1..=3).map(start).collect();
+    let (group, other) = (GroupId(1), GroupId(2));
+    let handle = leader(&engines, group);
+    let shard = |handle: &Handle| report(handle).shards.remove(0);
+    let this = report(&handle).node;
+
+    for _ in 0..10 {
+        block_on(handle.read_index(group, Consistency::Linearizable)).expect("it leads");
+    }
+    assert!(block_on(handle.read_index(other, Consistency::Linearizable)).is_err());
+    let taken = block_on(handle.snapshot(group)).expect("it takes snapshots");
+    let unchanged = MembershipChange::default().voter(this);
+    block_on(handle.change_members(group, unchanged.clone())).expect("it is so already");
+    let nobody = MembershipChange::default().remove(NodeId(0));
+    assert!(block_on(handle.change_members(group, nobody)).is_err());
+    assert!(block_on(handle.transfer_leadership(group, Some(NodeId(9)))).is_err());
+    block_on(handle.read_log(group, LogIndex(1), 1)).expect("it is there");
+    let found = shard(&handle);
+    assert_eq!((found.callers.reads_served, found.timings.linearizable.count()), (10, 10));
+    assert_eq!(found.counters.read_requests, 10, "one after the other, no two share one");
+    let snapshots = &found.counters.snapshots;
+    assert_eq!((snapshots.taken, snapshots.failed), (1, 0), "{taken:?}");
+    assert!(snapshots.taken_bytes > 0);
+    let operations = found.operations;
+    assert_eq!((operations.changes_done, operations.changes_refused), (1, 1));
+    assert_eq!((operations.transfers_done, operations.transfers_refused), (0, 1));
+    assert_eq!((operations.log_reads, operations.resets), (1, 0));
+
+    block_on(handle.transfer_leadership(group, None)).expect("the others are well");
+    assert!(block_on(handle.change_members(group, unchanged)).is_err(), "it does not lead");
+    let operations = shard(&handle).operations;
+    assert_eq!((operations.transfers_done, operations.changes_refused), (1, 2));
+
+    // Who is forgotten is refused when it dials; of each two nodes one does.
+    engines[2].handle().remove_member(NodeId(1)).expect("it runs");
+    engines[0].handle().remove_member(NodeId(2)).expect("it runs");
+    eventually("somebody to be refused", || {
+        let refusals = engines.iter().flat_map(|engine| shard(&engine.handle()).refusals);
+        refusals.into_iter().find(|refusal| refusal.reason == "unknown node" && refusal.count > 0)
+    });
+    let text = report(&engines[0].handle()).to_string();
+    assert!(text.contains("transfers") && text.contains("snapshots"), "{text}");
 }
 
 #[test]

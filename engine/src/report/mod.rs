@@ -5,6 +5,29 @@
 //! Every core counts for itself, in plain fields. A report is gathered by requests to the shards'
 //! inboxes: each shard answers between two turns, the groups a page at a time, so that ten thousand
 //! of them hold no heartbeat up. So the parts of a report are of slightly different moments.
+//!
+//! # SOFAJRaft's metrics, and what there is here
+//!
+//! Its timers are in milliseconds; these are in nanoseconds.
+//!
+//! | there (`NodeMetrics`) | here |
+//! |---|---|
+//! | `append-logs`, `-count`, `-bytes` | [`Timings::write`], [`Timings::sync`], [`Timings::write_bytes`]; [`WalStats`] has batches, records, bytes |
+//! | `truncate-log-prefix`, `-suffix` | a record in the next batch, not an operation: [`GroupHistory::truncations`], segments recycled and removed in [`WalStats`] |
+//! | `replicate-entries`, `-count`, `-bytes`, `handle-append-entries`, `-count` | [`Counters::blocks_proposed`], [`Counters::operations_proposed`], [`LinkReport`]; all groups of a shard share a frame, so that a message has no time of its own: [`Timings::commit`] is from the proposal to its being applied |
+//! | `handle-heartbeat-requests`, `heartbeat-times`, `append-entries-times`, `probe-times` | [`Counters::messages_received`], [`Counters::timeouts`], frames in [`LinkReport`] |
+//! | `read-index`, `handle-read-index`, `-entries` | [`Timings::linearizable`], [`CallerCounters::reads_served`], [`Counters::read_requests`] |
+//! | `pre-vote`, `request-vote` | [`GroupHistory::elections`] and `elected`; messages take no time to speak of |
+//! | `save-raft-meta` | the hard state is a record of the log: [`Timings::write`] |
+//! | `install-snapshot`, `install-snapshot-times`, `fsm-snapshot-save`, `-load` | [`SnapshotCounters`] |
+//! | `fsm-commit`, `fsm-apply-tasks`, `-count` | [`Timings::apply`], [`Timings::applied`], [`Counters::entries_applied`] |
+//! | `fsm-leader-start`, `-stop`, `-start-following`, `-stop-following`, `-shutdown`, `-flush`, `-error` | parts of a turn: [`Timings::turn`] |
+//! | `node-lock-blocked`, `locked` | there is no lock |
+//! | `apply-task-overload-times`, `read-index-overload-times` | [`CallerCounters::refused`], [`CallerCounters::reads_failed`] |
+//! | replicator's `log-lags`, `next-index`, `replicate-inflights-count`, `state`, `running-state` | [`PeerStatus`](crate::raft::PeerStatus), [`GroupReport::peer_lag`] |
+//! | replicator's `consecutive-error-times`, `block-times` | `heard_ms_ago` there, [`Counters::requests_dropped`], `outbox_bytes` and `given_up` of [`LinkReport`] |
+//! | disruptors' `buffer-size`, `remaining-capacity`, `logs-size`, `logs-memory-bytes` | [`CallerCounters::inbox`] and `in_flight_bytes`, [`GroupQueues`], `staged_bytes` of [`WalStatus`] |
+//! | thread pools | there is none |
 
 mod distribution;
 #[cfg(feature = "export")]
@@ -25,6 +48,8 @@ pub use self::distribution::{Distribution, Summary};
 pub use self::exporter::Exporter;
 pub use self::table::Table;
 pub use self::text::{group_table, peer_table};
+#[cfg(doc)]
+use crate::shard::SnapshotCounters;
 use crate::shard::{Counters, GroupHistory, GroupQueues, GroupStatus, LinkPeer, ShardHealth};
 
 /// A node's state and everything it has counted since its start.
@@ -59,6 +84,11 @@ pub struct ShardReport {
     pub timings: Timings,
     /// Callers.
     pub callers: CallerCounters,
+    /// What was asked of groups seldom.
+    pub operations: OperatorCounters,
+    /// Who was refused a connection here: how often, by the reason. On the shard that listens for
+    /// its node; empty on the others.
+    pub refusals: Vec<RefusalReport>,
     /// Its log, as it is.
     pub log: WalStatus,
     /// What its log counted.
@@ -73,6 +103,9 @@ pub struct Timings {
     /// From taking a proposal out of the inbox until it is applied here. A sample: at any moment
     /// one proposal of the shard is followed, the last of a turn.
     pub commit: Distribution,
+    /// From taking reads out of the inbox until they are served. A sample: at any moment the reads
+    /// of one submission are followed.
+    pub linearizable: Distribution,
     /// A turn's length, without the wait before it.
     pub turn: Distribution,
     /// The part of a turn in which state machines apply; turns that applied nothing don't count.
@@ -107,6 +140,41 @@ pub struct CallerCounters {
     pub refused: u64,
     /// Operations answered as unknown.
     pub unknown: u64,
+    /// Reads served.
+    pub reads_served: u64,
+    /// Reads that failed, without any effect.
+    pub reads_failed: u64,
+}
+
+/// What became of requests that are seldom, on the node that was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OperatorCounters {
+    /// Leaderships handed over to who was to get them. What a node hands over before it stops does
+    /// not count.
+    pub transfers_done: u64,
+    /// Transfers that were not begun.
+    pub transfers_refused: u64,
+    /// Transfers that did not end as asked, or may yet.
+    pub transfers_failed: u64,
+    /// Changes of members that were done, those of nothing included.
+    pub changes_done: u64,
+    /// Changes of members that were refused or given up.
+    pub changes_refused: u64,
+    /// Changes of members whose outcome is unknown.
+    pub changes_unknown: u64,
+    /// Groups that were reset here, without a majority.
+    pub resets: u64,
+    /// Portions of committed entries read back.
+    pub log_reads: u64,
+}
+
+/// How often callers were refused for a reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusalReport {
+    /// The reason, as the logs have it.
+    pub reason: String,
+    /// Connections refused.
+    pub count: u64,
 }
 
 /// A connection to a peer's shard.

@@ -34,6 +34,37 @@ const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     }),
     ("peer_reads", "Reads of the log for peers that lag", |s| s.counters.peer_reads),
     ("apply_reads", "Reads of the log for state machines that lag", |s| s.counters.apply_reads),
+    ("read_requests", "Requests for reads of a group, each for all that had come", |s| {
+        s.counters.read_requests
+    }),
+    ("reads_served", "Reads served", |s| s.callers.reads_served),
+    ("reads_failed", "Reads that failed, without any effect", |s| s.callers.reads_failed),
+    ("snapshots_taken", "Snapshots taken", |s| s.counters.snapshots.taken),
+    ("snapshot_taken_bytes", "Bytes of snapshots taken", |s| s.counters.snapshots.taken_bytes),
+    ("snapshot_taken_nanoseconds", "Time that taking snapshots took", |s| {
+        s.counters.snapshots.taken_nanos
+    }),
+    ("snapshots_sent", "Snapshots sent to peers as a whole", |s| s.counters.snapshots.sent),
+    ("snapshot_sent_bytes", "Bytes sent of snapshots", |s| s.counters.snapshots.sent_bytes),
+    ("snapshots_installed", "Snapshots of leaders put in place", |s| {
+        s.counters.snapshots.installed
+    }),
+    ("snapshot_installed_bytes", "Bytes of snapshots put in place", |s| {
+        s.counters.snapshots.installed_bytes
+    }),
+    ("snapshots_failed", "Attempts to take, send or install one that failed", |s| {
+        s.counters.snapshots.failed
+    }),
+    ("transfers_done", "Leaderships handed over on request", |s| s.operations.transfers_done),
+    ("transfers_refused", "Transfers not begun", |s| s.operations.transfers_refused),
+    ("transfers_failed", "Transfers that did not end as asked", |s| s.operations.transfers_failed),
+    ("changes_done", "Changes of members done", |s| s.operations.changes_done),
+    ("changes_refused", "Changes of members refused or given up", |s| s.operations.changes_refused),
+    ("changes_unknown", "Changes of members of unknown outcome", |s| s.operations.changes_unknown),
+    ("resets", "Groups reset without a majority", |s| s.operations.resets),
+    ("log_portions_read_back", "Portions of committed entries read back", |s| {
+        s.operations.log_reads
+    }),
     ("timeouts", "Timers of groups that ran out", |s| s.counters.timeouts),
     ("elections", "Elections stood in", |s| s.counters.groups.elections.into()),
     ("elections_won", "Elections won", |s| s.counters.groups.elected.into()),
@@ -86,6 +117,7 @@ const SHARD_GAUGES: &[Metric<ShardReport>] = &[
 /// Distributions of times in nanoseconds.
 const SHARD_TIMES: &[Spread] = &[
     ("commit_seconds", "From a proposal to its being applied, sampled", |s| &s.timings.commit),
+    ("read_seconds", "From a read to its being served, sampled", |s| &s.timings.linearizable),
     ("turn_seconds", "Length of a turn", |s| &s.timings.turn),
     ("apply_seconds", "State machines' part of a turn", |s| &s.timings.apply),
     ("log_write_seconds", "A write of the log", |s| &s.timings.write),
@@ -228,6 +260,12 @@ impl Writer<'_> {
         for (name, help, value) in SHARD_COUNTERS {
             self.counters(name, help, shards.iter().map(|s| (labels(s), value(s))))?;
         }
+        let refusals = shards.iter().flat_map(|shard| {
+            let labels =
+                |reason: &str| [labels(shard), vec![("reason", reason.to_owned())]].concat();
+            shard.refusals.iter().map(move |refusal| (labels(&refusal.reason), refusal.count))
+        });
+        self.counters("connections_refused", "Connections refused, by the reason", refusals)?;
         for (name, help, value) in SHARD_GAUGES {
             self.gauges(name, help, shards.iter().map(|s| (labels(s), value(s))))?;
         }

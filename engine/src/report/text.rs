@@ -41,12 +41,16 @@ impl fmt::Display for ShardReport {
         writeln!(f, "shard {shard}: {health}; {groups} groups")?;
         writeln!(
             f,
-            "  callers   inbox {}, in flight {} B; applied {}, refused {}, unknown {}",
+            "  callers   inbox {}, in flight {} B; applied {}, refused {}, unknown {}; reads {}, failed \
+             {}, in {} requests",
             callers.inbox,
             callers.in_flight_bytes,
             callers.applied,
             callers.refused,
-            callers.unknown
+            callers.unknown,
+            callers.reads_served,
+            callers.reads_failed,
+            counters.read_requests
         )?;
         writeln!(
             f,
@@ -67,6 +71,7 @@ impl fmt::Display for ShardReport {
             history.leader_changes,
             history.truncations
         )?;
+        self.write_rare(f)?;
         writeln!(
             f,
             "  log       durable through batch {}; staged {} B; under way: {} writes, {} others; \
@@ -89,11 +94,47 @@ impl fmt::Display for ShardReport {
 }
 
 impl ShardReport {
+    fn write_rare(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (snapshots, operations) = (&self.counters.snapshots, &self.operations);
+        writeln!(
+            f,
+            "  snapshots {} taken of {} B in {:?}; {} sent, {} B; {} installed, {} B; {} failures",
+            snapshots.taken,
+            snapshots.taken_bytes,
+            Duration::from_nanos(snapshots.taken_nanos),
+            snapshots.sent,
+            snapshots.sent_bytes,
+            snapshots.installed,
+            snapshots.installed_bytes,
+            snapshots.failed
+        )?;
+        writeln!(
+            f,
+            "  asked     transfers {} done, {} refused, {} failed; changes {} done, {} refused, {} \
+             unknown; {} resets, {} log reads",
+            operations.transfers_done,
+            operations.transfers_refused,
+            operations.transfers_failed,
+            operations.changes_done,
+            operations.changes_refused,
+            operations.changes_unknown,
+            operations.resets,
+            operations.log_reads
+        )?;
+        let refusals = self.refusals.iter();
+        let refusals = refusals.map(|refusal| format!("{} x {}", refusal.count, refusal.reason));
+        match refusals.collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => Ok(()),
+            some => writeln!(f, "  refused   {some}"),
+        }
+    }
+
     fn timing_table(&self) -> Table {
         let mut table = Table::new(&["time", "count", "p50", "p99", "p99.9", "max"]);
         let timings = &self.timings;
-        let rows: [(&str, &Distribution); 6] = [
+        let rows: [(&str, &Distribution); 7] = [
             ("commit", &timings.commit),
+            ("read", &timings.linearizable),
             ("turn", &timings.turn),
             ("apply", &timings.apply),
             ("log write", &timings.write),

@@ -257,12 +257,14 @@ impl Driver {
                     self.shard.submit(client, submission);
                 }
                 if let Some(reads) = reads {
+                    self.meter.follow_reads(now, client, &reads.user_data);
                     self.shard.submit_reads(self.clock.now(), client, *reads);
                 }
             }
             Request::Read { group, consistency, reader } => {
                 let mut reads = ReadSubmission::default();
                 reads.push(group, consistency, self.clients.add_reader(reader));
+                self.meter.follow_reads(now, FUTURES, &reads.user_data);
                 self.shard.submit_reads(self.clock.now(), FUTURES, reads);
             }
             Request::Propose { mut submission, reply } => {
@@ -324,6 +326,8 @@ impl Driver {
             counters: *self.shard.counters(),
             timings: self.meter.timings.clone(),
             callers,
+            operations: self.meter.operations,
+            refusals: self.network.refusals(),
             log,
             log_counters,
             links: self.network.reports(),
@@ -364,6 +368,11 @@ impl Driver {
         }
         self.network.send(frames, lanes);
         self.meter.answered(answers);
+        self.meter.reads_answered(now, reads);
+        changes.iter().for_each(|(_, result)| self.meter.changed(result));
+        transfers.iter().for_each(|(_, result)| self.meter.transferred(result));
+        self.meter.operations.resets += succeeded(resets);
+        self.meter.operations.log_reads += succeeded(log_reads);
         self.clients.deliver(answers, &self.inbox.budget);
         self.clients.changes.answer(changes);
         self.clients.resets.answer(resets);
@@ -416,6 +425,11 @@ impl Driver {
             self.reactor.once().await;
         }
     }
+}
+
+/// How many answers are no errors.
+fn succeeded<T, E>(answers: &[(u64, Result<T, E>)]) -> u64 {
+    answers.iter().filter(|(_, answer)| answer.is_ok()).count() as u64
 }
 
 /// Lets the executor look at its rings once. A task that is always ready would keep it from that

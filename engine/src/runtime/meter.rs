@@ -7,18 +7,21 @@ use std::time::Duration;
 use ringleader_wal::disk::{DiskOp, OpId};
 
 use super::journal::Journal;
-use crate::error::ProposeError;
-use crate::report::{CallerCounters, Timings};
-use crate::shard::{AnswerRun, Followed, Shard};
+use crate::error::{MembershipError, ProposeError, TransferError};
+use crate::report::{CallerCounters, OperatorCounters, Timings};
+use crate::shard::{AnswerRun, ClientId, Followed, ReadRun, Shard, TransferResult};
 use crate::time::Time;
 
 pub(super) struct Meter {
     pub(super) timings: Timings,
     pub(super) callers: CallerCounters,
+    pub(super) operations: OperatorCounters,
     pub(super) journal: Journal,
     /// What takes longer endangers elections.
     slow: Duration,
     followed: Option<(Followed, Time)>,
+    /// The caller, the name of the first read, and when it came.
+    followed_reads: Option<(ClientId, u64, Time)>,
     /// Disk operations under way, oldest first.
     flying: VecDeque<Flying>,
 }
@@ -53,9 +56,11 @@ impl Meter {
         Self {
             timings: Timings::default(),
             callers: CallerCounters::default(),
+            operations: OperatorCounters::default(),
             journal: Journal::new(shard),
             slow: election_timeout / 2,
             followed: None,
+            followed_reads: None,
             flying: VecDeque::new(),
         }
     }
@@ -112,6 +117,54 @@ impl Meter {
             };
             *counter += run.len() as u64;
         }
+    }
+
+    /// Reads came; they are followed if no others are.
+    pub(super) fn follow_reads(&mut self, now: Time, client: ClientId, reads: &[u64]) {
+        if let (None, [first, ..]) = (self.followed_reads, reads) {
+            self.followed_reads = Some((client, *first, now));
+        }
+    }
+
+    /// A turn's reads are about to be served, or have failed.
+    pub(super) fn reads_answered(&mut self, now: Time, reads: &[ReadRun]) {
+        for run in reads {
+            let (counter, count) = match run.error() {
+                None => (&mut self.callers.reads_served, run.len()),
+                Some(_) => (&mut self.callers.reads_failed, run.len()),
+            };
+            *counter += count as u64;
+            let is_followed = |(client, first, _): &mut (ClientId, u64, Time)| {
+                *client == run.client() && run.begins() == Some(*first)
+            };
+            if let Some((.., since)) = self.followed_reads.take_if(is_followed)
+                && run.error().is_none()
+            {
+                self.timings.linearizable.record(now.since(since).as_nanos() as u64);
+            }
+        }
+    }
+
+    /// A change of members ended.
+    pub(super) fn changed<T>(&mut self, result: &Result<T, MembershipError>) {
+        let operations = &mut self.operations;
+        *match result {
+            Ok(_) => &mut operations.changes_done,
+            Err(MembershipError::Unknown(_)) => &mut operations.changes_unknown,
+            Err(_) => &mut operations.changes_refused,
+        } += 1;
+    }
+
+    /// A transfer ended.
+    pub(super) fn transferred(&mut self, result: &TransferResult) {
+        let operations = &mut self.operations;
+        *match result {
+            Ok(_) => &mut operations.transfers_done,
+            Err(TransferError::Refused(_) | TransferError::UnknownGroup(_)) => {
+                &mut operations.transfers_refused
+            }
+            Err(_) => &mut operations.transfers_failed,
+        } += 1;
     }
 
     /// A turn ended, in which `events` were taken in and `applied` entries applied.

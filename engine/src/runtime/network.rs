@@ -18,7 +18,7 @@ use crate::config::{EngineConfig, Member};
 use crate::error::StartError;
 use crate::inbox::{Inbox, Request};
 use crate::members::Members;
-use crate::report::LinkReport;
+use crate::report::{LinkReport, RefusalReport};
 use crate::shard::{self, LinkId, LinkPeer, OutFrame, Shard};
 use crate::time::Time;
 
@@ -268,6 +268,12 @@ impl Network {
             }
         };
         self.links.iter().zip(&self.counts).map(report).collect()
+    }
+
+    /// Who was refused here, and why.
+    pub(super) fn refusals(&self) -> Vec<RefusalReport> {
+        let refusals = self.listener.iter().flat_map(Listener::refusals);
+        refusals.map(|(code, count)| RefusalReport { reason: code.to_string(), count }).collect()
     }
 
     pub(super) fn accept(&self, handover: ShardHandover) {

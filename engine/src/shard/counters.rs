@@ -33,8 +33,35 @@ pub struct Counters {
     pub apply_reads: u64,
     /// Timers of groups that ran out.
     pub timeouts: u64,
+    /// Requests for reads of a group: each asks for all reads that had come by then, with a round
+    /// of heartbeats, a question to the leader, or nothing but the lease.
+    pub read_requests: u64,
+    /// Snapshots.
+    pub snapshots: SnapshotCounters,
     /// What happened in all groups together.
     pub groups: GroupHistory,
+}
+
+/// What became of snapshots since the shard was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SnapshotCounters {
+    /// Taken here, and durable.
+    pub taken: u64,
+    /// Bytes of their files.
+    pub taken_bytes: u64,
+    /// Nanoseconds from the beginning of each until it was durable, all together. Ticks are what it
+    /// is measured with, so a short one takes a few milliseconds or none.
+    pub taken_nanos: u64,
+    /// Sent to peers as a whole; one that had to be sent again counts again.
+    pub sent: u64,
+    /// Bytes sent of snapshots, unfinished ones too.
+    pub sent_bytes: u64,
+    /// Received from leaders, and put in place of log and state machine.
+    pub installed: u64,
+    /// Bytes of their files.
+    pub installed_bytes: u64,
+    /// Attempts to take, send or install one that failed.
+    pub failed: u64,
 }
 
 /// What happened in a group, as this node saw it, since the shard was made.

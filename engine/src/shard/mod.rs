@@ -59,7 +59,7 @@ use timers::Timers;
 use transfers::Transfers;
 
 pub use bulk::Lane;
-pub use counters::{Counters, Followed, GroupHistory, GroupQueues, ShardHealth};
+pub use counters::{Counters, Followed, GroupHistory, GroupQueues, ShardHealth, SnapshotCounters};
 pub use effects::{
     Effects, GroupEvent, GroupNotice, Notice, OutFrame, RecoverySummary, SnapshotAnswer, StepDown,
 };

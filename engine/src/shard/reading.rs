@@ -111,6 +111,17 @@ impl ReadRun {
         self.group
     }
 
+    /// Why they failed; none if they may be served.
+    #[must_use]
+    pub fn error(&self) -> Option<&ReadError> {
+        self.outcome.as_ref().err()
+    }
+
+    /// Whether these are the first of their submission, and what its first one was named.
+    pub(crate) fn begins(&self) -> Option<u64> {
+        (self.range.start == 0).then(|| self.submission.user_data[0])
+    }
+
     /// The weight that the reads were charged with; see [`ReadSubmission::weight`].
     #[must_use]
     pub fn weight(&self) -> usize {

@@ -266,6 +266,7 @@ impl Shard {
         let asking = std::mem::take(&mut self.readers.asking);
         for &slot in &asking {
             while let Some((ticket, consistency)) = self.readers.next_request(slot) {
+                self.counters.read_requests += 1;
                 self.call(slot, |raft, out| raft.read(now, ticket, consistency, out));
             }
             self.call(slot, |raft, out| raft.serve_reads(now, out));

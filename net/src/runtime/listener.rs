@@ -1,7 +1,7 @@
 //! The node's one address: from a stranger's connection to the shard that it is for.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use crate::config::{NetConfig, PeerNode};
 use crate::decoder::FrameDecoder;
 use crate::frame::{FrameError, FrameKind};
 use crate::handshake::wire::{MAX_HANDSHAKE_FRAME, WireError, decode_hello, encode_reply};
-use crate::handshake::{Accept, Hello, Local, Refusal, check};
+use crate::handshake::{Accept, Hello, Local, Refusal, RefusalCode, check};
 use crate::throttle::LogThrottle;
 
 /// After accepting failed for want of descriptors or memory, which takes a while to mend.
@@ -84,6 +84,7 @@ struct State {
     /// Oldest first.
     pending: RefCell<VecDeque<Rc<Stream>>>,
     stats: Cell<ListenerStats>,
+    refusals: RefCell<BTreeMap<u16, u64>>,
     throttle: RefCell<LogThrottle>,
     tasks: Rc<Tasks>,
     stopping: Cell<bool>,
@@ -137,6 +138,7 @@ impl Listener {
             handover: Box::new(handover),
             pending: RefCell::default(),
             stats: Cell::default(),
+            refusals: RefCell::default(),
             throttle: RefCell::new(LogThrottle::new(20, Duration::from_secs(1))),
             tasks: Rc::default(),
             stopping: Cell::new(false),
@@ -166,6 +168,13 @@ impl Listener {
     /// Forgets a node likewise: from now on it is refused.
     pub fn remove_peer(&self, node: u64) {
         self.state.local.borrow_mut().members.remove(&node);
+    }
+
+    /// How often each reason was given for a refusal, since the start.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(RefusalCode, u64)> {
+        let refusals = self.state.refusals.borrow();
+        refusals.iter().map(|(code, count)| (RefusalCode(*code), *count)).collect()
     }
 
     /// Counters since the start.
@@ -296,6 +305,7 @@ impl State {
         });
         self.log(from, &rejected);
         if let Rejected::Refused(refusal) = &rejected {
+            *self.refusals.borrow_mut().entry(refusal.code().0).or_default() += 1;
             let reply = encode_reply(&refusal.reply());
             let _ = within(self.config.handshake_timeout, stream.write_all(reply)).await;
         }

@@ -187,6 +187,8 @@ impl Shard {
         };
         group.replace_machine(machine);
         self.call(slot, |raft, out| raft.install(at, configuration, out));
+        self.counters.snapshots.installed += 1;
+        self.counters.snapshots.installed_bytes += len;
         self.effects.notices.push(Notice::SnapshotInstalled(id, at));
         self.keep(slot, at, len);
     }
@@ -226,6 +228,7 @@ impl Shard {
     pub(super) fn note_failure(&mut self, slot: u32, cause: &str) {
         let group = self.groups[slot as usize].id;
         self.snapshots.kept[slot as usize].retry_at = self.snapshots.now + RETRY;
+        self.counters.snapshots.failed += 1;
         self.effects.notices.push(Notice::SnapshotFailed(group, cause.into()));
     }
 

@@ -158,8 +158,14 @@ impl Shard {
         let block = Block::encode(group.id, at, BlockKind::Operations, [run]);
         let (term, group) = (group.raft.term(), group.id);
         let id = SnapshotId { at: sending.at, stamp: sending.stamp };
-        let message = Message::SnapshotPiece { term, id, last: *last, piece: block };
+        let (bytes, last) = (block.len() as u64, *last);
+        let message = Message::SnapshotPiece { term, id, last, piece: block };
         let sent = self.push_piece(link, group, &message);
+        if sent {
+            let counters = &mut self.counters.snapshots;
+            counters.sent_bytes += bytes;
+            counters.sent += u64::from(last);
+        }
         if let Some(sending) = self.snapshots.sending.get_mut(&(slot, peer)) {
             sending.sent = sent;
         }
@@ -200,6 +206,7 @@ impl Shard {
     fn sending_failed(&mut self, slot: u32, peer: NodeId, cause: &str) {
         let group = self.groups[slot as usize].id;
         self.snapshots.sending.remove(&(slot, peer));
+        self.counters.snapshots.failed += 1;
         self.effects.notices.push(Notice::SnapshotFailed(group, cause.into()));
         self.want_snapshot(slot);
         self.remove_unused();

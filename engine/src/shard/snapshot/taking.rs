@@ -25,6 +25,7 @@ pub(super) struct Taking {
     slot: u32,
     at: LogPosition,
     source: Box<dyn SnapshotSource>,
+    began: Time,
     pub(super) writer: (u64, Writer),
 }
 
@@ -154,17 +155,22 @@ impl Shard {
         let stamp = self.wal.durable().0;
         let head = Head { group: group.id, at, stamp, configuration };
         let writer = self.snapshots.writer(&head);
-        self.snapshots.taking = Some(Taking { slot, at, source, writer });
+        let began = self.snapshots.now;
+        self.snapshots.taking = Some(Taking { slot, at, source, began, writer });
     }
 
     pub(super) fn taking_step(&mut self, result: Result<(), DiskError>) {
         let Some(taking) = &mut self.snapshots.taking else { return };
-        let (slot, at) = (taking.slot, taking.at);
+        let (slot, at, began) = (taking.slot, taking.at, taking.began);
         let len = taking.writer.1.len();
         match taking.writer.1.complete(result) {
             None => {}
             Some(Ok(())) => {
                 self.snapshots.taking = None;
+                let counters = &mut self.counters.snapshots;
+                counters.taken += 1;
+                counters.taken_bytes += len;
+                counters.taken_nanos += self.snapshots.now.since(began).as_nanos() as u64;
                 self.snapshot_taken(slot, at, len);
             }
             Some(Err(error)) => {
