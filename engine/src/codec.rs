@@ -220,11 +220,15 @@ pub(crate) const FAR: usize = 8;
 pub(crate) const NEAR: usize = 4;
 pub(crate) const NEXT: usize = 2;
 
+/// So many messages' groups are looked up together: one look waits for memory, and many that do not
+/// depend on each other wait at the same time.
+pub(crate) const CHUNK: usize = 32;
+
 /// Takes a frame's messages.
 pub(crate) trait Deliver {
-    /// A message for `group` comes, after those announced before and [`FAR`] messages ahead of
-    /// itself, or as much as the frame allows.
-    fn announce(&mut self, _group: GroupId) {}
+    /// Messages for `groups` come, [`CHUNK`] at most, after those announced before. At least so many
+    /// are announced before they come, or as many as the frame has.
+    fn announce(&mut self, _groups: impl Iterator<Item = GroupId>) {}
 
     /// The next of the messages announced.
     fn deliver(&mut self, group: GroupId, message: Message);
@@ -249,13 +253,14 @@ pub(crate) fn decode(
         .map_err(|_| CodecError::Envelope)?;
     let messages = envelope.messages.as_slice();
     let group_of = |message: &ArchivedWireMessage| GroupId(message.group.to_native());
-    messages.iter().take(FAR).for_each(|message| to.announce(group_of(message)));
-    for (at, message) in messages.iter().enumerate() {
-        if let Some(later) = messages.get(at + FAR) {
-            to.announce(group_of(later));
+    let mut ahead = messages.chunks(CHUNK).map(|chunk| chunk.iter().map(group_of));
+    ahead.next().into_iter().for_each(|groups| to.announce(groups));
+    for chunk in messages.chunks(CHUNK) {
+        ahead.next().into_iter().for_each(|groups| to.announce(groups));
+        for message in chunk {
+            let group = group_of(message);
+            to.deliver(group, from_wire(group, message, &mut body)?);
         }
-        let group = group_of(message);
-        to.deliver(group, from_wire(group, message, &mut body)?);
     }
     if body.is_empty() { Ok(()) } else { Err(CodecError::Trailing(body.len())) }
 }

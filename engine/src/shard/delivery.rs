@@ -4,12 +4,12 @@ use ringleader_wal::{GroupId, NodeId};
 
 use super::Shard;
 use super::group::Visit;
-use crate::codec::{Deliver, FAR};
+use crate::codec::{CHUNK, Deliver};
 use crate::raft::Message;
 use crate::time::Time;
 
-/// Places in the ring of announced messages: one more than are announced at any moment.
-const RING: usize = 2 * FAR;
+/// Places in the ring of announced messages: no more are announced at any moment.
+const RING: usize = 2 * CHUNK;
 
 /// Stands for a group that is not on this shard.
 const NOBODY: u32 = u32::MAX;
@@ -37,18 +37,22 @@ impl<'a> Delivery<'a> {
 
 impl Deliver for &mut Delivery<'_> {
     #[inline]
-    fn announce(&mut self, group: GroupId) {
-        let slot = self.shard.slots.get(&group).copied().unwrap_or(NOBODY);
-        self.slots[self.announced % RING] = slot;
-        self.announced += 1;
-        self.shard.approach_far(Visit::Message, slot);
+    fn announce(&mut self, groups: impl Iterator<Item = GroupId>) {
+        for group in groups {
+            let slot = self.shard.slots.get(&group).copied().unwrap_or(NOBODY);
+            self.slots[self.announced % RING] = slot;
+            self.announced += 1;
+        }
     }
 
     #[inline]
     fn deliver(&mut self, _: GroupId, message: Message) {
         let slot = self.slots[self.delivered % RING];
-        let later = |places| Some(self.slots[(self.delivered + places) % RING]);
-        self.shard.approach_near(Visit::Message, later);
+        let later = |places| {
+            let at = self.delivered + places;
+            (at < self.announced).then(|| self.slots[at % RING])
+        };
+        self.shard.approach(Visit::Message, later);
         self.delivered += 1;
         let Delivery { now, from, .. } = **self;
         if slot != NOBODY {

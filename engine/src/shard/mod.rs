@@ -452,21 +452,10 @@ impl Shard {
     /// `later` so many places: of each in three steps, since one finds the places of the next.
     #[inline]
     fn approach(&self, visit: Visit, later: impl Fn(usize) -> Option<u32>) {
-        later(FAR).into_iter().for_each(|slot| self.approach_far(visit, slot));
-        self.approach_near(visit, later);
-    }
-
-    #[inline]
-    fn approach_far(&self, visit: Visit, slot: u32) {
-        if let Some(group) = self.groups.get(slot as usize) {
+        let group = |places| self.groups.get(later(places)? as usize);
+        if let Some(group) = group(FAR) {
             group.prefetch(visit);
         }
-    }
-
-    /// All but the first step.
-    #[inline]
-    fn approach_near(&self, visit: Visit, later: impl Fn(usize) -> Option<u32>) {
-        let group = |places| self.groups.get(later(places)? as usize);
         if let Some(group) = group(NEAR) {
             group.prefetch_beyond(visit);
             if matches!(visit, Visit::Propose | Visit::Message) {
