@@ -53,6 +53,8 @@ pub(crate) struct Group {
 /// What an append looks at.
 const HOT_BYTES: usize = 64;
 const _: () = assert!(std::mem::offset_of!(Group, spans) + size_of::<Option<Span>>() == HOT_BYTES);
+/// And one that begins a span.
+const NEXT_SPAN_BYTES: usize = HOT_BYTES + size_of::<VecDeque<Span>>();
 
 impl Group {
     fn new(id: GroupId) -> Self {
@@ -73,7 +75,8 @@ impl Group {
     /// Adds a block behind all others.
     #[inline(always)]
     pub(crate) fn append(&mut self, segments: &mut Segments, entry: &Entry) {
-        // The span that the block joins ends with the last entry, whose term's run is known.
+        // A span that ends with the last entry is of a run of its term that is known.
+        let follows = self.last.term == entry.term && self.spans.end_before(entry.first);
         if self.spans.append(entry) {
             segments.grow_span(entry.place.segment, entry.bytes);
             if self.last.term != entry.term {
@@ -81,7 +84,9 @@ impl Group {
             }
         } else {
             segments.add_span(entry.place.segment, entry.bytes);
-            self.note_term(entry.first, entry.term);
+            if !follows {
+                self.note_term(entry.first, entry.term);
+            }
         }
         self.last = LogPosition { index: entry.last, term: entry.term };
     }
@@ -318,7 +323,7 @@ impl Groups {
     #[inline]
     pub(crate) fn prefetch(&self, guess: GroupSlot) {
         if let Some(group) = self.list.get(guess.0 as usize) {
-            prefetch(group, HOT_BYTES);
+            prefetch(group, NEXT_SPAN_BYTES);
         }
     }
 

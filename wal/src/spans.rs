@@ -87,6 +87,12 @@ impl Spans {
         }
     }
 
+    /// Whether the newest span ends right before `first`.
+    #[inline(always)]
+    pub(crate) fn end_before(&self, first: LogIndex) -> bool {
+        self.newest.as_ref().is_some_and(|newest| newest.last.next() == first)
+    }
+
     /// No block joins the newest span any more.
     pub(crate) fn close(&mut self) {
         if let Some(newest) = &mut self.newest {
