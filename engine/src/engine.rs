@@ -1,11 +1,10 @@
 //! Starting and stopping a node.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
-use ringleader_wal::GroupId;
+use ringleader_wal::{GroupId, NumberMap};
 
 use crate::admin::Admin;
 use crate::config::{EngineConfig, place};
@@ -62,7 +61,7 @@ impl Engine {
         }
         let wrists: Vec<Wrist> = (0..shards).map(|_| Wrist::default()).collect();
         let pulse = Pulse::start(inboxes.clone(), wrists.clone()).map_err(failed)?;
-        let groups: HashMap<GroupId, u32> =
+        let groups: NumberMap<GroupId, u32> =
             config.groups.iter().map(|g| (g.group, place(g.group, shards))).collect();
         let shared = Shared {
             inboxes: inboxes.clone(),

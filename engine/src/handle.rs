@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Term};
+use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, NumberMap, Term};
 
 use crate::config::Member;
 use crate::error::{MemberError, ProposeError, QueryError, ReadError, SnapshotError, UnknownCause};
@@ -38,7 +38,7 @@ const LOST: ProposeError = ProposeError::Unknown(UnknownCause::Stopped);
 pub(crate) struct Shared {
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     /// The shard of each group.
-    pub(crate) groups: HashMap<GroupId, u32>,
+    pub(crate) groups: NumberMap<GroupId, u32>,
     pub(crate) members: Members,
     pub(crate) priorities: HashMap<GroupId, Priorities>,
     pub(crate) max_entry_bytes: usize,
