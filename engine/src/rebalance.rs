@@ -158,7 +158,7 @@ impl<'a> Spread<'a> {
 }
 
 impl Handle {
-    /// Spreads leaderships evenly over the nodes: hands on those of the [plan](self::plan) that this
+    /// Spreads leaderships evenly over the nodes: hands on those of the [plan] that this
     /// node has, one after the other, so that at any moment one group at most takes no proposals
     /// for it. What became of each, and none for the moves that are other nodes' to make.
     ///
