@@ -166,7 +166,8 @@ fn snapshots(rng: &mut Rng) -> SnapshotConfig {
         keep_entries: if rng.coin() { u64::MAX } else { rng.magnitude(1, 200) - 1 },
         keep_bytes: if rng.coin() { u64::MAX } else { rng.magnitude(1, 64 << 10) - 1 },
         chunk_bytes: rng.magnitude(64, 8 << 10) as usize,
-        transfer_timeout: Duration::from_nanos(rng.magnitude(20 * MS, 2000 * MS)),
+        // As the engine's own check wants it: several pieces arrive within it, on any disk.
+        transfer_timeout: Duration::from_nanos(rng.magnitude(250 * MS, 4000 * MS)),
     };
     config.validate().expect("drawn settings are valid");
     config
@@ -293,7 +294,7 @@ fn net(rng: &mut Rng, election: u64, largest: usize) -> NetPlan {
         duplicate_ppm: if rng.coin() { 0 } else { rng.magnitude(100, 50_000) as u32 },
         late_peers_ppm: rng.pick(&[0, 0, SURE / 20, SURE / 3]),
         late_peers: rng.magnitude(MS, 4 * election),
-        bulk_bytes_per_second: rng.coin().then(|| rng.magnitude(64 << 10, 8 << 20)),
+        bulk_bytes_per_second: rng.coin().then(|| rng.magnitude(256 << 10, 8 << 20)),
         clogged: (election / 8, election * rng.between(1, 3)),
     }
 }
