@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{World, at, config, data, identity, run};
+use common::{World, at, config, data, identity, run, unthrottled};
 use ringleader_net::decoder::FrameDecoder;
 use ringleader_net::frame::{FrameError, encode};
 use ringleader_net::handshake::wire::{MAX_HANDSHAKE_FRAME, decode_reply, encode_hello};
@@ -85,8 +85,7 @@ fn data_arrives_in_order_both_ways_on_connections_made_when_wanted() {
 fn an_idle_lane_is_closed_and_made_anew_when_it_is_wanted() {
     run(|| async {
         let idle_after = Duration::from_secs(5);
-        let mut world =
-            World::started(&[1, 1], bulk(BulkConfig { idle_after, ..BulkConfig::default() }));
+        let mut world = World::started(&[1, 1], bulk(BulkConfig { idle_after, ..unthrottled() }));
         open(&mut world, A, B).await;
         let start = Instant::now();
         let ticks = |world: &mut World, seconds: u64| {
@@ -130,7 +129,7 @@ fn no_more_is_held_than_the_limits_say() {
             max_frame_bytes: 64 * KIB,
             outbox_bytes: 256 * KIB,
             inbound_bytes: 64 * KIB,
-            ..BulkConfig::default()
+            ..unthrottled()
         };
         let small = NetConfig {
             send_buffer_bytes: Some(64 * KIB),

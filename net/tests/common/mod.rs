@@ -13,9 +13,9 @@ use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
 use ringleader_net::handshake::Local;
 use ringleader_net::{
-    BoundListener, DataId, DownReason, Endpoint, Epoch, Frame, FrameKind, Identity, IntroduceError,
-    Introducer, Introduction, Lane, Listener, Net, NetConfig, NetEvent, PeerBook, PeerNode,
-    ShardHandover,
+    BoundListener, BulkConfig, DataId, DownReason, Endpoint, Epoch, Frame, FrameKind, Identity,
+    IntroduceError, Introducer, Introduction, Lane, Listener, Net, NetConfig, NetEvent, PeerBook,
+    PeerNode, ShardHandover,
 };
 
 /// No test waits longer than this for anything.
@@ -31,9 +31,15 @@ pub(crate) fn run<F: Future<Output = ()> + 'static>(test: impl FnOnce() -> F + '
         .run(async move { test().await });
 }
 
+/// Bulk data as fast as the peers take it: nobody here says what time it is.
+pub(crate) fn unthrottled() -> BulkConfig {
+    BulkConfig { bytes_per_second: None, ..BulkConfig::default() }
+}
+
 /// Short times, so that the suite takes seconds.
 pub(crate) fn config() -> NetConfig {
     NetConfig {
+        bulk: unthrottled(),
         handshake_timeout: Duration::from_millis(300),
         backoff_min: Duration::from_millis(2),
         backoff_max: Duration::from_millis(40),
