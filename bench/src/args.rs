@@ -145,6 +145,27 @@ impl ClusterArgs {
     }
 }
 
+/// What benchmarks under a steady load have in common.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SteadyArgs {
+    /// Operations that are due in a second.
+    #[arg(long, value_name = "OPS_PER_SECOND", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) rate: u64,
+
+    /// Bytes of an operation's payload.
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(8..=1 << 16))]
+    pub(crate) payload: u64,
+
+    /// Directory for the nodes' logs, as for `cluster`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
+    /// else is written then.
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+}
+
 /// Three nodes that are processes of their own, one group, and a steady load from outside. In turn
 /// the leader's process is killed (and started again when another serves) and halted (and continued
 /// then). Counted is the time from the signal to the first write that another node acknowledges.
@@ -163,22 +184,8 @@ pub(crate) struct FailoverArgs {
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
     pub(crate) election_timeout: u64,
 
-    /// Operations that are due in a second.
-    #[arg(long, value_name = "OPS_PER_SECOND", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    pub(crate) rate: u64,
-
-    /// Bytes of an operation's payload.
-    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(8..=1 << 16))]
-    pub(crate) payload: u64,
-
-    /// Directory for the nodes' logs, as for `cluster`.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-
-    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
-    /// else is written then.
-    #[arg(long, value_name = "FILE|-")]
-    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) steady: SteadyArgs,
 }
 
 /// Three nodes that are processes of their own, one group, and a steady load from outside. First
@@ -205,22 +212,8 @@ pub(crate) struct SnapshotArgs {
     #[arg(long, value_name = "MIB_PER_SECOND")]
     pub(crate) send_rate: Option<u64>,
 
-    /// Operations that are due in a second.
-    #[arg(long, value_name = "OPS_PER_SECOND", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    pub(crate) rate: u64,
-
-    /// Bytes of an operation's payload.
-    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(8..=1 << 16))]
-    pub(crate) payload: u64,
-
-    /// Directory for the nodes' logs, as for `cluster`.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-
-    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
-    /// else is written then.
-    #[arg(long, value_name = "FILE|-")]
-    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) steady: SteadyArgs,
 }
 
 #[cfg(test)]

@@ -36,10 +36,7 @@ const PORT_ATTEMPTS: usize = 5;
 
 /// Runs the benchmark.
 pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<Report> {
-    let directory = match &args.data_dir {
-        Some(path) => DataDir::named(path)?,
-        None => DataDir::temporary(args.keep)?,
-    };
+    let directory = DataDir::of_run(args.data_dir.as_deref(), args.keep)?;
     if disk::in_memory(directory.path()) {
         eprintln!("note: {} is in memory, nothing here is durable", directory.path().display());
     }

@@ -23,9 +23,14 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
+    /// The directory of a run: the one that the user named, or a new one.
+    pub(crate) fn of_run(named: Option<&Path>, keep: bool) -> anyhow::Result<Self> {
+        named.map_or_else(|| Self::temporary(keep), Self::named)
+    }
+
     /// The directory that the user named. Data of an earlier run is deleted, anything else is
     /// refused.
-    pub(crate) fn named(path: &Path) -> anyhow::Result<Self> {
+    fn named(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         fs::create_dir_all(path).with_context(|| format!("creating the data directory {shown}"))?;
         let marker = path.join(MARKER);
@@ -43,7 +48,7 @@ impl DataDir {
     }
 
     /// A new directory on a disk if there is one; removed at the end unless it is to be kept.
-    pub(crate) fn temporary(keep: bool) -> anyhow::Result<Self> {
+    fn temporary(keep: bool) -> anyhow::Result<Self> {
         let temporary = std::env::temp_dir();
         let parent = match std::env::current_dir() {
             Ok(current) if disk::in_memory(&temporary) => current,

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use serde::Serialize;
 
-use crate::args::FailoverArgs;
+use crate::args::{FailoverArgs, SteadyArgs};
 use crate::clock;
 use crate::control::NodeSetup;
 use crate::data_dir::DataDir;
 use crate::machine::Machine;
 use crate::nodes::Nodes;
-use crate::report::{round, thousands};
-use crate::steady::{INFLIGHT, Pace, Steady};
-use crate::verify::{Verification, verify};
+use crate::report::{RunReport, failed, round, thousands};
+use crate::steady::{Pace, Steady};
+use crate::verify::Verification;
 
 const NODES: u64 = 3;
 /// How long nobody may serve before the run is given up.
@@ -36,56 +36,31 @@ enum Strike {
 
 /// Runs the benchmark.
 pub(crate) fn run(args: &FailoverArgs) -> anyhow::Result<Report> {
-    let directory = match &args.data_dir {
-        Some(path) => DataDir::named(path)?,
-        None => DataDir::temporary(false)?,
-    };
-    let nodes = Nodes::start(NODES, &directory, &setup(args))?;
-    let pace = Pace { rate: args.rate, payload: args.payload as usize };
+    let SteadyArgs { rate, payload, data_dir, .. } = &args.steady;
+    let directory = DataDir::of_run(data_dir.as_deref(), false)?;
+    let pace = Pace { rate: *rate, payload: *payload as usize };
+    let election_timeout_ms = Some(args.election_timeout);
+    let setup = NodeSetup { election_timeout_ms, ..Nodes::setup(pace.payload) };
+    let nodes = Nodes::start(NODES, &directory, &setup)?;
     let load = Steady::start(pace, NODES, 1)?;
     nodes.numbers().for_each(|node| load.serves(node, nodes.client(node)));
     let mut run = Run { nodes, load, kills: Vec::new(), stops: Vec::new() };
     for strike in strikes(args) {
         run.strike(strike)?;
     }
-    run.nodes.settle()?;
-    let Run { mut nodes, load, kills, stops } = run;
-    let outcome = load.stop().outcome;
-    let (replicas, behind) = nodes.summaries()?;
-    let mut found = verify(std::slice::from_ref(&outcome), &replicas);
-    if let Some(behind) = behind {
-        found.find(|| behind);
-    }
-    nodes.shut_down()?;
+    let Run { nodes, load, kills, stops } = run;
+    let (tale, found) = nodes.conclude(load)?;
     let timeout = args.election_timeout as f64;
     let machine = Machine::describe(directory.path());
     Ok(Report {
         workload: Workload::new(args),
         kills: Outages::of(kills, timeout),
         stops: Outages::of(stops, timeout),
-        unknown: outcome.unknown.len(),
-        passed: found.findings.is_empty(),
+        unknown: tale.outcome.unknown.len(),
+        passed: found.passed(),
         verification: found,
         machine,
     })
-}
-
-fn setup(args: &FailoverArgs) -> NodeSetup {
-    NodeSetup {
-        cluster: 0,
-        node: 0,
-        addresses: Vec::new(),
-        shards: 1,
-        groups: 1,
-        data_dir: std::path::PathBuf::new(),
-        sync: None,
-        wal_depth: None,
-        inflight: INFLIGHT as u64,
-        payload: args.payload as usize,
-        election_timeout_ms: Some(args.election_timeout),
-        snapshots: None,
-        metrics: None,
-    }
 }
 
 /// Kills and stops in turn, as long as there are both.
@@ -167,8 +142,8 @@ impl Workload {
         Self {
             nodes: NODES,
             election_timeout_ms: args.election_timeout,
-            rate: args.rate,
-            payload_bytes: args.payload,
+            rate: args.steady.rate,
+            payload_bytes: args.steady.payload,
         }
     }
 }
@@ -198,20 +173,12 @@ impl Outages {
     }
 }
 
-impl Report {
-    /// Whether nothing was lost or done twice, and all replicas agree.
-    pub(crate) fn passed(&self) -> bool {
+impl RunReport for Report {
+    fn passed(&self) -> bool {
         self.passed
     }
 
-    /// One JSON object, with a line break at the end.
-    pub(crate) fn json(&self) -> String {
-        let json = serde_json::to_string_pretty(self).expect("the report has string keys only");
-        json + "\n"
-    }
-
-    /// For people.
-    pub(crate) fn table(&self) -> String {
+    fn table(&self) -> String {
         let Workload { nodes, election_timeout_ms, rate, payload_bytes } = &self.workload;
         let mut table = format!(
             "\n{nodes} nodes, election timeout {election_timeout_ms} ms, {} op/s of \
@@ -229,21 +196,14 @@ impl Report {
             writeln!(table, "  {what:<12}{times:>4} times           {}", cells.concat())
                 .expect("strings take all");
         }
-        let found = &self.verification;
-        let same = if found.replicas_identical { "the same order" } else { "DIFFERENT orders" };
+        let (found, unknown) = (&self.verification, thousands(self.unknown));
         writeln!(
             table,
-            "  T is the election timeout\n\n  verified: {} acknowledged operations, {nodes} \
-             replicas, {same}, {} missing; {} of unknown outcome",
-            thousands(found.acknowledged),
-            found.missing,
-            thousands(self.unknown),
+            "  T is the election timeout\n\n  verified: {}; {unknown} of unknown outcome",
+            found.summary(*nodes),
         )
         .expect("strings take all");
-        for finding in &found.findings {
-            writeln!(table, "\n  FAILED: {finding}").expect("strings take all");
-        }
-        table
+        table + &failed(&found.findings)
     }
 }
 

@@ -3,9 +3,8 @@
 //!
 //! # How a run goes
 //! `cluster` is the orchestrator. It measures the `floor` of the machine (`null_raft` is a part of
-//! that), starts the nodes as
-//! `children` of its own (`node`: an engine each), and speaks JSON lines with them (`control`).
-//! When the groups have leaders, the load begins: in the leaders' processes (`embedded`), or from
+//! that), starts the nodes as `children` of its own (`node`: an engine each), and speaks JSON lines
+//! with them (`control`). When the groups have leaders, the load begins: in the leaders' processes (`embedded`), or from
 //! a process of its own (`generator`, over `wire` between `remote_client` and `remote_server`).
 //! `load` is the same for both; it keeps account of every operation in a `ledger`. `measure`
 //! watches it, `verify` compares its account with every replica's (`machine_state`), and `report`
@@ -57,6 +56,7 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use crate::args::{Cli, ClusterArgs, Command, FailoverArgs, SnapshotArgs};
+use crate::report::RunReport;
 use crate::signals::Interrupted;
 
 fn main() -> ExitCode {
@@ -85,23 +85,17 @@ fn run_cluster(args: &ClusterArgs) -> anyhow::Result<bool> {
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
     begin();
-    let report = cluster::run(args)?;
-    tell(args.json.as_deref(), &report.table(), &report.json())?;
-    Ok(report.passed())
+    tell(args.json.as_deref(), &cluster::run(args)?)
 }
 
 fn run_failover(args: &FailoverArgs) -> anyhow::Result<bool> {
     begin();
-    let report = failover::run(args)?;
-    tell(args.json.as_deref(), &report.table(), &report.json())?;
-    Ok(report.passed())
+    tell(args.steady.json.as_deref(), &failover::run(args)?)
 }
 
 fn run_snapshot(args: &SnapshotArgs) -> anyhow::Result<bool> {
     begin();
-    let report = snapshot::run(args)?;
-    tell(args.json.as_deref(), &report.table(), &report.json())?;
-    Ok(report.passed())
+    tell(args.steady.json.as_deref(), &snapshot::run(args)?)
 }
 
 fn begin() {
@@ -111,9 +105,10 @@ fn begin() {
     signals::install();
 }
 
-/// Writes a result to where it was asked for. Standard output belongs to the JSON object if that is
-/// wanted there, and to the table otherwise.
-fn tell(json_to: Option<&Path>, table: &str, json: &str) -> anyhow::Result<()> {
+/// Writes a result to where it was asked for, and says whether all went well. Standard output belongs
+/// to the JSON object if that is wanted there, and to the table otherwise.
+fn tell(json_to: Option<&Path>, report: &impl RunReport) -> anyhow::Result<bool> {
+    let (table, json) = (report.table(), report.json());
     let mut stdout = std::io::stdout();
     if json_to.is_some_and(|path| path.as_os_str() == "-") {
         eprint!("{table}");
@@ -125,7 +120,8 @@ fn tell(json_to: Option<&Path>, table: &str, json: &str) -> anyhow::Result<()> {
             written.with_context(|| format!("writing {}", path.display()))?;
         }
     }
-    Ok(stdout.flush()?)
+    stdout.flush()?;
+    Ok(report.passed())
 }
 
 /// Runs a child process's part. Standard output is the orchestrator's; events go to standard error.

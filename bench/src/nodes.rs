@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -12,6 +13,8 @@ use crate::cluster::{agreed_leader, free_addresses, is_port_conflict, laggard};
 use crate::control::{FromChild, GroupRole, NodeSetup, ToChild};
 use crate::data_dir::DataDir;
 use crate::ledger::Summary;
+use crate::steady::{INFLIGHT, Steady, Tale};
+use crate::verify::{Verification, verify};
 
 /// How long a node may take to start, and to read its log before that.
 const START: Duration = Duration::from_secs(60);
@@ -35,6 +38,26 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
+    /// How nodes are set up for a steady load on one group, with operations of so many bytes at
+    /// most. Their names and places are theirs.
+    pub(crate) fn setup(payload: usize) -> NodeSetup {
+        NodeSetup {
+            cluster: 0,
+            node: 0,
+            addresses: Vec::new(),
+            shards: 1,
+            groups: 1,
+            data_dir: PathBuf::new(),
+            sync: None,
+            wal_depth: None,
+            inflight: INFLIGHT as u64,
+            payload,
+            election_timeout_ms: None,
+            snapshots: None,
+            metrics: None,
+        }
+    }
+
     /// Starts so many nodes, set up alike but for their names and places.
     pub(crate) fn start(
         count: u64,
@@ -183,7 +206,7 @@ impl Nodes {
     }
 
     /// What every replica applied, once they have all that is committed; and who has not in time.
-    pub(crate) fn summaries(&mut self) -> anyhow::Result<(Vec<Vec<Summary>>, Option<String>)> {
+    fn summaries(&mut self) -> anyhow::Result<(Vec<Vec<Summary>>, Option<String>)> {
         let deadline = Instant::now() + RECOVERY;
         let behind = loop {
             let behind = laggard(&self.roles()?);
@@ -200,8 +223,17 @@ impl Nodes {
         Ok((all.collect::<anyhow::Result<_>>()?, behind))
     }
 
-    /// Ends all in an orderly way.
-    pub(crate) fn shut_down(self) -> anyhow::Result<()> {
-        self.children.shut_down(STOP)
+    /// Ends the load, and all nodes in an orderly way: what became of it, and whether the replicas
+    /// bear that out.
+    pub(crate) fn conclude(mut self, load: Steady) -> anyhow::Result<(Tale, Verification)> {
+        self.settle()?;
+        let tale = load.stop();
+        let (replicas, behind) = self.summaries()?;
+        let mut found = verify(std::slice::from_ref(&tale.outcome), &replicas);
+        if let Some(behind) = behind {
+            found.find(|| behind);
+        }
+        self.children.shut_down(STOP)?;
+        Ok((tale, found))
     }
 }

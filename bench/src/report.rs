@@ -12,6 +12,26 @@ use crate::histogram::Latencies;
 use crate::machine::Machine;
 use crate::verify::Verification;
 
+/// What a benchmark's run came to.
+pub(crate) trait RunReport: Serialize {
+    /// Whether all went well.
+    fn passed(&self) -> bool;
+
+    /// For people.
+    fn table(&self) -> String;
+
+    /// One JSON object, with a line break at the end.
+    fn json(&self) -> String {
+        let json = serde_json::to_string_pretty(self).expect("the report has string keys only");
+        json + "\n"
+    }
+}
+
+/// What went wrong, below a table.
+pub(crate) fn failed(failures: &[String]) -> String {
+    failures.iter().map(|failure| format!("\n  FAILED: {failure}\n")).collect()
+}
+
 /// One process's part of the resources, by name.
 pub(crate) type NamedUsage = (String, Usage);
 
@@ -170,39 +190,6 @@ impl Report {
         }
     }
 
-    /// Whether all went well.
-    pub(crate) fn passed(&self) -> bool {
-        self.passed
-    }
-
-    /// One JSON object, with a line break at the end.
-    pub(crate) fn json(&self) -> String {
-        let json = serde_json::to_string_pretty(self).expect("the report has string keys only");
-        json + "\n"
-    }
-
-    /// For people.
-    pub(crate) fn table(&self) -> String {
-        let mut rows = vec![
-            ("throughput", self.throughput_row()),
-            ("latency, us", self.latency_row()),
-            ("processor", self.processor_row()),
-            ("disk", self.disk_row()),
-            ("memory", self.memory_row()),
-        ];
-        rows.extend(self.floor.as_ref().map(|floor| ("floor", floor_row(floor))));
-        rows.push(("verified", self.verified_row()));
-        let mut table = format!("\n{}\n{}\n\n", self.workload.summary(), self.machine.summary());
-        for (label, text) in rows {
-            let text = text.replace('\n', &format!("\n{:16}", ""));
-            writeln!(table, "  {label:<14}{text}").expect("strings take all");
-        }
-        for failure in &self.failures {
-            writeln!(table, "\n  FAILED: {failure}").expect("strings take all");
-        }
-        table
-    }
-
     fn throughput_row(&self) -> String {
         let payload = self.ops_per_sec * self.workload.payload_bytes as f64 / 1e6;
         let mut row = format!("{} op/s, {payload:.1} MB/s", thousands(self.ops_per_sec as u64));
@@ -276,14 +263,29 @@ impl Report {
         };
         nodes.map(row).collect::<Vec<_>>().join("\n")
     }
+}
 
-    fn verified_row(&self) -> String {
-        let (found, nodes) = (&self.verification, self.workload.nodes);
-        let same = if found.replicas_identical { "the same order" } else { "DIFFERENT orders" };
-        let (acknowledged, missing) = (thousands(found.acknowledged), found.missing);
-        format!(
-            "{acknowledged} acknowledged operations, {nodes} replicas, {same}, {missing} missing"
-        )
+impl RunReport for Report {
+    fn passed(&self) -> bool {
+        self.passed
+    }
+
+    fn table(&self) -> String {
+        let mut rows = vec![
+            ("throughput", self.throughput_row()),
+            ("latency, us", self.latency_row()),
+            ("processor", self.processor_row()),
+            ("disk", self.disk_row()),
+            ("memory", self.memory_row()),
+        ];
+        rows.extend(self.floor.as_ref().map(|floor| ("floor", floor_row(floor))));
+        rows.push(("verified", self.verification.summary(self.workload.nodes)));
+        let mut table = format!("\n{}\n{}\n\n", self.workload.summary(), self.machine.summary());
+        for (label, text) in rows {
+            let text = text.replace('\n', &format!("\n{:16}", ""));
+            writeln!(table, "  {label:<14}{text}").expect("strings take all");
+        }
+        table + &failed(&self.failures)
     }
 }
 

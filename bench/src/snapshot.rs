@@ -8,15 +8,15 @@ use anyhow::bail;
 use ringleader::BulkConfig;
 use serde::Serialize;
 
-use crate::args::SnapshotArgs;
+use crate::args::{SnapshotArgs, SteadyArgs};
 use crate::control::{NodeSetup, SnapshotSetup};
 use crate::data_dir::DataDir;
 use crate::histogram::Latencies;
 use crate::machine::Machine;
 use crate::nodes::Nodes;
-use crate::report::{LatencyReport, round, thousands};
-use crate::steady::{INFLIGHT, Pace, Steady, Tale};
-use crate::verify::{Verification, verify};
+use crate::report::{LatencyReport, RunReport, failed, round, thousands};
+use crate::steady::{Pace, Steady};
+use crate::verify::Verification;
 
 const NODES: u64 = 3;
 /// Where latencies are counted.
@@ -44,12 +44,10 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// Runs the benchmark.
 pub(crate) fn run(args: &SnapshotArgs) -> anyhow::Result<Report> {
-    let directory = match &args.data_dir {
-        Some(path) => DataDir::named(path)?,
-        None => DataDir::temporary(false)?,
-    };
+    let SteadyArgs { rate, payload, data_dir, .. } = &args.steady;
+    let directory = DataDir::of_run(data_dir.as_deref(), false)?;
     let nodes = Nodes::start(NODES, &directory, &setup(args))?;
-    let foreground = Pace { rate: args.rate, payload: args.payload as usize };
+    let foreground = Pace { rate: *rate, payload: *payload as usize };
     let load = Steady::start(foreground, NODES, UNCOUNTED + 1)?;
     load.enter(UNCOUNTED);
     nodes.numbers().for_each(|node| load.serves(node, nodes.client(node)));
@@ -60,17 +58,10 @@ pub(crate) fn run(args: &SnapshotArgs) -> anyhow::Result<Report> {
     let by_log = run.catch_up(args.behind, BY_LOG)?;
     let by_snapshot = run.catch_up(args.behind, BY_SNAPSHOT)?;
     run.load.enter(UNCOUNTED);
-    run.nodes.settle()?;
-    let Run { mut nodes, load, .. } = run;
-    let Tale { outcome, latencies } = load.stop();
-    let (replicas, behind) = nodes.summaries()?;
-    let mut found = verify(std::slice::from_ref(&outcome), &replicas);
-    if let Some(behind) = behind {
-        found.find(|| behind);
-    }
-    nodes.shut_down()?;
+    let Run { nodes, load, .. } = run;
+    let (tale, found) = nodes.conclude(load)?;
     let machine = Machine::describe(directory.path());
-    Ok(Report::new(args, (snapshots, by_log, by_snapshot), &latencies, found, machine))
+    Ok(Report::new(args, (snapshots, by_log, by_snapshot), &tale.latencies, found, machine))
 }
 
 fn setup(args: &SnapshotArgs) -> NodeSetup {
@@ -78,21 +69,8 @@ fn setup(args: &SnapshotArgs) -> NodeSetup {
         None => BulkConfig::default().bytes_per_second,
         Some(rate) => Some(rate << 20).filter(|rate| *rate > 0),
     };
-    NodeSetup {
-        cluster: 0,
-        node: 0,
-        addresses: Vec::new(),
-        shards: 1,
-        groups: 1,
-        data_dir: std::path::PathBuf::new(),
-        sync: None,
-        wal_depth: None,
-        inflight: INFLIGHT as u64,
-        payload: BULK.payload,
-        election_timeout_ms: None,
-        snapshots: Some(SnapshotSetup { bytes: args.state << 20, send_rate }),
-        metrics: None,
-    }
+    let snapshots = Some(SnapshotSetup { bytes: args.state << 20, send_rate });
+    NodeSetup { snapshots, ..Nodes::setup(BULK.payload) }
 }
 
 struct Run {
@@ -224,36 +202,18 @@ impl Report {
                 state_mib: args.state,
                 behind_mib: args.behind,
                 send_rate_mib: args.send_rate,
-                rate: args.rate,
-                payload_bytes: args.payload,
+                rate: args.steady.rate,
+                payload_bytes: args.steady.payload,
             },
             snapshot_mb_per_second: round(megabytes(args.state) * args.rounds as f64 / taken),
             snapshots_seconds: snapshots.into_iter().map(round).collect(),
             catch_up_by_log: CatchUp::of(args.behind, by_log),
             catch_up_by_snapshot: CatchUp::of(args.state, by_snapshot),
             latency_us: phases.map(|(name, all)| (name, LatencyReport::new(all))).collect(),
-            passed: verification.findings.is_empty(),
+            passed: verification.passed(),
             verification,
             machine,
         }
-    }
-
-    /// Whether nothing was lost or done twice, and all replicas agree.
-    pub(crate) fn passed(&self) -> bool {
-        self.passed
-    }
-
-    /// One JSON object, with a line break at the end.
-    pub(crate) fn json(&self) -> String {
-        let json = serde_json::to_string_pretty(self).expect("the report has string keys only");
-        json + "\n"
-    }
-
-    /// For people.
-    pub(crate) fn table(&self) -> String {
-        let mut table = String::new();
-        self.write(&mut table).expect("strings take all");
-        table
     }
 
     fn write(&self, table: &mut String) -> std::fmt::Result {
@@ -281,14 +241,18 @@ impl Report {
             snapshot.mb_per_second,
             snapshot.seconds,
         )?;
-        let found = &self.verification;
-        let same = if found.replicas_identical { "the same order" } else { "DIFFERENT orders" };
-        writeln!(
-            table,
-            "\n  verified: {} acknowledged operations, {nodes} replicas, {same}, {} missing",
-            thousands(found.acknowledged),
-            found.missing,
-        )?;
-        found.findings.iter().try_for_each(|finding| writeln!(table, "\n  FAILED: {finding}"))
+        writeln!(table, "\n  verified: {}", self.verification.summary(*nodes))
+    }
+}
+
+impl RunReport for Report {
+    fn passed(&self) -> bool {
+        self.passed
+    }
+
+    fn table(&self) -> String {
+        let mut table = String::new();
+        self.write(&mut table).expect("strings take all");
+        table + &failed(&self.verification.findings)
     }
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::control::GroupOutcome;
 use crate::ledger::{Ranges, Summary};
+use crate::report::thousands;
 
 /// Most findings that are spelled out.
 const FINDINGS: usize = 8;
@@ -27,6 +28,20 @@ pub(crate) struct Verification {
 }
 
 impl Verification {
+    /// Whether nothing was found.
+    pub(crate) fn passed(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// What was compared, in one line.
+    pub(crate) fn summary(&self, nodes: u64) -> String {
+        let same = if self.replicas_identical { "the same order" } else { "DIFFERENT orders" };
+        let (acknowledged, missing) = (thousands(self.acknowledged), self.missing);
+        format!(
+            "{acknowledged} acknowledged operations, {nodes} replicas, {same}, {missing} missing"
+        )
+    }
+
     pub(crate) fn find(&mut self, finding: impl FnOnce() -> String) {
         if self.findings.len() < FINDINGS {
             self.findings.push(finding());
@@ -101,12 +116,6 @@ pub(crate) fn verify(outcomes: &[GroupOutcome], replicas: &[Vec<Summary>]) -> Ve
 mod tests {
     use super::*;
     use crate::ledger::{Ledger, number};
-
-    impl Verification {
-        fn passed(&self) -> bool {
-            self.findings.is_empty()
-        }
-    }
 
     fn replica(sequences: &[u64]) -> Summary {
         let payloads: Vec<_> =
