@@ -63,6 +63,7 @@ mod leader;
 mod log;
 pub mod message;
 pub mod output;
+mod prefetch;
 pub mod priority;
 mod progress;
 pub mod quorum;
@@ -74,7 +75,6 @@ pub mod status;
 mod term;
 pub mod transfer;
 
-use std::mem::offset_of;
 use std::sync::Arc;
 
 use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
@@ -411,108 +411,6 @@ impl Raft {
         if let Role::Leader(leader) = &mut self.role {
             leader.send_dropped(peer);
         }
-    }
-
-    /// Everyone whom this node may have to reach for the group's sake, itself included: the members,
-    /// and those to whom it sends the log although they are none.
-    pub(crate) fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
-        let members = self.configuration();
-        let others = self.peers().map(|peer| peer.id).filter(|id| !members.contains(*id));
-        members.members().chain(others)
-    }
-
-    /// Whether this node leads its group, as far as it knows.
-    #[must_use]
-    pub fn is_leader(&self) -> bool {
-        matches!(self.role, Role::Leader(_))
-    }
-
-    /// This member.
-    #[must_use]
-    pub fn node(&self) -> NodeId {
-        self.state.node
-    }
-
-    /// The current term.
-    #[must_use]
-    pub fn term(&self) -> Term {
-        self.state.term()
-    }
-
-    /// The last entry known committed.
-    #[must_use]
-    pub fn commit_index(&self) -> LogIndex {
-        self.state.commit_index
-    }
-
-    /// The last entry that the state machine took.
-    #[must_use]
-    pub fn applied_index(&self) -> LogIndex {
-        self.state.last_applied
-    }
-
-    /// The leader of the current term, if it is known.
-    #[must_use]
-    pub fn leader(&self) -> Option<NodeId> {
-        match &self.role {
-            Role::Leader(_) => Some(self.state.node),
-            Role::Follower(follower) => follower.leader,
-            Role::PreCandidate(_) | Role::Candidate(_) => None,
-        }
-    }
-
-    /// Who the members are, as far as this node knows: the latest configuration in its log.
-    #[must_use]
-    pub fn configuration(&self) -> &Configuration {
-        self.state.configurations.latest()
-    }
-
-    /// The configuration in force at an entry that is not before the log's [base](Self::base), and
-    /// where it stands in the log.
-    #[must_use]
-    pub fn configuration_at(&self, index: LogIndex) -> (LogIndex, &Configuration) {
-        self.state.configurations.at(index)
-    }
-
-    /// The first configuration among the entries in `(after, last]`, and where it stands; `after` is
-    /// not before the last applied entry but one call.
-    pub(crate) fn configuration_after(
-        &self,
-        after: LogIndex,
-        last: LogIndex,
-    ) -> Option<(LogIndex, &Configuration)> {
-        self.state.configurations.after(after).filter(|(at, _)| *at <= last)
-    }
-
-    /// The latest time that any call passed in.
-    pub(crate) fn now(&self) -> Time {
-        self.state.now
-    }
-
-    /// Bytes from the beginning of what the steady state looks at.
-    pub(crate) const HOT_BYTES: usize = offset_of!(Self, state) + State::HOT_BYTES;
-
-    /// Has the CPU fetch what an event will look at beyond those.
-    #[inline]
-    pub(crate) fn prefetch_beyond(&self) {
-        if let Role::Leader(leader) = &self.role {
-            leader.prefetch();
-        }
-        self.state.log.prefetch();
-    }
-
-    /// And what that points to.
-    #[inline]
-    pub(crate) fn prefetch_peers(&self) {
-        if let Role::Leader(leader) = &self.role {
-            leader.prefetch_peers();
-        }
-    }
-
-    /// Likewise: the entries to be applied next.
-    #[inline]
-    pub(crate) fn prefetch_entries(&self) {
-        self.state.log.prefetch_entries();
     }
 
     fn advance_clock(&mut self, now: Time) {

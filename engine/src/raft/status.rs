@@ -3,8 +3,10 @@
 use ringleader_wal::{LogIndex, LogPosition, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
+use super::configuration::Configuration;
 use super::progress::Mode;
 use super::{Raft, Role};
+use crate::time::Time;
 
 /// The role of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +73,82 @@ pub struct PeerStatus {
 }
 
 impl Raft {
+    /// Everyone whom this node may have to reach for the group's sake, itself included: the members,
+    /// and those to whom it sends the log although they are none.
+    pub(crate) fn members(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let members = self.configuration();
+        let others = self.peers().map(|peer| peer.id).filter(|id| !members.contains(*id));
+        members.members().chain(others)
+    }
+
+    /// Whether this node leads its group, as far as it knows.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        matches!(self.role, Role::Leader(_))
+    }
+
+    /// This member.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.state.node
+    }
+
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.state.term()
+    }
+
+    /// The last entry known committed.
+    #[must_use]
+    pub fn commit_index(&self) -> LogIndex {
+        self.state.commit_index
+    }
+
+    /// The last entry that the state machine took.
+    #[must_use]
+    pub fn applied_index(&self) -> LogIndex {
+        self.state.last_applied
+    }
+
+    /// The leader of the current term, if it is known.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Leader(_) => Some(self.state.node),
+            Role::Follower(follower) => follower.leader,
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// Who the members are, as far as this node knows: the latest configuration in its log.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        self.state.configurations.latest()
+    }
+
+    /// The configuration in force at an entry that is not before the log's [base](Self::base), and
+    /// where it stands in the log.
+    #[must_use]
+    pub fn configuration_at(&self, index: LogIndex) -> (LogIndex, &Configuration) {
+        self.state.configurations.at(index)
+    }
+
+    /// The first configuration among the entries in `(after, last]`, and where it stands; `after` is
+    /// not before the last applied entry but one call.
+    pub(crate) fn configuration_after(
+        &self,
+        after: LogIndex,
+        last: LogIndex,
+    ) -> Option<(LogIndex, &Configuration)> {
+        self.state.configurations.after(after).filter(|(at, _)| *at <= last)
+    }
+
+    /// The latest time that any call passed in.
+    pub(crate) fn now(&self) -> Time {
+        self.state.now
+    }
+
     /// The member's state.
     #[must_use]
     pub fn status(&self) -> Status {
