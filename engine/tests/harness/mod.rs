@@ -5,6 +5,8 @@
 
 pub mod checker;
 pub mod disk;
+mod faults;
+mod requests;
 pub mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,10 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringleader::raft::invariants::{self, Summary};
-use ringleader::raft::reads::{Consistency, ReadAnswer, ReadTicket};
+use ringleader::raft::reads::ReadAnswer;
 use ringleader::raft::{
-    ChangeError, Changing, Committed, Configuration, Load, LogOp, MembershipChange, Message,
-    Output, Priorities, Raft, RaftConfig, ResetRefused,
+    Committed, Configuration, Load, LogOp, Message, Output, Priorities, Raft, RaftConfig,
 };
 use ringleader::time::Time;
 use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, Run, Seq, Term};
@@ -436,153 +437,6 @@ impl World {
             }
         }
         panic!("the group never comes to rest");
-    }
-
-    /// Asks a member to change the members.
-    pub fn change(&mut self, id: u64, change: &MembershipChange) -> Result<Changing, ChangeError> {
-        let mut result = Err(ChangeError::NotLeader);
-        self.say(|| format!("n{id} is asked for {change:?}"));
-        self.call(id, |raft, now, out| result = raft.change_members(now, change, out));
-        result
-    }
-
-    /// Sets the members anew on one member, which settles that on its disk. How many committed
-    /// entries are lost by it.
-    pub fn reset(&mut self, id: u64, members: &Configuration) -> Result<usize, ResetRefused> {
-        let mut result = None;
-        self.say(|| format!("n{id} is to go on with {members:?}"));
-        self.call(id, |raft, now, out| result = Some(raft.reset(now, members, out)));
-        result.expect("the member is up")?;
-        let lost = self.checker.reset(&self.nodes[&id].staged);
-        self.durable(id, usize::MAX);
-        Ok(lost)
-    }
-
-    /// Asks for a read; the number names it.
-    pub fn read(&mut self, id: u64, number: u64, consistency: Consistency) {
-        self.say(|| format!("n{id} reads, {consistency:?}, {number}"));
-        let ticket = ReadTicket(number);
-        self.call(id, |raft, now, out| raft.read(now, ticket, consistency, out));
-    }
-
-    /// Reads that were asked for share the next round from now on until [`Self::serve_reads`].
-    pub fn gather_reads(&mut self) {
-        self.gathers_reads = true;
-    }
-
-    pub fn serve_reads(&mut self, id: u64) {
-        self.gathers_reads = false;
-        self.call(id, |raft, now, out| raft.serve_reads(now, out));
-    }
-
-    /// A leader's block with one entry of the given payload.
-    pub fn propose(&mut self, id: u64, payload: &[u8]) -> bool {
-        let Some(at) = self.raft(id).append_position() else { return false };
-        self.say(|| format!("n{id} proposes {}@{}", at.index, at.term));
-        self.call(id, |raft, _, out| raft.propose(entry(at, payload), out));
-        true
-    }
-
-    /// A leader's block with `count` entries, each with a payload that no other entry has.
-    pub fn propose_next(&mut self, id: u64, count: usize) {
-        let Some(at) = self.raft(id).append_position() else { return };
-        let (mut payload, mut ends) = (Vec::new(), Vec::new());
-        for _ in 0..count {
-            self.proposed += 1;
-            payload.extend_from_slice(format!("op {}", self.proposed).as_bytes());
-            ends.push(u32::try_from(payload.len()).expect("short payloads"));
-        }
-        let run = Run { payload: &payload, ends: &ends, base: 0 };
-        let block = Block::encode(GROUP, at, BlockKind::Operations, [run]);
-        self.say(|| format!("n{id} proposes {count} at {}@{}", at.index, at.term));
-        self.call(id, |raft, _, out| raft.propose(block, out));
-    }
-
-    /// Asks a leader to hand over.
-    pub fn transfer(&mut self, id: u64, to: Option<u64>) {
-        let mut result = None;
-        self.say(|| format!("n{id} is to hand over to {}", show::node(to.map(NodeId))));
-        self.call(id, |raft, now, out| result = Some(raft.transfer(now, to.map(NodeId), out)));
-        let result = result.expect("the member is up");
-        self.say(|| match result {
-            Ok(to) => format!("  n{id} hands over to n{to}"),
-            Err(refused) => format!("  n{id} refuses: {refused}"),
-        });
-    }
-
-    pub fn fail_load(&mut self, id: u64) {
-        let load = self.nodes.get_mut(&id).and_then(|node| node.loads.pop_front());
-        if let Some(load) = load {
-            self.say(|| format!("n{id} could not load for n{}", load.peer));
-            self.call(id, |raft, _, _| raft.on_load_failed(load.peer));
-        }
-    }
-
-    /// The member stops; of what was staged, the first `kept` batches are on disk although it
-    /// never learned that.
-    pub fn crash(&mut self, id: u64, kept: usize) {
-        self.say(|| format!("n{id} crashes"));
-        let node = self.nodes.get_mut(&id).expect("a member");
-        let kept = kept.min(node.batches.len());
-        for (_, ops) in node.batches.drain(..kept) {
-            ops.iter().for_each(|op| node.disk.apply(op));
-        }
-        node.batches.clear();
-        node.gated.clear();
-        node.loads.clear();
-        node.staged = node.disk.clone();
-        node.raft = None;
-        for peer in self.ids() {
-            self.disconnect(id, peer);
-        }
-    }
-
-    pub fn restart(&mut self, id: u64) {
-        if self.is_up(id) {
-            return;
-        }
-        self.say(|| format!("n{id} restarts"));
-        self.boot(id);
-        for peer in self.ids() {
-            self.connect(id, peer);
-        }
-    }
-
-    /// The connection between two members is made.
-    pub fn connect(&mut self, a: u64, b: u64) {
-        if a == b || !self.is_up(a) || !self.is_up(b) {
-            return;
-        }
-        for (one, other) in [(a, b), (b, a)] {
-            self.call(one, |raft, now, out| raft.on_peer_up(now, NodeId(other), out));
-        }
-    }
-
-    /// The connection between two members breaks, with all that is on it.
-    pub fn disconnect(&mut self, a: u64, b: u64) {
-        for (one, other) in [(a, b), (b, a)] {
-            self.links.remove(&(one, other));
-            if a != b {
-                self.call(one, |raft, _, _| raft.on_peer_down(NodeId(other)));
-            }
-        }
-    }
-
-    /// Messages from one member to another vanish from now on, without either noticing.
-    pub fn cut(&mut self, from: u64, to: u64) {
-        self.cuts.insert((from, to));
-        self.links.remove(&(from, to));
-    }
-
-    pub fn isolate(&mut self, id: u64) {
-        for peer in self.ids() {
-            self.cut(id, peer);
-            self.cut(peer, id);
-        }
-    }
-
-    pub fn heal(&mut self) {
-        self.cuts.clear();
     }
 
     pub fn term_at(&self, id: u64, index: u64) -> Option<Term> {

@@ -1,0 +1,82 @@
+//! What goes wrong: members stop, connections break, messages vanish.
+
+use ringleader_wal::NodeId;
+
+use super::World;
+
+impl World {
+    pub fn fail_load(&mut self, id: u64) {
+        let load = self.nodes.get_mut(&id).and_then(|node| node.loads.pop_front());
+        if let Some(load) = load {
+            self.say(|| format!("n{id} could not load for n{}", load.peer));
+            self.call(id, |raft, _, _| raft.on_load_failed(load.peer));
+        }
+    }
+
+    /// The member stops; of what was staged, the first `kept` batches are on disk although it
+    /// never learned that.
+    pub fn crash(&mut self, id: u64, kept: usize) {
+        self.say(|| format!("n{id} crashes"));
+        let node = self.nodes.get_mut(&id).expect("a member");
+        let kept = kept.min(node.batches.len());
+        for (_, ops) in node.batches.drain(..kept) {
+            ops.iter().for_each(|op| node.disk.apply(op));
+        }
+        node.batches.clear();
+        node.gated.clear();
+        node.loads.clear();
+        node.staged = node.disk.clone();
+        node.raft = None;
+        for peer in self.ids() {
+            self.disconnect(id, peer);
+        }
+    }
+
+    pub fn restart(&mut self, id: u64) {
+        if self.is_up(id) {
+            return;
+        }
+        self.say(|| format!("n{id} restarts"));
+        self.boot(id);
+        for peer in self.ids() {
+            self.connect(id, peer);
+        }
+    }
+
+    /// The connection between two members is made.
+    pub fn connect(&mut self, a: u64, b: u64) {
+        if a == b || !self.is_up(a) || !self.is_up(b) {
+            return;
+        }
+        for (one, other) in [(a, b), (b, a)] {
+            self.call(one, |raft, now, out| raft.on_peer_up(now, NodeId(other), out));
+        }
+    }
+
+    /// The connection between two members breaks, with all that is on it.
+    pub fn disconnect(&mut self, a: u64, b: u64) {
+        for (one, other) in [(a, b), (b, a)] {
+            self.links.remove(&(one, other));
+            if a != b {
+                self.call(one, |raft, _, _| raft.on_peer_down(NodeId(other)));
+            }
+        }
+    }
+
+    /// Messages from one member to another vanish from now on, without either noticing.
+    pub fn cut(&mut self, from: u64, to: u64) {
+        self.cuts.insert((from, to));
+        self.links.remove(&(from, to));
+    }
+
+    pub fn isolate(&mut self, id: u64) {
+        for peer in self.ids() {
+            self.cut(id, peer);
+            self.cut(peer, id);
+        }
+    }
+
+    pub fn heal(&mut self) {
+        self.cuts.clear();
+    }
+}
