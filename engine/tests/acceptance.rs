@@ -13,11 +13,6 @@ fn node_process() {
     processes::node::serve();
 }
 
-/// Tells what a test saw; `--nocapture` shows it.
-fn report(what: &str, cluster: &Cluster) {
-    println!("{what}: no acknowledgement for {:?} at most", cluster.longest_pause());
-}
-
 #[test]
 fn all_killed_at_once_lose_nothing() {
     let mut cluster = Cluster::on_loopback(3, 3);
@@ -42,13 +37,13 @@ fn one_of_three_is_killed() {
         cluster.longest_pause();
         cluster.kill(leader);
         cluster.goes_on(1000);
-        report("the leader of three was killed", &cluster);
+        cluster.report("the leader of three was killed");
         cluster.restart(leader);
         cluster.goes_on(1000);
         let follower = cluster.leader() % 3 + 1;
         cluster.kill(follower);
         cluster.goes_on(1000);
-        report("a follower of three was killed", &cluster);
+        cluster.report("a follower of three was killed");
         cluster.restart(follower);
     }
     cluster.check(&[1, 2, 3]);
@@ -66,7 +61,7 @@ fn two_of_five_are_killed() {
         cluster.kill(leader);
         cluster.kill(other);
         cluster.goes_on(1000);
-        report("two of five were killed", &cluster);
+        cluster.report("two of five were killed");
         cluster.restart(leader);
         cluster.restart(other);
     }
@@ -84,7 +79,7 @@ fn one_and_then_two_nodes_are_added_to_three() {
         for voters in steps {
             cluster.change(voters);
             cluster.goes_on(1000);
-            report(&format!("the voters are {voters:?}"), &cluster);
+            cluster.report(&format!("the voters are {voters:?}"));
         }
         // The new ones decide: any two may go.
         cluster.kill(1);
@@ -107,7 +102,7 @@ fn one_and_then_two_nodes_are_removed_from_five() {
         cluster.longest_pause();
         cluster.change(&left);
         cluster.goes_on(1000);
-        report(&format!("{gone:?} were removed"), &cluster);
+        cluster.report(&format!("{gone:?} were removed"));
         // What is left decides alone.
         gone.iter().for_each(|node| cluster.kill(*node));
         cluster.goes_on(1000);

@@ -18,10 +18,6 @@ fn others(count: u64, than: u64) -> Vec<u64> {
     (1..=count).filter(|node| *node != than).collect()
 }
 
-fn report(what: &str, cluster: &Cluster) {
-    println!("{what}: no acknowledgement for {:?} at most", cluster.longest_pause());
-}
-
 /// Nobody leads who can't reach a majority.
 fn gives_up(cluster: &Cluster, node: u64) {
     eventually("the old leader to give up", || (!cluster.status(node).leads).then_some(()));
@@ -39,7 +35,7 @@ fn a_leader_that_is_cut_off_gives_up_and_the_others_go_on() {
         cluster.network().part(&[old], &rest);
         let new = cluster.leader_among(&rest);
         cluster.goes_on(1000);
-        report("the leader of three was cut off", &cluster);
+        cluster.report("the leader of three was cut off");
         gives_up(&cluster, old);
         assert_eq!(cluster.leader_among(&rest), new);
         cluster.network().mend();
@@ -62,7 +58,7 @@ fn a_leader_in_the_minority_of_five_gives_up_and_the_majority_goes_on() {
     cluster.longest_pause();
     cluster.network().part(&minority, &majority);
     cluster.goes_on(1000);
-    report("the leader and one more of five were cut off", &cluster);
+    cluster.report("the leader and one more of five were cut off");
     assert!(majority.contains(&cluster.leader_among(&majority)));
     minority.iter().for_each(|node| gives_up(&cluster, *node));
     cluster.network().mend();
@@ -101,7 +97,7 @@ fn a_leader_that_hears_nobody_gives_up() {
     gives_up(&cluster, old);
     cluster.leader_among(&others(3, old));
     cluster.goes_on(1000);
-    report("the leader heard nobody", &cluster);
+    cluster.report("the leader heard nobody");
     cluster.network().mend();
     cluster.goes_on(1000);
     cluster.check(&[1, 2, 3]);
@@ -117,7 +113,7 @@ fn a_leader_that_nobody_hears_is_replaced() {
     others(3, old).iter().for_each(|to| cluster.network().silence(old, *to));
     cluster.leader_among(&others(3, old));
     cluster.goes_on(1000);
-    report("nobody heard the leader", &cluster);
+    cluster.report("nobody heard the leader");
     gives_up(&cluster, old);
     cluster.network().mend();
     cluster.goes_on(1000);
@@ -135,7 +131,7 @@ fn two_that_do_not_hear_each_other_both_reach_the_third() {
     cluster.network().part(&[leader], &[cut]);
     // Who hears the leader refuses the one that does not, so nothing changes hands to and fro.
     cluster.goes_on(20_000);
-    report("a link of three was cut", &cluster);
+    cluster.report("a link of three was cut");
     assert_eq!(cluster.leader(), leader);
     cluster.network().mend();
     cluster.goes_on(1000);

@@ -7,20 +7,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use futures_lite::future::block_on;
-use nodes::{GROUP, addresses, config, eventually, leads};
-use ringleader::{
-    Engine, Entries, Handle, Member, MemberError, NodeId, ProposeError, Replies, StateMachine,
-};
-
-/// Counts what it was given.
-#[derive(Default)]
-struct Counter(u64);
-
-impl StateMachine for Counter {
-    fn apply(&mut self, entries: &Entries<'_>, _: &mut Replies) {
-        self.0 += entries.iter().count() as u64;
-    }
-}
+use nodes::{Counter, GROUP, addresses, config, count, eventually, leads, propose};
+use ringleader::{Engine, Member, MemberError, NodeId};
 
 fn member(node: u64, address: SocketAddr) -> Member {
     Member { node: NodeId(node), address, shards: 1 }
@@ -32,22 +20,6 @@ fn start(members: &[Member], node: u64, dir: &Path) -> Engine {
     let mut config = config(&addresses, node, 1, dir);
     config.groups[0].voters.truncate(3);
     Engine::start(config, |_| Box::new(Counter::default())).expect("the node starts")
-}
-
-/// Proposes on whichever of these leads.
-fn propose(engines: &[&Engine]) {
-    eventually("a proposal", || {
-        let handles = engines.iter().map(|engine| engine.handle());
-        handles.into_iter().find_map(|handle| match block_on(handle.propose(GROUP, b"x")) {
-            Ok(_) => Some(()),
-            Err(ProposeError::NotLeader { .. } | ProposeError::Unknown(_)) => None,
-            Err(error) => panic!("{error}"),
-        })
-    });
-}
-
-fn count(handle: &Handle) -> u64 {
-    block_on(handle.inspect(GROUP, |counter: &mut Counter| counter.0)).expect("the group is here")
 }
 
 #[test]

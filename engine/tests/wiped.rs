@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use futures_lite::future::block_on;
-use nodes::{GROUP, addresses, config, eventually};
-use ringleader::{Engine, EngineConfig, Entries, LogIndex, ProposeError, Replies, StateMachine};
+use nodes::{Counter, GROUP, addresses, config, count, eventually, propose};
+use ringleader::{Engine, EngineConfig, LogIndex};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
 
@@ -54,34 +54,8 @@ fn logged(parts: &[&str]) -> Option<()> {
     lines.iter().any(|line| parts.iter().all(|part| line.contains(part))).then_some(())
 }
 
-#[derive(Default)]
-struct Counter(u64);
-
-impl StateMachine for Counter {
-    fn apply(&mut self, entries: &Entries<'_>, _: &mut Replies) {
-        self.0 += entries.iter().count() as u64;
-    }
-}
-
 fn start(config: EngineConfig) -> Engine {
     Engine::start(config, |_| Box::new(Counter::default())).expect("the node starts")
-}
-
-fn propose(engines: &[&Engine]) {
-    eventually("a proposal", || {
-        let handles = engines.iter().map(|engine| engine.handle());
-        handles.into_iter().find_map(|handle| match block_on(handle.propose(GROUP, b"x")) {
-            Ok(_) => Some(()),
-            Err(ProposeError::NotLeader { .. } | ProposeError::Unknown(_)) => None,
-            Err(error) => panic!("{error}"),
-        })
-    });
-}
-
-fn count(engine: &Engine) -> u64 {
-    let handle = engine.handle();
-    let counted = handle.inspect(GROUP, |counter: &mut Counter| counter.0);
-    block_on(counted).expect("the group is here")
 }
 
 /// Whether each of these remembers the others, as their files say.
@@ -110,7 +84,7 @@ fn a_node_without_its_data_is_refused_by_all_and_the_others_serve_on() {
     // With its data a node comes back as often as it likes.
     third.shutdown();
     let third = start(config(&addresses, 3, 1, dir.path()));
-    eventually("the third to catch up", || (count(&third) == 1).then_some(()));
+    eventually("the third to catch up", || (count(&third.handle()) == 1).then_some(()));
     assert_eq!(logged(&["data directory"]), None);
 
     third.shutdown();
@@ -129,7 +103,7 @@ fn a_node_without_its_data_is_refused_by_all_and_the_others_serve_on() {
         propose(&[&first, &second]);
     }
     let status = block_on(third.handle().status(GROUP)).expect("the group is here");
-    assert_eq!((status.leader, status.last.index, count(&third)), (None, LogIndex(0), 0));
+    assert_eq!((status.leader, status.last.index, count(&third.handle())), (None, LogIndex(0), 0));
     assert_eq!(
         std::fs::read_to_string(dir.path().join("node-3/PEERS")).expect("there").lines().count(),
         2
@@ -146,7 +120,7 @@ fn a_node_without_its_data_is_refused_by_all_and_the_others_serve_on() {
     });
     let second = start(config(&addresses, 2, 1, dir.path()));
     propose(&[&first, &second]);
-    assert_eq!(count(&third), 0);
+    assert_eq!(count(&third.handle()), 0);
 }
 
 fn refused(config: EngineConfig) -> String {

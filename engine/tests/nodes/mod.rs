@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_lite::future::block_on;
-use ringleader::{Engine, EngineConfig, GroupConfig, GroupId, Handle, Member, NodeId, RoleName};
+use ringleader::{
+    Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, Member, NodeId, ProposeError,
+    Replies, RoleName, StateMachine,
+};
 
 /// Longer than anything takes that goes well, on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,4 +82,31 @@ pub fn leader<'a>(engines: impl IntoIterator<Item = &'a Engine> + Clone, group: 
     eventually("a leader", || {
         engines.clone().into_iter().map(Engine::handle).find(|handle| leads(handle, group))
     })
+}
+
+/// Counts what it was given.
+#[derive(Default)]
+pub struct Counter(u64);
+
+impl StateMachine for Counter {
+    fn apply(&mut self, entries: &Entries<'_>, _: &mut Replies) {
+        self.0 += entries.iter().count() as u64;
+    }
+}
+
+/// Proposes on whichever of these leads.
+pub fn propose(engines: &[&Engine]) {
+    eventually("a proposal", || {
+        let handles = engines.iter().map(|engine| engine.handle());
+        handles.into_iter().find_map(|handle| match block_on(handle.propose(GROUP, b"x")) {
+            Ok(_) => Some(()),
+            Err(ProposeError::NotLeader { .. } | ProposeError::Unknown(_)) => None,
+            Err(error) => panic!("{error}"),
+        })
+    });
+}
+
+/// What a node's [`Counter`] has counted.
+pub fn count(handle: &Handle) -> u64 {
+    block_on(handle.inspect(GROUP, |counter: &mut Counter| counter.0)).expect("the group is here")
 }

@@ -125,6 +125,11 @@ impl Cluster {
         self.ledger.longest_pause()
     }
 
+    /// Tells for how long nobody was served; `--nocapture` shows it.
+    pub fn report(&self, what: &str) {
+        println!("{what}: no acknowledgement for {:?} at most", self.longest_pause());
+    }
+
     /// Who leads, by the newest term that any node of these knows.
     pub fn leader_among(&self, nodes: &[u64]) -> u64 {
         eventually("a leader", || {
