@@ -5,8 +5,9 @@
 //!
 //! **Without IO**: [`frame`] (the layout), [`decoder`] (bytes to frames), [`envelope`] (reading an
 //! archive in place), [`outbox`] (bounded queue to one peer), [`handshake`] (who may talk to
-//! whom), [`book`] (which data each node was met with), [`backoff`], [`throttle`], [`bucket`]. Plain synchronous code without clock, random source or
-//! thread; a simulator drives the very same code as the sockets do.
+//! whom), [`book`] (which data each node was met with), [`backoff`], [`throttle`], [`bucket`]. Plain
+//! synchronous code without clock, random source or thread; a simulator drives the
+//! very same code as the sockets do.
 //!
 //! **On glommio**: [`runtime`]: a [`Listener`] per node and a [`Net`] per shard.
 //!
