@@ -86,10 +86,10 @@ fn one_node_that_is_left_goes_on_and_the_others_come_back() {
     assert_eq!(cluster.leader(group), left);
     assert!(count(&cluster, left, group) >= acknowledged, "what it had is there");
 
-    // The two come back, hear of it, and elect nobody.
-    cluster.start(2);
-    cluster.start(3);
+    // The two come back, one after the other as the manual says: each hears of it before it could
+    // find another of its kind, and elects nobody.
     for node in [2, 3] {
+        cluster.start(node);
         eventually("it to hear of the reset", || {
             let status = block_on(cluster.handle(node).status(group)).ok()?;
             assert_ne!(status.role, RoleName::Leader, "a rival");

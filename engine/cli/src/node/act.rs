@@ -87,8 +87,9 @@ pub(crate) enum Command {
     /// Ask one node only, of those that are left, the one with the most: `ringleader survey` says
     /// which. All of its log stays. What others had beyond it is lost, acknowledged operations
     /// too. Lost nodes that come back and meet a new member lead nobody any more; a majority of
-    /// them that comes back and meets only itself goes on by itself: see to it that this never
-    /// happens. Without --accept-data-loss nothing is done, and shown what would be.
+    /// them that comes back and meets only itself, be it for a moment, goes on by itself. So start
+    /// them one by one, each when `groups` on the one before it says `superseded`. Without
+    /// --accept-data-loss nothing is done, and shown what would be.
     ResetPeers {
         #[command(flatten)]
         of: OfGroup,
