@@ -1,6 +1,7 @@
 //! Protocol messages as frames. A frame's envelope is an rkyv archive that lists the messages of
 //! one turn from one shard to another, in order; its body holds their blocks, back to back and in
-//! the same order, each with its own length and checksum (see [`ringleader_wal::block`]).
+//! the same order, each with its own length and checksum (see [`ringleader_wal::block`]). One that
+//! lists none says that its sender is there.
 //!
 //! The envelope is read in place after bytecheck has validated it; of the body every block is
 //! checked by [`Block::take`]. Nothing is allocated before its size is known to be within the
@@ -83,6 +84,8 @@ mod kind {
     pub(super) const SNAPSHOT_PIECE: u32 = 20;
     pub(super) const SNAPSHOT_LAST_PIECE: u32 = 21;
     pub(super) const SNAPSHOT_ANSWER: u32 = 22;
+    pub(super) const REST: u32 = 40;
+    pub(super) const WAKE: u32 = 41;
 }
 
 fn to_wire(group: GroupId, message: &Message) -> WireMessage {
@@ -104,6 +107,8 @@ fn to_wire(group: GroupId, message: &Message) -> WireMessage {
         Message::VoteRequest { last, handover: false, .. } => at(kind::VOTE_REQUEST, last),
         Message::VoteRequest { last, .. } => at(kind::HANDOVER_VOTE_REQUEST, last),
         Message::TimeoutNow { last, .. } => at(kind::TIMEOUT_NOW, last),
+        Message::Rest { last, .. } => at(kind::REST, last),
+        Message::Wake { .. } => plain(kind::WAKE),
         Message::VoteResponse { granted: true, .. } => plain(kind::VOTE_GRANTED),
         Message::VoteResponse { granted: false, .. } => plain(kind::VOTE_REFUSED),
         Message::AppendRequest { term, prev, commit, blocks } => {
@@ -194,9 +199,11 @@ impl Encoder {
 
     /// Takes the envelope and the body's parts of what was added; `None` if nothing was.
     pub(crate) fn finish(&mut self) -> Option<(Bytes, Vec<Bytes>)> {
-        if self.envelope.messages.is_empty() {
-            return None;
-        }
+        (!self.envelope.messages.is_empty()).then(|| self.finish_any())
+    }
+
+    /// Likewise, if only to say that the sender is there.
+    pub(crate) fn finish_any(&mut self) -> (Bytes, Vec<Bytes>) {
         let room = 16 + self.envelope.messages.len() * size_of::<ArchivedWireMessage>();
         let buffer = AlignedVec::<16>::with_capacity(room);
         let envelope = rkyv::api::high::to_bytes_in::<_, rancor::Panic>(&self.envelope, buffer);
@@ -204,7 +211,7 @@ impl Encoder {
         self.envelope.messages.clear();
         let mut body = Vec::new();
         self.blocks.take(&mut body);
-        Some((Bytes::from_owner(envelope), body))
+        (Bytes::from_owner(envelope), body)
     }
 }
 
@@ -310,6 +317,8 @@ fn from_wire(
         kind::VOTE_REQUEST => Message::VoteRequest { term, last: at, handover: false },
         kind::HANDOVER_VOTE_REQUEST => Message::VoteRequest { term, last: at, handover: true },
         kind::TIMEOUT_NOW => Message::TimeoutNow { term, last: at },
+        kind::REST => Message::Rest { term, last: at },
+        kind::WAKE => Message::Wake { term },
         kind::VOTE_GRANTED => Message::VoteResponse { term, granted: true },
         kind::VOTE_REFUSED => Message::VoteResponse { term, granted: false },
         wire @ (kind::SNAPSHOT_PIECE | kind::SNAPSHOT_LAST_PIECE) => {

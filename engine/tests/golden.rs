@@ -20,6 +20,7 @@
 //! | `read n1 7 [lease]`, `gather`, `serve n1` | asks for read 7; lets more share its round; begins it |
 //! | `crash n1 [kept]`, `restart n1` | the first `kept` pending batches are on disk |
 //! | `cut n1 n2`, `isolate n1`, `heal` | messages vanish silently, one way or both |
+//! | `beat`, `silence n1 n2` | all hear that the others are there; n1 has not heard n2 for too long |
 //! | `disconnect n1 n2`, `connect n1 n2` | the connection breaks, or is made |
 //! | `status`, `logs` | shows them |
 //! | `quiet COMMAND` | leaves no trace |
@@ -41,13 +42,14 @@ fn number(word: &str) -> u64 {
 }
 
 fn start(words: &[&str]) -> World {
-    let mut config = RaftConfig::default();
+    let mut config = RaftConfig { rest_after: 0, ..RaftConfig::default() };
     let mut disks = vec![Disk::default(); number(words[0]) as usize];
     for word in &words[1..] {
         let (name, value) = word.split_once('=').expect("name=value");
         match name {
             "pre_vote" => config.pre_vote = value == "on",
             "lease_reads" => config.lease_reads = Some(Duration::from_millis(number(value))),
+            "rest_after" => config.rest_after = number(value) as u32,
             "check_quorum" => config.check_quorum = value == "on",
             "max_inflight_messages" => config.max_inflight_messages = number(value) as usize,
             "max_inflight_bytes" => config.max_inflight_bytes = number(value) as usize,
@@ -82,12 +84,13 @@ fn status(world: &World) -> String {
         let (last, leader) = (show::position(s.last), show::node(s.leader));
         let _ = writeln!(
             text,
-            "n{id} {role} t{} vote {} leader {leader} last {last} durable {} commit {}{}",
+            "n{id} {role} t{} vote {} leader {leader} last {last} durable {} commit {}{}{}",
             s.term,
             show::node(s.voted_for),
             s.durable,
             s.commit,
-            s.transfers_to.map(|to| format!(" hands over to n{to}")).unwrap_or_default()
+            s.transfers_to.map(|to| format!(" hands over to n{to}")).unwrap_or_default(),
+            if s.rests { " rests" } else { "" }
         );
         for peer in world.raft(id).peers() {
             let _ = writeln!(
@@ -201,6 +204,8 @@ fn run(world: &mut World, line: &str) -> String {
         "cut" => world.cut(node(1), node(2)),
         "isolate" => world.isolate(node(1)),
         "heal" => world.heal(),
+        "beat" => world.beat(),
+        "silence" => world.silence(node(1), node(2)),
         "connect" => world.connect(node(1), node(2)),
         "disconnect" => world.disconnect(node(1), node(2)),
         _ => panic!("unknown command: {line}"),

@@ -101,6 +101,8 @@ mod queue;
 mod reads;
 #[path = "sim/records.rs"]
 mod records;
+#[path = "sim/resting.rs"]
+mod resting;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/runner.rs"]

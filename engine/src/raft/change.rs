@@ -233,6 +233,7 @@ impl Raft {
         out: &mut dyn Outlet,
     ) -> Result<Changing, ChangeError> {
         self.advance_clock(now);
+        self.wake(None, out);
         let state = &mut self.state;
         let Role::Leader(leader) = &mut self.role else { return Err(ChangeError::NotLeader) };
         if state.commit_index < leader.term_start {

@@ -54,6 +54,11 @@ pub struct RaftConfig {
     /// and must be on or off on all members alike; a member that was restarted then gives no vote
     /// for an `election_timeout`. See [`Consistency::Lease`](super::reads::Consistency::Lease).
     pub lease_reads: Option<Duration>,
+    /// After so many heartbeat intervals without anything new a group goes to rest: it costs
+    /// neither messages nor timers until something happens in it. Default 10; 0 means never. A
+    /// group that wakes serves at once, but the first read takes a round trip even where leases are
+    /// on. See [`rest`](super::rest).
+    pub rest_after: u32,
 }
 
 impl Default for RaftConfig {
@@ -70,6 +75,7 @@ impl Default for RaftConfig {
             catch_up_rounds: 10,
             catch_up_patience: 10,
             lease_reads: None,
+            rest_after: 10,
         }
     }
 }

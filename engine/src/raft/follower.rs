@@ -16,6 +16,7 @@ pub(super) struct Follower {
     pub(super) leader: Option<NodeId>,
     /// The leader waits for an answer that is not durable yet.
     owes_answer: bool,
+    pub(super) rests: bool,
 }
 
 impl Follower {

@@ -49,6 +49,14 @@ pub fn check(raft: &Raft) {
     assert!(state.commit_index <= state.log.last_index(), "only entries can be committed");
     assert!(state.log.last().term <= state.term(), "no entry is ahead of the current term");
     assert!(state.verified <= state.log.last_index(), "verified entries stay");
+    if raft.rests() {
+        let last = state.log.last_index();
+        let settled = state.commit_index == last
+            && state.log.durable() == last
+            && state.hard_state_is_durable()
+            && raft.transfers_to().is_none();
+        assert!(settled && raft.leader().is_some(), "who rests has everything, and a leader");
+    }
     let configurations = &state.configurations;
     assert!(configurations.latest_at() <= state.log.last_index(), "what is in force is in the log");
     match &raft.role {

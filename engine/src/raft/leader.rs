@@ -11,6 +11,7 @@ use super::output::{Event, Load, Outlet, SnapshotEvent};
 use super::progress::{Mode, Progress};
 use super::quorum;
 use super::reads::Reads;
+use super::rest::Quiet;
 use super::state::State;
 use super::transfer::Transfer;
 use crate::time::Time;
@@ -36,13 +37,15 @@ pub(super) struct Leader {
     /// This leader is handing its office over.
     pub(super) transfer: Option<Box<Transfer>>,
     /// No heartbeat is due before.
-    heartbeat_at: Time,
+    pub(super) heartbeat_at: Time,
     /// A quorum was heard recently enough until then.
     quorum_until: Time,
     /// The change that waits for new voters to catch up.
     pub(super) change: Option<Box<Change>>,
     /// None until somebody reads.
     pub(super) reads: Option<Box<Reads>>,
+    pub(super) quiet: Quiet,
+    pub(super) rests: bool,
 }
 
 impl Leader {
@@ -62,6 +65,8 @@ impl Leader {
             change: None,
             transfer: None,
             reads: Reads::at_start(&state.config),
+            quiet: Quiet::since(state.now),
+            rests: false,
         };
         leader.reconfigure(state);
         leader.replicate_to_all(state, out);
@@ -369,11 +374,12 @@ impl Leader {
     }
 
     pub(super) fn send_heartbeats(&mut self, state: &State, out: &mut dyn Outlet) {
-        if state.now < self.heartbeat_at {
+        if state.now < self.heartbeat_at || self.rests {
             return;
         }
-        self.heartbeat_at = Time::NEVER;
         let interval = state.config.heartbeat_interval;
+        // Without peers it is time to look whether to rest.
+        self.heartbeat_at = state.now + interval;
         let reads = &mut self.reads;
         let (round, again) = reads.as_mut().map_or((0, false), |r| r.beat(state.now, interval));
         for peer in &mut self.peers {

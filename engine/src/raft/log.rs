@@ -287,6 +287,12 @@ impl Log {
         self.blocks.clear();
     }
 
+    /// Nothing is appended for a while: what the blocks took is better used elsewhere.
+    pub(super) fn give_back_room(&mut self) {
+        self.blocks.shrink_to_fit();
+        self.runs.shrink_to_fit();
+    }
+
     /// Checks the invariants above.
     pub(super) fn check(&self) {
         assert!(self.base.index <= self.durable && self.durable <= self.last);

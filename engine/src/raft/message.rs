@@ -84,6 +84,19 @@ pub enum Message {
         /// The heartbeat's round.
         round: u64,
     },
+    /// The leader rests, and this member is to rest too, if its log ends there and all of it is
+    /// durable; see [`rest`](super::rest).
+    Rest {
+        /// The leader's term.
+        term: Term,
+        /// The leader's last entry, which is committed.
+        last: LogPosition,
+    },
+    /// Tells the leader that this member does not rest.
+    Wake {
+        /// The member's term.
+        term: Term,
+    },
     /// Asks the leader from where on the asking member's state machine may be read (thesis,
     /// section 6.4).
     ReadRequest {
@@ -226,6 +239,8 @@ impl Message {
             | Self::Heartbeat { term, .. }
             | Self::TimeoutNow { term, .. }
             | Self::HeartbeatResponse { term, .. }
+            | Self::Rest { term, .. }
+            | Self::Wake { term }
             | Self::ReadRequest { term, .. }
             | Self::ReadResponse { term, .. }
             | Self::SnapshotPiece { term, .. }

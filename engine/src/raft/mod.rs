@@ -22,6 +22,7 @@
 //! | [`transfer`] | handing the leadership over |
 //! | `progress` | what a leader knows about one peer, and what is on its way there |
 //! | [`reads`] | reads without a trip through the log |
+//! | [`rest`] | groups that rest while nothing happens |
 //! | `log` | terms, durability and the recent blocks |
 //! | `compact` | what a snapshot means for the log |
 //! | `term` | what a message's term means |
@@ -69,6 +70,7 @@ mod progress;
 pub mod quorum;
 pub mod reads;
 pub mod reset;
+pub mod rest;
 mod rng;
 mod state;
 pub mod status;
@@ -203,7 +205,7 @@ impl Raft {
             (
                 Role::Follower(follower),
                 Message::AppendRequest { term: of, prev, commit, blocks },
-            ) if of == term && follower.leader == Some(from) => {
+            ) if of == term && follower.leader == Some(from) && !follower.rests => {
                 follower.append_request(state, prev, commit, blocks, out);
             }
             (Role::Leader(leader), Message::AppendResponse { term: of, outcome }) if of == term => {
@@ -226,6 +228,12 @@ impl Raft {
             return;
         }
         let before = self.office();
+        if self.is_late_piece(&message) {
+            return;
+        }
+        if !self.is_late_answer(&message) {
+            self.wake(Some(from), out);
+        }
         if self.settle_term(from, &message, out) {
             self.dispatch(from, message, out);
         }
@@ -255,6 +263,9 @@ impl Raft {
             (Role::Follower(follower), Message::Heartbeat { commit, round, .. }) => {
                 follower.heartbeat(state, from, commit, round, out);
             }
+            (Role::Follower(follower), Message::Rest { last, .. }) => {
+                follower.rest(state, from, last, out);
+            }
             (Role::Leader(leader), Message::HeartbeatResponse { round, .. }) => {
                 leader.heartbeat_response(state, from, round, out);
                 self.pursue_change(out);
@@ -279,12 +290,16 @@ impl Raft {
     /// Time passed: call it when [`Raft::deadline`] is reached. Calling it sooner does no harm.
     pub fn tick(&mut self, now: Time, out: &mut dyn Outlet) {
         self.advance_clock(now);
+        if self.rests() {
+            return;
+        }
         let before = self.office();
         match &mut self.role {
             Role::Leader(leader) => {
                 leader.end_late_transfer(&self.state);
                 leader.end_standing_in(&self.state, out);
                 if leader.has_quorum(&self.state) {
+                    leader.rest_if_quiet(&mut self.state, out);
                     leader.send_heartbeats(&self.state, out);
                     self.pursue_change(out);
                 } else {
@@ -302,6 +317,7 @@ impl Raft {
     #[must_use]
     pub fn deadline(&self) -> Time {
         match &self.role {
+            _ if self.rests() => Time::NEVER,
             Role::Leader(leader) => leader.deadline(),
             _ => self.state.election_deadline(),
         }
@@ -326,6 +342,9 @@ impl Raft {
         assert_eq!(Some(at), self.append_position(), "the block starts at the append position");
         assert_eq!(block.group(), self.state.group, "the block is of this group");
         if let Role::Leader(leader) = &mut self.role {
+            if leader.rests {
+                leader.wake(&self.state, out);
+            }
             self.state.append(block, out);
             leader.replicate_to_all(&self.state, out);
         }
@@ -389,6 +408,7 @@ impl Raft {
     /// A connection to `peer` was made, or made again: what was on its way is lost.
     pub fn on_peer_up(&mut self, now: Time, peer: NodeId, out: &mut dyn Outlet) {
         self.advance_clock(now);
+        self.wake_for(peer, out);
         match &mut self.role {
             Role::Leader(leader) => leader.peer_up(&self.state, peer, out),
             _ if self.state.configurations.latest().has_vote(peer) => {
@@ -400,7 +420,9 @@ impl Raft {
 
     /// The connection to `peer` is lost. Until [`Raft::on_peer_up`], or until the peer is heard in
     /// spite of it, it is sent heartbeats only.
-    pub fn on_peer_down(&mut self, peer: NodeId) {
+    pub fn on_peer_down(&mut self, now: Time, peer: NodeId, out: &mut dyn Outlet) {
+        self.advance_clock(now);
+        self.wake_for(peer, out);
         if let Role::Leader(leader) = &mut self.role {
             leader.peer_down(peer);
         }

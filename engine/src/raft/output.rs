@@ -4,6 +4,7 @@ use ringleader_wal::{Block, HardState, LogIndex, LogPosition, NodeId, Term};
 
 use super::message::{AppendRequest, Message, SnapshotId};
 use super::reads::ReadAnswer;
+use crate::time::Time;
 
 /// Where a call's effects go, as they arise: records are staged in the order of these calls, and
 /// confirmed with [`Raft::on_staged`](super::Raft::on_staged) before the next call.
@@ -41,6 +42,10 @@ pub trait Outlet {
     /// everything that is ready was passed in.
     fn reads_wait(&mut self);
 
+    /// When anything was last heard from the shard where `peer` keeps the group, on the connection
+    /// to it: a message of any group, or a beat. None if there is no connection.
+    fn heard(&self, peer: NodeId) -> Option<Time>;
+
     /// [`Raft::deadline`](super::Raft::deadline) may be earlier than it was. Otherwise it is where
     /// it was or later, and a timer that was set for it may stay.
     fn reschedule(&mut self);
@@ -66,6 +71,8 @@ pub struct Output {
     pub reads: Vec<ReadAnswer>,
     /// [`Raft::serve_reads`](super::Raft::serve_reads) has something to do.
     pub reads_wait: bool,
+    /// What [`Outlet::heard`] is to say; it is not an effect, and stays.
+    pub heard: Vec<(NodeId, Time)>,
 }
 
 impl Output {
@@ -122,6 +129,10 @@ impl Outlet for Output {
 
     fn reads_wait(&mut self) {
         self.reads_wait = true;
+    }
+
+    fn heard(&self, peer: NodeId) -> Option<Time> {
+        self.heard.iter().find(|heard| heard.0 == peer).map(|heard| heard.1)
     }
 
     fn reschedule(&mut self) {}

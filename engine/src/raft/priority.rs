@@ -71,7 +71,7 @@ impl State {
     }
 
     /// Whether this node is not to lead, and there are voters that are.
-    fn leaves_office_to_others(&self) -> bool {
+    pub(super) fn leaves_office_to_others(&self) -> bool {
         self.priority_of(self.node) == 0 && self.deference() > 0
     }
 

@@ -166,6 +166,11 @@ impl Reads {
         begins
     }
 
+    /// Whether a request waits.
+    pub(super) fn wait(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether a request waits for a round that has not begun.
     fn has_new(&self) -> bool {
         self.waiting.back().is_some_and(|waiting| waiting.round > self.round)
@@ -339,6 +344,7 @@ impl Leader {
         out: &mut dyn Outlet,
     ) {
         let index = state.commit_index.max(self.term_start);
+        self.is_busy(state.now);
         let reads = self.reads.get_or_insert_with(|| Box::new(Reads::new(&state.config)));
         reads.add(asker, ticket, consistency, index);
         out.reads_wait();
@@ -387,6 +393,7 @@ impl Raft {
         out: &mut dyn Outlet,
     ) {
         self.advance_clock(now);
+        self.wake(None, out);
         match &mut self.role {
             Role::Leader(leader) => {
                 leader.read(&self.state, Asker::Here, ticket, consistency, out);

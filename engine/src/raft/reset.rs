@@ -116,6 +116,8 @@ impl Raft {
             heard.is_some_and(|at| self.state.now.since(at) < self.state.config.election_timeout)
         };
         match &self.role {
+            // Beats say that it lives, and whoever rests wakes when they stop.
+            _ if self.rests() => self.leader(),
             Role::Leader(leader) => {
                 lately(leader.quorum_heard(&self.state)).then_some(self.state.node)
             }

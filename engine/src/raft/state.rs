@@ -314,6 +314,12 @@ impl State {
         self.election_timer = self.now;
     }
 
+    /// The same, of an earlier moment.
+    pub(super) fn heard_leader_before(&mut self, at: Time) {
+        self.heard_leader_at = self.heard_leader_at.max(Some(at));
+        self.election_timer = self.election_timer.max(at);
+    }
+
     /// Whether this node owes a leader that it will not help another into office (thesis, section
     /// 4.2.3). Only time ends that, so nothing that happens to terms or roles can make it last.
     pub(super) fn follows_live_leader(&self) -> bool {

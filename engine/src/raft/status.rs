@@ -46,6 +46,8 @@ pub struct Status {
     pub durable: LogIndex,
     /// To whom a leader is handing its office.
     pub transfers_to: Option<NodeId>,
+    /// Whether it rests, because nothing happens in the group.
+    pub rests: bool,
     /// Messages that a correct member can't have sent, and blocks that the WAL can't have
     /// returned; all of them were ignored.
     pub ignored: u64,
@@ -169,6 +171,7 @@ impl Raft {
             last: state.log.last(),
             durable: state.log.durable(),
             transfers_to: self.transfers_to(),
+            rests: self.rests(),
             ignored: state.ignored,
         }
     }

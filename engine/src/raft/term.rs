@@ -34,6 +34,7 @@ impl Raft {
             Message::VoteRequest { .. } => true,
             Message::AppendRequest { .. }
             | Message::Heartbeat { .. }
+            | Message::Rest { .. }
             | Message::SnapshotPiece { .. }
                 if term < current =>
             {
@@ -42,6 +43,7 @@ impl Raft {
             }
             Message::AppendRequest { .. }
             | Message::Heartbeat { .. }
+            | Message::Rest { .. }
             | Message::SnapshotPiece { .. } => self.recognise_leader(from, term),
             Message::PreVoteResponse { granted: false, .. } if term <= current => true,
             _ if term > current => {

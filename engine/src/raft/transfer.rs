@@ -87,6 +87,7 @@ impl Raft {
         out: &mut dyn Outlet,
     ) -> Result<NodeId, TransferRefused> {
         self.advance_clock(now);
+        self.wake(None, out);
         let leader = self.leader();
         let Role::Leader(at) = &mut self.role else {
             return Err(TransferRefused::NotLeader { leader });

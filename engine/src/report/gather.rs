@@ -14,15 +14,27 @@ impl Handle {
     /// # Errors
     /// [`QueryError::Stopped`].
     pub async fn report(&self) -> Result<Report, QueryError> {
-        let mut shards = Vec::new();
+        let shards = self.shard_reports().await?;
         let mut groups = Vec::new();
         for inbox in &self.shared.inboxes {
-            shards.push(shard(inbox).await?);
             groups_of(inbox, &mut groups).await?;
         }
         let (node, cluster) = (self.shared.node, self.shared.cluster);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Ok(Report { node, cluster, version, uptime: self.shared.started.elapsed(), shards, groups })
+    }
+
+    /// The shards' part of [`report`](Self::report): without its groups, and so without what they
+    /// cost.
+    ///
+    /// # Errors
+    /// [`QueryError::Stopped`].
+    pub async fn shard_reports(&self) -> Result<Vec<ShardReport>, QueryError> {
+        let mut shards = Vec::new();
+        for inbox in &self.shared.inboxes {
+            shards.push(shard(inbox).await?);
+        }
+        Ok(shards)
     }
 }
 

@@ -78,6 +78,8 @@ pub struct ShardReport {
     pub health: ShardHealth,
     /// Groups on it.
     pub groups: usize,
+    /// Those of them that rest.
+    pub resting: usize,
     /// What its logic counted.
     pub counters: Counters,
     /// What its driver measured.

@@ -323,6 +323,7 @@ impl Driver {
             shard: self.number,
             health: self.shard.health(),
             groups: self.shard.group_count(),
+            resting: self.shard.resting_count(),
             counters: *self.shard.counters(),
             timings: self.meter.timings.clone(),
             callers,

@@ -188,7 +188,7 @@ impl Network {
                 self.lanes.push(link);
                 shard.bulk_up(link, epoch.0);
             }
-            NetEvent::Down { lane: Lane::Consensus, .. } => shard.link_down(link),
+            NetEvent::Down { lane: Lane::Consensus, .. } => shard.link_down(now, link),
             NetEvent::Down { lane: Lane::BulkOut, .. } => {
                 self.lanes.retain(|lane| *lane != link);
                 shard.bulk_down(link);

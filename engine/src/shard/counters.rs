@@ -153,6 +153,12 @@ impl Shard {
         self.groups.len()
     }
 
+    /// How many of them rest. It looks at each.
+    #[must_use]
+    pub fn resting_count(&self) -> usize {
+        self.groups.iter().filter(|group| group.raft.rests()).count()
+    }
+
     /// The last block that this turn proposed, to be asked about later.
     #[must_use]
     pub fn newest_proposal(&self) -> Option<Followed> {

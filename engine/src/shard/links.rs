@@ -2,6 +2,7 @@
 //! to each, and how much room there is to say it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ringleader_wal::{Block, GroupId, NodeId};
@@ -11,6 +12,7 @@ use super::effects::OutFrame;
 use crate::codec::Encoder;
 use crate::config::place;
 use crate::raft::message::{AppendRequest, Message};
+use crate::time::Time;
 
 /// Index of a link, in the order of [`Shard::links`](super::Shard::links).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,11 +78,20 @@ struct Link {
     room: usize,
     encoder: Encoder,
     bulk: Bulk,
+    /// When something last arrived on the present connection.
+    heard_at: Time,
+    /// That was too long ago, and the groups were told.
+    is_silent: bool,
+    /// No beat is due before.
+    beat_at: Time,
+    beats: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Links {
     links: Vec<Link>,
+    /// Whose frame is being handled, and what links there.
+    receiving: Option<(NodeId, LinkId)>,
     /// The other nodes, and how many shards each has.
     nodes: BTreeMap<NodeId, u32>,
     /// The shard takes part in nothing any more.
@@ -89,7 +100,7 @@ pub(super) struct Links {
 
 impl Links {
     pub(super) fn new(nodes: impl Iterator<Item = (NodeId, u32)>) -> Self {
-        Self { links: Vec::new(), nodes: nodes.collect(), silent: false }
+        Self { links: Vec::new(), receiving: None, nodes: nodes.collect(), silent: false }
     }
 
     /// False if that was known.
@@ -130,7 +141,17 @@ impl Links {
         let known = self.links.iter().position(|link| link.peer == peer);
         let at = known.unwrap_or_else(|| {
             let (encoder, bulk) = (Encoder::default(), Bulk::default());
-            self.links.push(Link { peer, epoch: None, room: 0, encoder, bulk });
+            self.links.push(Link {
+                peer,
+                epoch: None,
+                room: 0,
+                encoder,
+                bulk,
+                heard_at: Time(0),
+                is_silent: false,
+                beat_at: Time(0),
+                beats: false,
+            });
             self.links.len() - 1
         });
         LinkId(at as u32)
@@ -166,6 +187,49 @@ impl Links {
         let link = &mut self.links[link.0 as usize];
         link.epoch = epoch;
         link.encoder = Encoder::default();
+        link.beats = false;
+    }
+
+    /// Something arrived on the link's present connection, or it was made just now. True if the
+    /// groups were told that the link was silent.
+    #[inline]
+    pub(super) fn hear(&mut self, link: LinkId, now: Time) -> bool {
+        let at = &mut self.links[link.0 as usize];
+        at.heard_at = now;
+        std::mem::take(&mut at.is_silent)
+    }
+
+    /// A frame of this link is being handled, or none any more.
+    pub(super) fn receive(&mut self, link: Option<LinkId>) {
+        self.receiving = link.map(|link| (self.node(link), link));
+    }
+
+    /// When something last arrived on a link, if it is up. While a frame is handled no other link
+    /// to its sender counts: which of them leads to where the sender keeps a group may just change.
+    pub(super) fn heard(&self, link: LinkId) -> Option<Time> {
+        let at = &self.links[link.0 as usize];
+        let other = self.receiving.is_some_and(|(node, by)| node == at.peer.node && by != link);
+        at.epoch.filter(|_| !other).map(|_| at.heard_at)
+    }
+
+    /// Has the links that are due send something with this turn, if only that this shard is there.
+    pub(super) fn beat(&mut self, now: Time, interval: Duration) {
+        for link in self.links.iter_mut().filter(|link| link.epoch.is_some()) {
+            if now >= link.beat_at {
+                link.beats = true;
+                link.beat_at = now + interval;
+            }
+        }
+    }
+
+    /// The next link on which nothing has arrived for so long, and who rests there was not told.
+    pub(super) fn next_silent(&mut self, now: Time, timeout: Duration) -> Option<LinkId> {
+        let is_silent = |link: &Link| {
+            link.epoch.is_some() && !link.is_silent && now.since(link.heard_at) >= timeout
+        };
+        let at = self.links.iter().position(is_silent)?;
+        self.links[at].is_silent = true;
+        Some(LinkId(at as u32))
     }
 
     pub(super) fn connected(&self) -> Vec<LinkId> {
@@ -176,7 +240,10 @@ impl Links {
     /// Drops what this turn said, and everything from now on.
     pub(super) fn fall_silent(&mut self) {
         self.silent = true;
-        self.links.iter_mut().for_each(|link| link.encoder = Encoder::default());
+        for link in &mut self.links {
+            link.encoder = Encoder::default();
+            link.beats = false;
+        }
     }
 
     /// Whether the link's current connection is `epoch`: what an earlier one brings is ignored.
@@ -231,7 +298,9 @@ impl Links {
 
 impl Link {
     fn finish(&mut self, link: LinkId, frames: &mut Vec<OutFrame>) {
-        let Some((envelope, blocks)) = self.encoder.finish() else { return };
+        let beats = std::mem::take(&mut self.beats);
+        let said = self.encoder.finish().or_else(|| beats.then(|| self.encoder.finish_any()));
+        let Some((envelope, blocks)) = said else { return };
         if let Some(epoch) = self.epoch {
             frames.push(OutFrame { link, lane: Lane::Consensus, epoch, envelope, blocks });
         }

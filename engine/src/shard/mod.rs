@@ -8,6 +8,7 @@
 //! There is no clock here, no IO, no thread and no source of randomness but the seed.
 
 mod apply;
+mod beats;
 mod bulk;
 mod counters;
 mod delivery;
@@ -120,6 +121,8 @@ pub struct GroupStatus {
     pub configuration: Configuration,
     /// To whom a leader is handing its office.
     pub transfers_to: Option<NodeId>,
+    /// Whether the member rests, because nothing happens in the group.
+    pub rests: bool,
     /// What a leader knows about its peers; empty on others.
     pub peers: Vec<PeerStatus>,
 }
@@ -284,10 +287,13 @@ impl Shard {
         if !matches!(self.state, State::Running) || !self.links.is_current(link, epoch) {
             return Ok(());
         }
+        self.hear(now, link);
+        self.links.receive(Some(link));
         let from = self.links.node(link);
         let mut delivery = Delivery::new(self, now, from);
         let decoded = codec::decode(envelope, body, &mut delivery);
         delivery.finish();
+        self.links.receive(None);
         decoded
     }
 
@@ -295,13 +301,15 @@ impl Shard {
     pub fn link_up(&mut self, now: Time, link: LinkId, epoch: u64) {
         self.links.set_epoch(link, Some(epoch));
         self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
+        // Not before: those who rested ask when something was heard on the connection before.
+        self.links.hear(link, now);
         self.ask_again(now, link);
     }
 
     /// The connection was lost.
-    pub fn link_down(&mut self, link: LinkId) {
+    pub fn link_down(&mut self, now: Time, link: LinkId) {
+        self.each_on_link(link, |raft, node, out| raft.on_peer_down(now, node, out));
         self.links.set_epoch(link, None);
-        self.each_on_link(link, |raft, node, _| raft.on_peer_down(node));
     }
 
     fn each_on_link(
@@ -373,6 +381,7 @@ impl Shard {
             return;
         }
         self.readers.expire(now, &mut self.effects.reads);
+        self.watch_links(now);
         while let Some(slot) = self.timers.pop(now) {
             if self.groups[slot as usize].raft.deadline() <= now {
                 self.counters.timeouts += 1;
@@ -496,6 +505,7 @@ impl Shard {
             durable: status.durable,
             configuration: group.raft.configuration().clone(),
             transfers_to: status.transfers_to,
+            rests: status.rests && takes_part,
             peers: group.raft.peers().collect(),
         }
     }

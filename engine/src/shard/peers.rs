@@ -55,7 +55,7 @@ impl Shard {
                 continue;
             }
             if earlier.is_some_and(|earlier| self.links.is_up(earlier)) {
-                self.groups[slot as usize].raft.on_peer_down(member);
+                self.call(slot, |raft, out| raft.on_peer_down(now, member, out));
             }
             if self.links.is_up(link) {
                 self.call(slot, |raft, out| raft.on_peer_up(now, member, out));

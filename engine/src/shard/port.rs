@@ -13,6 +13,7 @@ use crate::error::ReadError;
 use crate::raft::message::{AppendRequest, Message};
 use crate::raft::reads::ReadAnswer;
 use crate::raft::{Event, Load, LogOp, Outlet, Raft, SnapshotEvent};
+use crate::time::Time;
 
 /// What a call left to be done after it.
 #[derive(Debug, Default)]
@@ -143,6 +144,10 @@ impl Outlet for Port<'_> {
     fn reads_wait(&mut self) {
         self.aside.reads_wait = true;
         self.aside.more = true;
+    }
+
+    fn heard(&self, peer: NodeId) -> Option<Time> {
+        self.links_of.to(peer).and_then(|link| self.links.heard(link))
     }
 
     fn reschedule(&mut self) {

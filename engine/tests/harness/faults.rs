@@ -58,9 +58,25 @@ impl World {
         for (one, other) in [(a, b), (b, a)] {
             self.links.remove(&(one, other));
             if a != b {
-                self.call(one, |raft, _, _| raft.on_peer_down(NodeId(other)));
+                self.call(one, |raft, now, out| raft.on_peer_down(now, NodeId(other), out));
+                self.beats.remove(&(one, other));
             }
         }
+    }
+
+    /// All nodes hear each other, but for what is cut and who is down.
+    pub fn beat(&mut self) {
+        let up: Vec<u64> = self.ids().into_iter().filter(|id| self.is_up(*id)).collect();
+        for (by, from) in up.iter().flat_map(|by| up.iter().map(move |from| (*by, *from))) {
+            if by != from && !self.cuts.contains(&(from, by)) {
+                self.beats.insert((by, from), self.now);
+            }
+        }
+    }
+
+    /// A node has heard nothing from another for an election timeout.
+    pub fn silence(&mut self, id: u64, from: u64) {
+        self.call(id, |raft, now, out| raft.on_peer_silence(now, NodeId(from), out));
     }
 
     /// Messages from one member to another vanish from now on, without either noticing.

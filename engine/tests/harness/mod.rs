@@ -56,6 +56,9 @@ pub struct World {
     cuts: BTreeSet<(u64, u64)>,
     /// Those that don't come back.
     pub lost: BTreeSet<u64>,
+    /// When each node last heard each other's beats, where they are connected. Without any, no group
+    /// rests.
+    beats: BTreeMap<(u64, u64), Time>,
     pub checker: Checker,
     /// What happened, when somebody wants to read it.
     pub trace: Option<String>,
@@ -128,6 +131,7 @@ impl World {
             links: BTreeMap::new(),
             cuts: BTreeSet::new(),
             lost: BTreeSet::new(),
+            beats: BTreeMap::new(),
             checker: Checker::new(voters(first)),
             trace: None,
             out: Output::default(),
@@ -218,6 +222,8 @@ impl World {
             return;
         };
         let commit = raft.status().commit;
+        let heard = self.beats.iter().filter(|((by, _), _)| *by == id);
+        self.out.heard = heard.map(|((_, from), at)| (NodeId(*from), *at)).collect();
         event(raft, now, &mut self.out);
         if std::mem::take(&mut self.out.reads_wait) && !self.gathers_reads {
             raft.serve_reads(now, &mut self.out);

@@ -63,6 +63,8 @@ pub fn message(message: &Message) -> String {
             let asked = if *handover { " as asked" } else { "" };
             format!("VoteRequest t{term} last {}{asked}", position(*last))
         }
+        Message::Rest { term, last } => format!("Rest t{term} last {}", position(*last)),
+        Message::Wake { term } => format!("Wake t{term}"),
         Message::TimeoutNow { term, last } => {
             format!("TimeoutNow t{term} last {}", position(*last))
         }

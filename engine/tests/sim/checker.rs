@@ -396,7 +396,7 @@ impl Checker {
         Some(self.histories[self.at(group)].find(op)?.index)
     }
 
-    fn at(&self, group: GroupId) -> usize {
+    pub(crate) fn at(&self, group: GroupId) -> usize {
         self.groups.iter().position(|known| *known == group).expect("a known group")
     }
 }

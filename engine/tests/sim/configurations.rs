@@ -58,6 +58,21 @@ impl Checker {
         is_quorum(in_force, &agrees) || later.any(|by| is_quorum(by, &agrees))
     }
 
+    /// Whether those who agree decide together in a log that ends with `last`.
+    pub(crate) fn is_quorum_at(
+        &self,
+        at: usize,
+        last: LogPosition,
+        agrees: impl Fn(usize) -> bool,
+    ) -> bool {
+        is_quorum(self.histories[at].in_force(last).1, agrees)
+    }
+
+    /// Whether a node said that it has an entry on its disk; one that was wiped since had it.
+    pub(crate) fn has_on_disk(&self, at: usize, node: usize, entry: LogPosition) -> bool {
+        self.members[at][node].made_durable(&self.histories[at], entry)
+    }
+
     /// The nodes that have a vote by what is committed.
     pub(crate) fn voters(&self, at: usize) -> Vec<usize> {
         let history = &self.histories[at];

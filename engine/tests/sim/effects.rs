@@ -164,6 +164,7 @@ impl World {
         let body = frame.blocks.concat().into();
         let own = (self.own_time(from_node), self.own_time(to_node));
         self.trace.bytes(&frame.envelope);
+        let damaged = self.atlas.is_damaged(from_node);
         let decoded = crate::codec::decode(&frame.envelope, body, |group, message| {
             self.trace.line(|| {
                 format!(
@@ -173,6 +174,8 @@ impl World {
                 )
             });
             self.checker.sent((from_node, to_node), own, group, &message);
+            // Those who lost what they had talk among themselves.
+            self.said[self.checker.at(group)] += u64::from(!damaged);
         });
         decoded.expect("what was encoded can be decoded");
         self.push(seat, to, frame);

@@ -87,7 +87,7 @@ impl World {
             _ => None,
         };
         let shard = &mut process.shard;
-        let (mut stale, mut refused) = (false, None);
+        let (mut stale, mut moved, mut refused) = (false, false, None);
         match input {
             Input::Tick => shard.tick(now),
             Input::Disk { id, result, fatal } => {
@@ -98,6 +98,9 @@ impl World {
             Input::Frame { peer, epoch, frame } => {
                 self.trace.step("frame", place, peer as u64, epoch);
                 stale = process.known.get(&peer) != Some(&epoch);
+                if !stale {
+                    process.rests.hear(peer, now);
+                }
                 let feed = |link| shard.frame(now, link, epoch, &frame.envelope, frame.body).err();
                 let pair = self.network.pair_of(seat, peer);
                 refused = link.and_then(feed).map(|error| (pair, epoch, error));
@@ -121,6 +124,8 @@ impl World {
                 let name = || seats.name(peer);
                 self.trace.line(|| format!("node {} link {} up", seats.name(seat), name()));
                 process.known.insert(peer, epoch);
+                process.rests.hear(peer, now);
+                moved = true;
                 link.into_iter().for_each(|link| shard.link_up(now, link, epoch));
             }
             Input::Down { peer } => {
@@ -128,7 +133,8 @@ impl World {
                 let name = || seats.name(peer);
                 self.trace.line(|| format!("node {} link {} down", seats.name(seat), name()));
                 process.known.remove(&peer);
-                link.into_iter().for_each(|link| shard.link_down(link));
+                moved = true;
+                link.into_iter().for_each(|link| shard.link_down(now, link));
             }
             Input::Node(other) => {
                 self.trace.step("node", place, other as u64, 0);
@@ -176,6 +182,9 @@ impl World {
         assert!(!(stale && news), "node {}: a frame of an earlier connection counted", node + 1);
         if news {
             self.check_leases(seat);
+        }
+        if news || moved {
+            self.check_rests(seat);
         }
         if let Some((pair, epoch, error)) = refused {
             self.refuse_frame(seat, pair, epoch, &error.to_string());

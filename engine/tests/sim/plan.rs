@@ -258,6 +258,7 @@ fn raft(rng: &mut Rng) -> RaftConfig {
         cache_bytes: if rng.coin() { 0 } else { rng.magnitude(256, 64 << 10) as usize },
         pre_vote: rng.chance(800_000),
         check_quorum: rng.chance(800_000),
+        rest_after: if rng.chance(SURE / 10) { 0 } else { rng.magnitude(1, 30) as u32 },
         ..RaftConfig::default()
     };
     config.validate().expect("drawn protocol settings are valid");

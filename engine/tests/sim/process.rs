@@ -22,6 +22,7 @@ use crate::machine::Machine;
 use crate::network::Purpose;
 use crate::plan::{MS, Plan};
 use crate::records::WrittenTerms;
+use crate::resting::Rests;
 use crate::rng::Rng;
 use crate::world::{Event, World};
 
@@ -43,6 +44,7 @@ pub(crate) struct Process {
     /// The seats at the other ends of the shard's links, as far as the process has learnt them.
     pub(crate) links: Vec<usize>,
     pub(crate) recovered: bool,
+    pub(crate) rests: Rests,
     /// Its log failed, or it was stopped: it must say nothing more, and answer no success.
     pub(crate) silent: bool,
     pub(crate) stopping: bool,
@@ -188,6 +190,7 @@ impl World {
             epochs: BTreeMap::new(),
             known: BTreeMap::new(),
             links: Vec::new(),
+            rests: Rests::default(),
             recovered: false,
             silent: false,
             stopping: false,

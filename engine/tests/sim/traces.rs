@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (50, 0x37ef8fa45ab0c68f),
-    (51, 0x38d9a598c6c7e63b),
-    (52, 0xfe85b39d8e3899a6),
-    (53, 0xa12671af7d4207e9),
+    (50, 0x5a289fced2e8c809),
+    (51, 0x291534072a8dbf6a),
+    (52, 0xa4173884fcf3ea5d),
+    (53, 0x347d0f57b1077c17),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

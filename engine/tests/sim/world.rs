@@ -17,6 +17,7 @@ use crate::network::{End, Network};
 use crate::plan::{MS, Plan};
 use crate::process::{Node, Seat};
 use crate::queue::Queue;
+use crate::resting::Beds;
 use crate::rng::Rng;
 use crate::schedule::{Part, Schedule};
 use crate::trace::{Lines, Trace};
@@ -129,6 +130,9 @@ pub(crate) struct World {
     pub(crate) counts: Counts,
     pub(crate) schedule: Schedule,
     pub(crate) transfers: Transfers,
+    pub(crate) beds: Beds,
+    /// Messages that were sent, per group.
+    pub(crate) said: Vec<u64>,
     /// Changes of members that somebody waits for.
     pub(crate) changes: Vec<Pending>,
     /// The faults are over.
@@ -196,6 +200,8 @@ impl World {
             reads: 0,
             schedule,
             transfers: Transfers::default(),
+            beds: Beds::default(),
+            said: vec![0; groups.len()],
             changes: Vec::new(),
             queue: Queue::default(),
             now: 0,
@@ -231,6 +237,8 @@ impl World {
         if self.atlas.serves() {
             self.settle();
             self.stay_calm();
+            self.rest_in_peace();
+            self.settle();
             self.hand_around();
             self.settle();
         } else {
