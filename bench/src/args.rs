@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Failover(Box<FailoverArgs>),
     /// Takes snapshots and has a follower catch up, and says what callers feel of it.
     Snapshot(Box<SnapshotArgs>),
+    /// Says what groups cost that nobody uses, and what they cost one that is busy.
+    Idle(IdleArgs),
     /// A node of the cluster; speaks JSON lines with the process that started it.
     #[command(hide = true)]
     Node,
@@ -118,6 +120,65 @@ pub(crate) struct ClusterArgs {
     /// Log writes in flight per shard. Default: the engine's.
     #[arg(long, value_name = "WRITES", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) wal_depth: Option<u64>,
+}
+
+/// Runs two clusters of node processes on this machine, one with many groups and one with a single
+/// one. When all groups rest it reports what a node costs: processor time, bytes on the wire, memory
+/// per group. Then a group of each cluster is loaded in turn, several times, and their throughputs
+/// are compared.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct IdleArgs {
+    /// Nodes (processes) of each cluster.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) nodes: u64,
+
+    /// Groups of the cluster with many.
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(2..=100_000))]
+    pub(crate) groups: u64,
+
+    /// Length of the idle part, and of each load's measured part, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) seconds: u64,
+
+    /// How often each of the two groups is loaded.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) rounds: u64,
+
+    /// Bytes of an operation's payload.
+    #[arg(long, value_name = "BYTES", default_value_t = 16, value_parser = clap::value_parser!(u64).range(8..=1 << 20))]
+    pub(crate) payload: u64,
+
+    /// Operations in flight.
+    #[arg(long, value_name = "OPERATIONS", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=4 << 20))]
+    pub(crate) inflight: u64,
+
+    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
+    /// else is written then.
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl IdleArgs {
+    /// A cluster with so many groups, loaded as this says.
+    pub(crate) fn cluster(&self, groups: u64) -> ClusterArgs {
+        ClusterArgs {
+            nodes: self.nodes,
+            shards: 1,
+            groups,
+            payload: self.payload,
+            inflight: self.inflight,
+            rate: None,
+            seconds: self.seconds,
+            warmup: 1,
+            client: ClientKind::Embedded,
+            data_dir: None,
+            keep: false,
+            json: None,
+            sync: None,
+            metrics: None,
+            wal_depth: None,
+        }
+    }
 }
 
 impl ClusterArgs {

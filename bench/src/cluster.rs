@@ -57,16 +57,17 @@ pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<Report> {
     Ok(Report::new(args, measured, verification, floor, machine))
 }
 
-struct Cluster<'a> {
+/// The nodes of a run.
+pub(crate) struct Cluster<'a> {
     args: &'a ClusterArgs,
-    children: Children,
+    pub(crate) children: Children,
     /// Where the nodes serve remote clients.
     clients: Vec<SocketAddr>,
     device: Option<Device>,
 }
 
 impl<'a> Cluster<'a> {
-    fn start(args: &'a ClusterArgs, directory: &DataDir) -> anyhow::Result<Self> {
+    pub(crate) fn start(args: &'a ClusterArgs, directory: &DataDir) -> anyhow::Result<Self> {
         for attempt in 1.. {
             directory.clear()?;
             match Self::try_start(args, directory) {
@@ -112,7 +113,7 @@ impl<'a> Cluster<'a> {
         Ok(Self { args, children, clients, device: Device::under(directory.path()) })
     }
 
-    fn nodes(&self) -> std::ops::Range<usize> {
+    pub(crate) fn nodes(&self) -> std::ops::Range<usize> {
         0..self.args.nodes as usize
     }
 
@@ -125,7 +126,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Waits until every node agrees on a leader of every group; gives shard and leader of each.
-    fn await_leaders(&mut self) -> anyhow::Result<Vec<(u32, u64)>> {
+    pub(crate) fn await_leaders(&mut self) -> anyhow::Result<Vec<(u32, u64)>> {
         let deadline = Instant::now() + START;
         loop {
             let roles = self.roles()?;
@@ -143,13 +144,14 @@ impl<'a> Cluster<'a> {
     }
 
     /// Lets time pass, but not unwatched.
-    fn idle(&mut self, time: Duration) -> anyhow::Result<()> {
+    pub(crate) fn idle(&mut self, time: Duration) -> anyhow::Result<()> {
         let until = Instant::now() + time;
         while self.children.next(until)?.is_some() {}
         Ok(())
     }
 
-    fn load(&mut self, roles: &[(u32, u64)]) -> anyhow::Result<Measured> {
+    /// Loads the first of the groups, as many as there are roles.
+    pub(crate) fn load(&mut self, roles: &[(u32, u64)]) -> anyhow::Result<Measured> {
         let args = self.args;
         let loaders = match args.client {
             ClientKind::Embedded => self.nodes(),
@@ -162,7 +164,7 @@ impl<'a> Cluster<'a> {
         let start = begin + args.warmup * SECOND;
         let window = Window { start, end: start + args.seconds * SECOND };
         let plan = LoadPlan {
-            groups: args.groups,
+            groups: roles.len() as u64,
             inflight: args.inflight,
             payload: args.payload as usize,
             rate: args.rate,

@@ -27,6 +27,8 @@ pub(crate) enum ToChild {
     Summaries,
     /// Take a snapshot of the first group; answered by [`FromChild::Snapshot`] when it is durable.
     Snapshot,
+    /// What the node has cost so far.
+    Costs,
     /// The first message to a process of `null_raft`.
     Null(NullRole),
     /// Stop and exit.
@@ -52,6 +54,7 @@ pub(crate) enum FromChild {
     Summaries(Vec<Summary>),
     /// What became of a snapshot: the last entry that it covers.
     Snapshot(Result<u64, String>),
+    Costs(Costs),
     /// What the leader of `null_raft` measured.
     NullLatencies(Latencies),
     Stopped,
@@ -126,6 +129,18 @@ pub(crate) struct GroupRole {
     pub(crate) leader: u64,
     pub(crate) commit: u64,
     pub(crate) applied: u64,
+}
+
+/// What a node has cost since its start, and how many of its groups rest.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Costs {
+    pub(crate) resting: u64,
+    /// When this was, on [`crate::clock`].
+    pub(crate) at: u64,
+    pub(crate) cpu_ns: u64,
+    pub(crate) bytes_sent: u64,
+    /// Resident memory.
+    pub(crate) rss: u64,
 }
 
 /// The measured part of a run, on [`crate::clock`].

@@ -11,7 +11,8 @@
 //! prints what came out.
 //!
 //! `failover` kills and halts leaders instead, of `nodes` that come and go, under a `steady` load;
-//! `snapshot` takes snapshots (`image`), and has followers catch up, under the same.
+//! `snapshot` takes snapshots (`image`), and has followers catch up, under the same. `idle` looks at
+//! nodes that have nothing to do.
 
 mod args;
 mod children;
@@ -27,6 +28,7 @@ mod floor;
 mod generator;
 mod group_load;
 mod histogram;
+mod idle;
 mod image;
 mod ledger;
 mod load;
@@ -55,7 +57,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use crate::args::{Cli, ClusterArgs, Command, FailoverArgs, SnapshotArgs};
+use crate::args::{Cli, ClusterArgs, Command, FailoverArgs, IdleArgs, SnapshotArgs};
 use crate::report::RunReport;
 use crate::signals::Interrupted;
 
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Some(Command::Cluster(args)) => run_cluster(&args),
         Some(Command::Failover(args)) => run_failover(&args),
         Some(Command::Snapshot(args)) => run_snapshot(&args),
+        Some(Command::Idle(args)) => run_idle(&args),
         Some(Command::Node) => child(node::run),
         Some(Command::Generator) => child(generator::run),
         Some(Command::NullRaft) => child(null_raft::run),
@@ -96,6 +99,11 @@ fn run_failover(args: &FailoverArgs) -> anyhow::Result<bool> {
 fn run_snapshot(args: &SnapshotArgs) -> anyhow::Result<bool> {
     begin();
     tell(args.steady.json.as_deref(), &snapshot::run(args)?)
+}
+
+fn run_idle(args: &IdleArgs) -> anyhow::Result<bool> {
+    begin();
+    tell(args.json.as_deref(), &idle::run(args)?)
 }
 
 fn begin() {

@@ -15,8 +15,10 @@ use ringleader::{
 
 use crate::clock;
 use crate::control::{
-    Failure, FromChild, GroupRole, LoadPlan, NodeSetup, Outlet, SnapshotSetup, SyncChoice, ToChild,
+    Costs, Failure, FromChild, GroupRole, LoadPlan, NodeSetup, Outlet, SnapshotSetup, SyncChoice,
+    ToChild,
 };
+use crate::cpu;
 use crate::embedded::CorePort;
 use crate::ledger::Summary;
 use crate::load::{Loader, Port, Progress};
@@ -56,6 +58,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
             ToChild::Load(plan) => {
                 worker::watch(plan.window, Some(node.load(&plan)?), out.clone());
             }
+            ToChild::Costs => out.send(&FromChild::Costs(node.costs()?)),
             ToChild::Summaries => out.send(&FromChild::Summaries(node.summaries()?)),
             ToChild::Snapshot => {
                 let taken = block_on(node.handle.snapshot(GroupId(1)));
@@ -119,6 +122,18 @@ impl Node {
         self.groups().map(role).collect()
     }
 
+    fn costs(&self) -> anyhow::Result<Costs> {
+        let shards = block_on(self.handle.shard_reports())?;
+        let links = shards.iter().flat_map(|shard| &shard.links);
+        Ok(Costs {
+            resting: shards.iter().map(|shard| shard.resting as u64).sum(),
+            at: clock::now(),
+            cpu_ns: cpu::time(),
+            bytes_sent: links.map(|link| link.bytes_sent).sum(),
+            rss: cpu::memory().0,
+        })
+    }
+
     fn summaries(&self) -> anyhow::Result<Vec<Summary>> {
         let summary = |group: GroupId| {
             let inspect = move |machine: &mut Machine| machine.ledger.summary(group.0);
@@ -136,7 +151,11 @@ impl Node {
             let load = ShardLoad {
                 plan: plan.clone(),
                 session: u16::try_from(self.setup.node)?,
-                indices: self.groups_on(shard).map(|group| group.0 - 1).collect(),
+                indices: self
+                    .groups_on(shard)
+                    .map(|g| g.0 - 1)
+                    .filter(|at| *at < plan.groups)
+                    .collect(),
                 roles: Arc::clone(&self.roles),
                 progress: Arc::clone(&progress),
             };
