@@ -364,6 +364,7 @@ impl SimDisk {
         let held = self.stable_names.iter().filter(|(_, id)| disk.files.contains_key(id));
         disk.stable_names = held.map(|(name, id)| (*name, *id)).collect();
         disk.names = disk.stable_names.clone();
+        disk.next_file = self.next_file;
         disk
     }
 

@@ -11,7 +11,7 @@ use crate::world::Summary;
 const KNOWN: [(u64, u64); 4] = [
     (50, 0x5a289fced2e8c809),
     (51, 0x291534072a8dbf6a),
-    (52, 0xa4173884fcf3ea5d),
+    (52, 0xc2ae9b0b1319c5a7),
     (53, 0x347d0f57b1077c17),
 ];
 
