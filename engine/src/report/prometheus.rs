@@ -102,6 +102,7 @@ const SHARD_GAUGES: &[Metric<ShardReport>] = &[
         matches!(s.health, ShardHealth::StorageFailed(_)).into()
     }),
     ("groups", "Groups", |s| s.groups as u64),
+    ("groups_resting", "Groups that rest, because nothing happens in them", |s| s.resting as u64),
     ("inbox_requests", "Requests waiting in the inbox", |s| s.callers.inbox as u64),
     ("in_flight_bytes", "Bytes of proposals in flight", |s| s.callers.in_flight_bytes as u64),
     ("log_staged_bytes", "Bytes not durable yet", |s| s.log.staged_bytes as u64),
@@ -154,6 +155,7 @@ const GROUP_SUMS: &[Metric<GroupReport>] = &[
     ("group_superseded", "Groups that were reset without this replica", |g| {
         g.status.is_superseded().into()
     }),
+    ("group_rests", "Groups that rest", |g| g.status.rests.into()),
     ("group_apply_lag", "Entries committed and not applied", GroupReport::apply_lag),
     ("group_in_flight_bytes", "Bytes of proposals in flight", |g| g.queues.in_flight_bytes as u64),
     ("group_waiting", "Submissions that wait to be applied", |g| g.queues.waiting as u64),

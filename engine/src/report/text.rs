@@ -37,8 +37,8 @@ impl fmt::Display for ShardHealth {
 
 impl fmt::Display for ShardReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shard, health, groups, counters, callers, log, .. } = self;
-        writeln!(f, "shard {shard}: {health}; {groups} groups")?;
+        let Self { shard, health, groups, resting, counters, callers, log, .. } = self;
+        writeln!(f, "shard {shard}: {health}; {groups} groups, {resting} of them at rest")?;
         writeln!(
             f,
             "  callers   inbox {}, in flight {} B; applied {}, refused {}, unknown {}; reads {}, failed \
@@ -186,6 +186,7 @@ pub fn group_table(groups: &[GroupReport]) -> Table {
         "group",
         "shard",
         "role",
+        "rests",
         "term",
         "leader",
         "commit",
@@ -204,6 +205,7 @@ pub fn group_table(groups: &[GroupReport]) -> Table {
             status.group.to_string(),
             group.shard.to_string(),
             if status.is_superseded() { "superseded" } else { role(status.role) }.to_owned(),
+            if status.rests { "yes" } else { "-" }.to_owned(),
             status.term.to_string(),
             or_none(status.leader.map(|leader| leader.0)),
             status.commit.to_string(),
