@@ -29,10 +29,13 @@ mod messages;
 mod outcome;
 #[path = "rounds.rs"]
 mod rounds;
+#[path = "streams.rs"]
+mod streams;
 
 use handovers::Handovers;
 pub(crate) use rounds::OwnTime;
 use rounds::{Lease, Rounds};
+use streams::Streams;
 
 /// Steps after which a member is checked in depth although its status did not change.
 const DEEP_EVERY: u64 = 64;
@@ -93,6 +96,7 @@ pub(crate) struct Checker {
     groups: Vec<GroupId>,
     pub(crate) histories: Vec<History>,
     handovers: Handovers,
+    streams: Streams,
     /// Per group and node.
     members: Vec<Vec<Member>>,
     /// None when the run's settings have no pre-vote.
@@ -118,6 +122,7 @@ impl Checker {
             histories: founders.iter().cloned().map(History::new).collect(),
             members: groups.iter().map(|_| members()).collect(),
             handovers: Handovers::default(),
+            streams: Streams::default(),
             pre_votes: config.pre_vote.then(PreVotes::default),
             lease: Lease::of(config),
             steps: 0,

@@ -118,6 +118,10 @@ impl Counts {
         }
     }
 
+    pub(crate) fn has(&self, what: &str) -> bool {
+        self.0.iter().any(|(known, count)| *known == what && *count > 0)
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         other.0.iter().for_each(|(what, count)| self.add(what, *count));
     }
@@ -179,9 +183,7 @@ const SOMETIMES: &[&str] = &[
 impl Counts {
     /// What of all that has to happen did not.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
-        let happened =
-            |what: &str| self.0.iter().any(|(known, count)| *known == what && *count > 0);
-        SOMETIMES.iter().copied().filter(|what| !happened(what)).collect()
+        SOMETIMES.iter().copied().filter(|what| !self.has(what)).collect()
     }
 }
 

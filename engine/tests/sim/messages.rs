@@ -31,6 +31,15 @@ impl Checker {
         };
         member.promise.term = member.promise.term.max(shown);
         let term = message.term();
+        if says_to_lead(message) {
+            let leader = self.histories[at].leader_of(term);
+            assert_eq!(
+                leader,
+                Some(NodeId(node as u64 + 1)),
+                "a leader's message: node {} of group {group} speaks as one in term {term}",
+                node + 1
+            );
+        }
         match message {
             Message::Heartbeat { round, .. } if *round > 0 => {
                 self.round_asked(at, to, (term, *round), own.0.time, own.1);
@@ -55,6 +64,7 @@ impl Checker {
             }
             Message::AppendRequest { prev, blocks, .. } => {
                 self.histories[at].appended(term, *prev, blocks.as_slice());
+                self.streams.sent((at, node, to), term, *prev, blocks.as_slice());
             }
             _ => {}
         }
@@ -84,4 +94,13 @@ impl Checker {
             _ => promise.vote = Some((term, candidate)),
         }
     }
+}
+
+/// Whether only the leader of its term sends such a message.
+fn says_to_lead(message: &Message) -> bool {
+    use Message::{AppendRequest, Heartbeat, SnapshotPiece, TimeoutNow};
+    matches!(
+        message,
+        AppendRequest { .. } | Heartbeat { .. } | SnapshotPiece { .. } | TimeoutNow { .. }
+    )
 }

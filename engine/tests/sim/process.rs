@@ -372,6 +372,9 @@ impl World {
             self.audit_some(node);
         }
         let Some(process) = &mut self.seats[seat].process else { return };
+        if news && process.shard.takes_part() {
+            self.checker.check_streams(node, &process.shard);
+        }
         // What the turn before stopping said was said before.
         process.silent |= process.stopping && !process.shard.takes_part();
         let heard = process.silent || process.stopping || !process.failed;

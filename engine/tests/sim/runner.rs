@@ -192,7 +192,9 @@ fn report(summaries: &[Summary]) -> Counts {
     }
     counts.0.sort_unstable();
     for (what, count) in &counts.0 {
-        println!("{count:>12} {what}");
+        let seeds = summaries.iter().filter(|summary| summary.counts.has(what)).count();
+        let within = if seeds > 0 { format!(", in {seeds} seeds") } else { String::new() };
+        println!("{count:>12} {what}{within}");
     }
     println!("{events:>12} steps");
     println!("{:>12.1} simulated seconds", time as f64 / 1e9);
