@@ -20,10 +20,12 @@
 //! | `peers` | which nodes a node knows and lets in |
 //! | `clock` | clocks at speeds of their own, late ticks, processes that stand still |
 //! | `faults` | which faults there are, and how each comes about |
+//! | `mishaps` | faults that wait for the moment at which they tell most |
 //! | `operator`, `transfers`, `log_reads` | what the operator does, and what it is told |
 //! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
 //! | `image` | the registers' snapshot |
 //! | `checker`, `messages`, `rounds`, `history` | what must hold after every step |
+//! | `streams` | what of a log each peer was sent |
 //! | `audit`, `records`, `outcome` | what must hold of the disks, of what is written, and at the end |
 //! | `runner`, `options`, `shrink`, `trace`, `traces` | runs, reports, and the way to a failure |
 
@@ -77,6 +79,8 @@ mod log_reads;
 mod machine;
 #[path = "sim/members.rs"]
 mod members;
+#[path = "sim/mishaps.rs"]
+mod mishaps;
 #[path = "sim/net_faults.rs"]
 mod net_faults;
 #[path = "sim/network.rs"]

@@ -153,12 +153,12 @@ impl World {
         let process = self.seats[seat].process.as_ref().expect("it is alive");
         let rng = &mut self.disk_rng;
         // Operations on the directory are few.
-        let likely = if is_of_directory(op) { SURE / 8 } else { SURE / 50 };
+        let likely = if is_of_directory(op) { SURE / 8 } else { SURE / 30 };
         let (fault, name) = if errors && rng.chance(likely) {
             (Fault::Io, io_name(op))
         } else if full && allocates(op) {
             (Fault::NoSpace, "disk full")
-        } else if short && rng.chance(SURE / 50) {
+        } else if short && rng.chance(SURE / 25) {
             let parts =
                 matches!(op, DiskOp::Read { .. } | DiskOp::Write { .. } | DiskOp::Zero { .. });
             if !parts {
@@ -169,11 +169,13 @@ impl World {
                 if matches!(op, DiskOp::Read { .. }) { "short reads" } else { "short writes" },
             )
         // A start can't tell a wrong read of the log's very end from a torn tail.
-        } else if misread && process.recovered && rng.chance(SURE / 4) {
+        } else if misread && process.recovered && rng.chance(SURE * 3 / 4) {
             if !matches!(op, DiskOp::Read { .. }) {
                 return None;
             }
             (Fault::Misread, "reads misdirected")
+        } else if self.mishap_at_disk(seat, op) {
+            (Fault::Io, io_name(op))
         } else {
             return None;
         };
@@ -183,7 +185,7 @@ impl World {
 }
 
 /// Whether the log can't go on when the operation fails.
-fn is_of_log(op: &DiskOp) -> bool {
+pub(crate) fn is_of_log(op: &DiskOp) -> bool {
     let (DiskOp::Write { file, .. } | DiskOp::Sync { file }) = op else { return false };
     matches!(file, FileName::Segment(_))
 }

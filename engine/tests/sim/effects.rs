@@ -2,6 +2,7 @@
 
 use std::any::Any;
 
+use ringleader::raft::message::Message;
 use ringleader::shard::{AnswerRun, Notice, OutFrame, SnapshotAnswer};
 
 use crate::machine::{Machine, OpName};
@@ -165,6 +166,7 @@ impl World {
         let own = (self.own_time(from_node), self.own_time(to_node));
         self.trace.bytes(&frame.envelope);
         let damaged = self.atlas.is_damaged(from_node);
+        let mut pieces = Vec::new();
         let decoded = crate::codec::decode(&frame.envelope, body, |group, message| {
             self.trace.line(|| {
                 format!(
@@ -176,9 +178,11 @@ impl World {
             self.checker.sent((from_node, to_node), own, group, &message);
             // Those who lost what they had talk among themselves.
             self.said[self.checker.at(group)] += u64::from(!damaged);
+            pieces.extend(matches!(message, Message::SnapshotPiece { .. }).then_some(group));
         });
         decoded.expect("what was encoded can be decoded");
         self.push(seat, to, frame);
+        pieces.into_iter().for_each(|group| self.piece_was_sent(from_node, group));
     }
 
     fn answer(&mut self, seat: usize, run: &AnswerRun) {

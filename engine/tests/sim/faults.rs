@@ -203,11 +203,11 @@ impl FaultPlan {
                 enabled.push((fault, longest));
             }
         }
-        // What is damaged stays so: most runs are to have all their nodes to the end.
+        // What is damaged stays so: many runs are to have all their nodes to the end.
         let halts = promise == Promise::HaltNotLie;
-        let damaging = damaging && (halts || rng.chance(SURE / 3));
+        let damaging = damaging && (halts || rng.coin());
         for damage in DAMAGES.into_iter().filter(|_| damaging) {
-            if rng.coin() {
+            if rng.chance(SURE * 2 / 3) {
                 let longest = if halts { trouble / 8 } else { trouble };
                 enabled.push((Fault::Damage(damage), rng.magnitude(election / 2, longest)));
             }

@@ -215,8 +215,10 @@ impl World {
             if self.network.is_bulk(pair) && !self.network.sends_bulk(end) {
                 continue;
             }
+            let full = self.mishap_of_outbox();
             let outbox = &self.network.side(end).expect("it is current").outbox;
             let room = match purpose {
+                Purpose::Consensus if full => 0,
                 Purpose::Consensus => self.plan.net.room.saturating_sub(outbox.held_bytes()),
                 Purpose::BulkFrom(_) => usize::MAX,
             };

@@ -41,8 +41,8 @@ pub(crate) fn founders(
 pub(crate) fn settings(rng: &mut Rng, config: &mut RaftConfig) {
     config.pre_vote = true;
     config.check_quorum = true;
-    config.catch_up_rounds = rng.magnitude(1, 10) as u32;
-    config.catch_up_patience = rng.magnitude(1, 10) as u32;
+    config.catch_up_rounds = rng.pick(&[1, 1, 2, 10]);
+    config.catch_up_patience = rng.pick(&[1, 1, 1, 10]);
 }
 
 /// Whether enough voters agree: by counting, as the engine does not.
@@ -75,10 +75,26 @@ impl World {
         let (group, name) = (self.plan.groups[at], number as u64);
         self.trace.line(|| format!("node {} group {group} is asked for {change:?}", node + 1));
         let seat = self.plan.seats.of_group(group, node);
+        change.voters.iter().for_each(|voter| self.mishap_of(*voter));
         if self.seats[seat].process.is_some() {
             self.changes.push(Pending { name, at, change: change.clone(), node });
             self.feed(seat, Input::ChangeMembers { name, group, change });
         }
+    }
+
+    /// Whether a change that a shard was asked for is done as soon as the last entry about it is
+    /// committed.
+    pub(crate) fn ends_a_change(&self, seat: usize) -> bool {
+        let Some(process) = &self.seats[seat].process else { return false };
+        self.changes.iter().any(|pending| {
+            let group = self.plan.groups[pending.at];
+            let raft = process.shard.raft(group).filter(|raft| raft.is_leader());
+            pending.node == self.plan.seats.node(seat)
+                && raft.is_some_and(|raft| {
+                    let (at, latest) = raft.configuration_at(LogIndex(u64::MAX));
+                    !latest.is_joint() && at > raft.commit_index()
+                })
+        })
     }
 
     /// Nobody hears of what was asked of a process that has ended.

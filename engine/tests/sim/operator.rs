@@ -41,7 +41,10 @@ pub(crate) struct OperatorPlan {
 impl OperatorPlan {
     pub(crate) fn draw(rng: &mut Rng, election: u64, trouble: u64, changing: bool) -> Self {
         let likely = rng.pick(&[SURE / 12, SURE / 5, SURE / 2]);
-        let actions = ACTIONS.into_iter().filter(|_| rng.chance(likely)).collect::<Vec<_>>();
+        // Leaderships are to move while everything else goes on, too.
+        let likely = |action| if action == Action::Transfer { likely * 2 } else { likely };
+        let actions = ACTIONS.into_iter().filter(|action| rng.chance(likely(*action)));
+        let actions = actions.collect::<Vec<_>>();
         let longest = |action| (action, rng.magnitude(election / 2, 2 * trouble));
         let mut enabled: Vec<_> = actions.into_iter().map(longest).collect();
         if changing {

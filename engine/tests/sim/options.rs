@@ -7,8 +7,6 @@ use crate::trace::Lines;
 
 /// Seeds of a plain `cargo test`: about 45 s of one core in the debug profile.
 const DEFAULT_SEEDS: u64 = 50;
-/// The first of them, such that everything that has to happen somewhere does (`SOMETIMES`).
-const DEFAULT_START: u64 = 50;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +44,7 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let (mut seed, mut start, mut count) = (None, None, None);
+        let (mut seed, mut start, mut count) = (None, 0, None);
         let (mut trace, mut list, mut hashes, mut chosen) = (false, false, false, None);
         let mut until_failure = false;
         let (mut part, mut shrink) = (Part::default(), 20);
@@ -64,7 +62,7 @@ impl Options {
             };
             match arg.as_str() {
                 "--seed" => seed = Some(number()?),
-                "--start" => start = Some(number()?),
+                "--start" => start = number()?,
                 "--seeds" => count = Some(number()?),
                 "--threads" => threads = number()?.max(1) as usize,
                 "--explain" => explain = number()? as usize,
@@ -92,10 +90,7 @@ impl Options {
             (true, _) => Job::List,
             (false, Some(seed)) => Job::One { seed, lines, part },
             (false, None) if hashes => Job::Hashes,
-            (false, None) => Job::Many {
-                start: start.unwrap_or(if count.is_some() { 0 } else { DEFAULT_START }),
-                count: count.unwrap_or(DEFAULT_SEEDS),
-            },
+            (false, None) => Job::Many { start, count: count.unwrap_or(DEFAULT_SEEDS) },
         };
         Ok(Self {
             job,

@@ -13,6 +13,7 @@ use crate::clock::ClockPlan;
 use crate::faults::FaultPlan;
 use crate::machine::OPERATION_BYTES;
 use crate::members;
+use crate::mishaps::MishapPlan;
 use crate::operator::OperatorPlan;
 use crate::rng::{Rng, SURE};
 use crate::seats::Seats;
@@ -77,7 +78,8 @@ pub(crate) struct Plan {
     /// Clocks keep to the bound that leases rest on.
     pub(crate) lease_is_safe: bool,
     pub(crate) limits: Limits,
-    pub(crate) snapshots: SnapshotConfig,
+    /// Of each node: they need not be alike.
+    pub(crate) snapshots: Vec<SnapshotConfig>,
     /// Of the groups where not all voters are alike.
     pub(crate) priorities: HashMap<GroupId, Priorities>,
     pub(crate) net: NetPlan,
@@ -88,6 +90,7 @@ pub(crate) struct Plan {
     pub(crate) turn: (u64, u64),
     pub(crate) clock: ClockPlan,
     pub(crate) faults: FaultPlan,
+    pub(crate) mishaps: MishapPlan,
     pub(crate) operator: OperatorPlan,
     pub(crate) promise: Promise,
     /// How often disks are compared with what their nodes said.
@@ -112,7 +115,7 @@ impl Plan {
         let election = raft.election_timeout.as_nanos() as u64;
         let trouble = rng.between(10, 50) * election;
         let promise =
-            if rng.chance(875_000) || changing { Promise::Keep } else { Promise::HaltNotLie };
+            if rng.chance(750_000) || changing { Promise::Keep } else { Promise::HaltNotLie };
         let limits = Limits {
             // A block must fit into a segment.
             group_bytes: wal.max_block_bytes() / 2,
@@ -139,6 +142,7 @@ impl Plan {
             turn: (0, rng.magnitude(1_000, 500_000)),
             clock,
             faults: FaultPlan::draw(rng, election, trouble, promise, !changing),
+            mishaps: MishapPlan::draw(&mut rng.fork()),
             operator: OperatorPlan::draw(&mut rng.fork(), election, trouble, changing),
             promise,
             audit_ppm: audit_rate(rng),
@@ -148,9 +152,16 @@ impl Plan {
             raft,
             lease_is_safe,
             limits,
-            snapshots: snapshots(rng),
+            snapshots: of_nodes(nodes, rng),
         }
     }
+}
+
+/// Alike, or such that one node has long dropped what another still sends.
+fn of_nodes(nodes: usize, rng: &mut Rng) -> Vec<SnapshotConfig> {
+    let alike = rng.coin();
+    let first = snapshots(rng);
+    (0..nodes).map(|_| if alike { first } else { snapshots(rng) }).collect()
 }
 
 fn snapshots(rng: &mut Rng) -> SnapshotConfig {

@@ -141,7 +141,7 @@ pub(crate) fn shard(plan: &Plan, seat: usize, nodes: Vec<(NodeId, u32)>, seed: u
         nodes,
         raft: Arc::new(plan.raft),
         limits: plan.limits,
-        snapshots: plan.snapshots,
+        snapshots: plan.snapshots[node],
         priorities: plan.priorities.clone(),
         factory: Box::new(|_| Box::new(Machine::default())),
         seed,

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::faults::Fault;
+use crate::mishaps::MishapPlan;
 use crate::operator::Action;
 use crate::plan::{MS, Plan};
 use crate::rng::{Rng, SURE};
@@ -42,7 +43,7 @@ pub(crate) struct Schedule {
 }
 
 /// What lasts for a whole run and can be switched off.
-pub(crate) const AMBIENT: [&str; 10] = [
+pub(crate) const AMBIENT: [&str; 11] = [
     "ghosts",
     "duplicates",
     "slow-network",
@@ -53,6 +54,7 @@ pub(crate) const AMBIENT: [&str; 10] = [
     "late-ticks",
     "crash-again",
     "last-loss",
+    "mishaps",
 ];
 
 /// A part of a run. Written as `f3,7;c10-20;o1;t500;-drift`: the faults, calls and actions of the
@@ -131,6 +133,7 @@ impl Plan {
                 "drift" => self.clock.drift_ppm = 0,
                 "late-ticks" => self.clock.late_ppm = 0,
                 "crash-again" => self.faults.crash_again_ppm = 0,
+                "mishaps" => self.mishaps = MishapPlan::default(),
                 "last-loss" => self.faults.loses_last = false,
                 other => unreachable!("{other} is no part of a run"),
             }

@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (50, 0x5a289fced2e8c809),
-    (51, 0x291534072a8dbf6a),
-    (52, 0xc2ae9b0b1319c5a7),
-    (53, 0x347d0f57b1077c17),
+    (0, 0xb01e53e1f898f713),
+    (1, 0xfe8d9d6790e1143f),
+    (2, 0x0d7ccf6e88292122),
+    (3, 0x6469f1fa17ad5bb4),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

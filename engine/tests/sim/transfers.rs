@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ringleader::shard::{TransferId, TransferResult, Transferred};
-use ringleader::{NodeId, TransferError, TransferRefused};
+use ringleader::{GroupId, NodeId, TransferError, TransferRefused};
 
 use crate::inputs::Input;
 use crate::plan::MS;
@@ -66,7 +66,14 @@ impl World {
         self.trace.line(|| {
             format!("*** transfer {}: group {group} from node {} to {to:?}", id.0, node + 1)
         });
+        to.into_iter().for_each(|to| self.mishap_of(to));
         self.feed(seat, Input::Transfer { id, group, to });
+    }
+
+    /// A leader is to hand a group over to whom it thinks best.
+    pub(crate) fn hand_over(&mut self, group: GroupId, node: usize) {
+        let at = self.plan.groups.iter().position(|known| *known == group);
+        self.transfer(at.expect("a known group"), node, None);
     }
 
     /// What became of a transfer. One that is called a success changed the leader.

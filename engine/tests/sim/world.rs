@@ -119,6 +119,7 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) rng: Rng,
     pub(crate) disk_rng: Rng,
+    pub(crate) mishap_rng: Rng,
     pub(crate) trace: Trace,
     pub(crate) nodes: Vec<Node>,
     /// Every shard of every node; see [`crate::seats`].
@@ -208,6 +209,7 @@ impl World {
             served: 0,
             agreed: 0,
             disk_rng: rng.fork(),
+            mishap_rng: rng.fork(),
             rng,
             plan,
             trace,
