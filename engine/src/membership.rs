@@ -120,9 +120,11 @@ impl Handle {
     /// The other new members must be empty, or have had a replica of the group. Those who had more
     /// than this node take no further part; their state machines keep what they have. Old members
     /// that come back and meet anybody of the new era can't elect a leader any more, but **old
-    /// members that only meet each other, be it for a moment, go on by themselves**: start them one
-    /// by one, each when the one before it [is superseded](crate::GroupStatus::is_superseded), and
-    /// see to it that a majority of them never runs apart from the others. See
+    /// members that only meet each other, be it for a moment, go on by themselves**. So start none
+    /// before everybody who is left is of the new era, for who is not may have had votes before the
+    /// reset that still count; then start them one by one, each when the one before it
+    /// [is superseded](crate::GroupStatus::is_superseded), and see to it that a majority of them
+    /// never runs apart from the others. See
     /// [`era`](crate::raft::era).
     ///
     /// It is refused while a leader is there. It is answered when it is durable here; then the new

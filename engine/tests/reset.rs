@@ -63,7 +63,7 @@ fn one_that_is_left_goes_on_with_all_it_has() {
     world.durable(1, usize::MAX);
     forget_leader(&mut world);
     let before = world.raft(1).status();
-    let planned = world.raft(1).plan_reset(&voters(&[1])).expect("there is no leader");
+    let planned = world.raft(1).plan_reset(world.now, &voters(&[1])).expect("there is no leader");
     assert_eq!((planned.last, planned.commit), (before.last, before.commit));
     assert_eq!(planned.before, voters(&[1, 2, 3]));
     assert_eq!(world.raft(1).status(), before, "a plan changes nothing");
@@ -82,6 +82,22 @@ fn one_that_is_left_goes_on_with_all_it_has() {
     world.restart(1);
     assert_eq!(elected(&mut world), 1);
     assert_eq!(Era::of(world.raft(1).term()), era);
+}
+
+/// Nothing ever wakes a learner, and time passes all the same.
+#[test]
+fn a_learner_that_is_left_knows_that_its_leader_has_gone() {
+    let mut world = led(3);
+    world.change(1, &MembershipChange::default().learner(NodeId(3))).expect("it begins");
+    pass(&mut world, 5);
+    let plan = |world: &World| world.raft(3).plan_reset(world.now, &voters(&[3]));
+    assert_eq!(plan(&world), Err(ResetRefused::HasLeader(NodeId(1))));
+    [1, 2].into_iter().for_each(|id| world.crash(id, 0));
+    forget_leader(&mut world);
+    assert_eq!(world.raft(3).deadline(), Time::NEVER);
+    assert_eq!(plan(&world).map(|reset| reset.last), Ok(world.raft(3).status().last));
+    assert_eq!(world.reset(3, &voters(&[3])), Ok(0));
+    assert_eq!(elected(&mut world), 3);
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn a_leader_at_rest_is_a_leader_that_is_there() {
         world.advance(Duration::from_secs(3600));
         world.beat();
         for id in 1..=3 {
-            let refused = world.raft(id).plan_reset(&voters(&[id]));
+            let refused = world.raft(id).plan_reset(world.now, &voters(&[id]));
             assert_eq!(refused, Err(ResetRefused::HasLeader(NodeId(1))), "n{id}");
             assert_eq!(world.reset(id, &voters(&[id])), Err(ResetRefused::HasLeader(NodeId(1))));
         }

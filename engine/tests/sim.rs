@@ -24,7 +24,8 @@
 //! | `operator`, `transfers`, `log_reads` | what the operator does, and what it is told |
 //! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
 //! | `image` | the registers' snapshot |
-//! | `checker`, `messages`, `rounds`, `history` | what must hold after every step |
+//! | `resets`, `eras` | groups that lose their majority, and what stays of them |
+//! | `checker`, `messages`, `rounds`, `history`, `line` | what must hold after every step |
 //! | `streams` | what of a log each peer was sent |
 //! | `audit`, `records`, `outcome` | what must hold of the disks, of what is written, and at the end |
 //! | `runner`, `options`, `shrink`, `trace`, `traces` | runs, reports, and the way to a failure |
@@ -70,6 +71,8 @@ mod history;
 mod image;
 #[path = "sim/inputs.rs"]
 mod inputs;
+#[path = "sim/line.rs"]
+mod line;
 mod linearizability;
 #[path = "sim/links.rs"]
 mod links;
@@ -105,6 +108,8 @@ mod queue;
 mod reads;
 #[path = "sim/records.rs"]
 mod records;
+#[path = "sim/resets.rs"]
+mod resets;
 #[path = "sim/resting.rs"]
 mod resting;
 #[path = "sim/rng.rs"]

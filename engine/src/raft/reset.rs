@@ -51,13 +51,13 @@ pub enum ResetRefused {
 }
 
 impl Raft {
-    /// What [`reset`](Self::reset) would do.
+    /// What [`reset`](Self::reset) would do at `now`.
     ///
     /// # Errors
     /// Why it would not.
-    pub fn plan_reset(&self, members: &Configuration) -> Result<Reset, ResetRefused> {
+    pub fn plan_reset(&self, now: Time, members: &Configuration) -> Result<Reset, ResetRefused> {
         let impossible = |what| Err(ResetRefused::Impossible(what));
-        if let Some(leader) = self.live_leader() {
+        if let Some(leader) = self.live_leader(now) {
             return Err(ResetRefused::HasLeader(leader));
         }
         if members.members().any(|node| node == NodeId(0)) {
@@ -90,7 +90,7 @@ impl Raft {
         out: &mut dyn Outlet,
     ) -> Result<Reset, ResetRefused> {
         self.advance_clock(now);
-        let reset = self.plan_reset(members)?;
+        let reset = self.plan_reset(now, members)?;
         let before = self.office();
         self.become_follower(self.state.term(), None);
         self.finish(before, out);
@@ -111,9 +111,9 @@ impl Raft {
     }
 
     /// A leader that was heard within an election timeout; this node, if it has heard a quorum.
-    fn live_leader(&self) -> Option<NodeId> {
+    fn live_leader(&self, now: Time) -> Option<NodeId> {
         let lately = |heard: Option<Time>| {
-            heard.is_some_and(|at| self.state.now.since(at) < self.state.config.election_timeout)
+            heard.is_some_and(|at| now.since(at) < self.state.config.election_timeout)
         };
         match &self.role {
             // Beats say that it lives, and whoever rests wakes when they stop.

@@ -297,7 +297,7 @@ impl Driver {
             }
             Request::ResetPeers { group, members, plan: true, reply } => {
                 // Who asked may have gone.
-                let _ = reply.send(self.shard.plan_reset(group, &members));
+                let _ = reply.send(self.shard.plan_reset(self.clock.now(), group, &members));
             }
             Request::ResetPeers { group, members, plan: false, reply } => {
                 let name = self.clients.resets.add(reply);

@@ -20,11 +20,16 @@ pub(super) struct Resetting {
 }
 
 impl Shard {
-    /// What [`reset_peers`](Self::reset_peers) would do.
+    /// What [`reset_peers`](Self::reset_peers) would do at `now`.
     ///
     /// # Errors
     /// Why it would not.
-    pub fn plan_reset(&self, group: GroupId, members: &Configuration) -> Result<Reset, ResetError> {
+    pub fn plan_reset(
+        &self,
+        now: Time,
+        group: GroupId,
+        members: &Configuration,
+    ) -> Result<Reset, ResetError> {
         match &self.state {
             State::Running => {}
             State::Recovering | State::Dead(Death::Stopped) => return Err(ResetError::Stopped),
@@ -39,13 +44,13 @@ impl Shard {
         if let Some(unknown) = members.members().find(|node| !self.knows(*node)) {
             return Err(ResetError::UnknownNode(unknown));
         }
-        Ok(self.groups[slot as usize].raft.plan_reset(members)?)
+        Ok(self.groups[slot as usize].raft.plan_reset(now, members)?)
     }
 
     /// Sets a group's members anew, without asking anybody. The answer comes with the effects of a
     /// turn, under `name`: a success once it is durable.
     pub fn reset_peers(&mut self, now: Time, name: u64, group: GroupId, members: &Configuration) {
-        let begun = self.plan_reset(group, members).and_then(|reset| {
+        let begun = self.plan_reset(now, group, members).and_then(|reset| {
             let slot = self.slots[&group];
             let mut result = Ok(reset);
             self.call(slot, |raft, out| result = raft.reset(now, members, out));

@@ -21,6 +21,7 @@ use ringleader::time::Time;
 use ringleader_wal::Seq;
 use ringleader_wal::disk::OpId;
 
+use crate::checker::Elector;
 use crate::damage::Damage;
 use crate::disk::SimDisk;
 use crate::image::Image;
@@ -84,6 +85,11 @@ impl Atlas {
         self.damaged[node] |= bears;
         self.wiped[node] |= bears;
         bears
+    }
+
+    /// The node is away until somebody starts it, whatever the run bears; or it is there again.
+    pub(crate) fn set_lost(&mut self, node: usize, lost: bool) {
+        self.damaged[node] = lost;
     }
 
     fn bears(&self, node: usize) -> bool {
@@ -171,6 +177,15 @@ enum Verdict {
 impl World {
     fn started(&self, seat: usize, disk: &SimDisk) -> Result<Started, String> {
         start(disk, &self.plan, seat)
+    }
+
+    /// What an election of the group depends on, on a node that starts after a power failure.
+    pub(crate) fn elector_on_disk(&self, at: usize, node: usize, seat: usize) -> Option<Elector> {
+        let started = self.started(seat, &self.seats[seat].disk).ok()?;
+        let group = self.plan.groups[at];
+        let found = started.groups.into_iter().find(|found| found.group == group)?;
+        let Found { status, configuration, .. } = found;
+        Some(Elector { node, status, configuration, campaigns: true })
     }
 
     /// Damages a disk of the node if the run bears it.

@@ -8,6 +8,7 @@ use ringleader::{GroupId, ProposeError};
 
 use crate::clients::{Asked, Fate};
 use crate::inputs::Input;
+use crate::line::Line;
 use crate::linearizability::register::Register;
 use crate::linearizability::{Operation, Verdict, check};
 use crate::machine::{OpName, told};
@@ -158,31 +159,48 @@ impl World {
 
     /// Where an operation is believed to be in the order of all: that of the log, in which each read
     /// has a place of its own after the entry that it saw.
-    fn hint(&self, name: usize, asked: &Asked) -> Option<u64> {
-        let place = self.checker.place(asked.group, name as u64).map(|index| index << 32);
+    fn hint(line: &Line, name: usize, asked: &Asked) -> Option<u64> {
+        let place = line.find(name as u64).map(|op| op.index << 32);
         place.or(asked.read_at.map(|index| (index << 32) + name as u64 + 1))
     }
 
     /// Every register's history has an order (linearizability). What was never applied, now that
     /// all members agree, never will be: without it the search is stricter, and shorter.
     pub(crate) fn check_histories(&mut self) {
-        let mut histories: BTreeMap<(GroupId, u8), Vec<(usize, &Asked)>> = BTreeMap::new();
-        for (name, asked) in self.clients.asked.iter().enumerate() {
-            let there = self.checker.place(asked.group, name as u64).is_some();
-            if (asked.returned.is_some() || there) && !self.is_exempt(asked) {
-                let register = (asked.group, asked.command.key);
-                histories.entry(register).or_default().push((name, asked));
+        for group in self.plan.groups.clone() {
+            for era in 0..self.checker.history(group).lines().len() {
+                self.check_line(group, era);
+            }
+        }
+    }
+
+    /// What was seen in one era. A read belongs to the last one at its moment that had what it saw.
+    fn check_line(&mut self, group: GroupId, era: usize) {
+        let lines = self.checker.history(group).lines();
+        let line = &lines[era];
+        let ends = lines.get(era + 1).map_or(u64::MAX, |next| next.since);
+        let mut histories: BTreeMap<u8, Vec<(usize, &Asked)>> = BTreeMap::new();
+        let of_group = self.clients.asked.iter().enumerate().filter(|(_, of)| of.group == group);
+        for (name, asked) in of_group.filter(|(_, asked)| !self.is_exempt(asked)) {
+            let seen = match asked.read {
+                None => line.find(name as u64).is_some(),
+                Some(_) => asked
+                    .returned
+                    .is_some_and(|(moment, _)| moment < ends && line.contains(asked.read_after)),
+            };
+            if seen {
+                histories.entry(asked.command.key).or_default().push((name, asked));
             }
         }
         self.counts.add("histories checked", histories.len() as u64);
-        for ((group, key), history) in histories {
+        for (key, history) in histories {
             let operations: Vec<Operation<Register>> = history
                 .iter()
                 .map(|(name, asked)| Operation {
                     input: asked.command.input,
                     called: asked.called,
                     returned: asked.returned,
-                    hint: self.hint(*name, asked),
+                    hint: Self::hint(line, *name, asked),
                 })
                 .collect();
             let (verdict, explained, stuck) = match check(&operations, BUDGET) {

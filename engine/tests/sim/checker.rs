@@ -21,6 +21,8 @@ use crate::prevotes::PreVotes;
 mod audit;
 #[path = "configurations.rs"]
 mod configurations;
+#[path = "eras.rs"]
+mod eras;
 #[path = "handovers.rs"]
 mod handovers;
 #[path = "messages.rs"]
@@ -32,6 +34,7 @@ mod rounds;
 #[path = "streams.rs"]
 mod streams;
 
+pub(crate) use eras::Elector;
 use handovers::Handovers;
 pub(crate) use rounds::OwnTime;
 use rounds::{Lease, Rounds};
@@ -224,8 +227,9 @@ impl Checker {
             promise.durable,
             promise.last
         );
-        let known = history.last_committed().map_or(LogIndex(0), |last| last.index);
-        assert!(status.commit <= known, "a start knows what nobody committed: {}", who());
+        let term = history.term_at(status.last, status.commit);
+        let known = history.line_with(LogPosition { index: status.commit, term });
+        assert!(known.is_some(), "a start knows what nobody committed: {}", who());
         assert!(
             status.applied >= promise.snapshot,
             "durable snapshot: {} has applied {} and had a snapshot of {}",
@@ -235,6 +239,8 @@ impl Checker {
         );
         self.members[at][node].applied = status.applied.0;
         self.keep_claim(at, node, status);
+        self.era_may_stand(at, status);
+        self.histories[at].undo(status.node);
     }
 
     fn changed(&mut self, at: usize, node: usize, raft: &Raft, before: &Status, now: &Status) {
@@ -262,6 +268,7 @@ impl Checker {
             self.truncations.1 += u64::from(before.durable < before.last.index);
         }
         self.keep_claim(at, node, now);
+        self.era_may_stand(at, now);
         // By the configuration that it appended in this very step it may count at once.
         self.check_configuration(at, node, raft, now);
         if now.commit > before.commit {
@@ -279,6 +286,11 @@ impl Checker {
     /// Election safety and leader completeness (figure 3.2).
     fn elected(&mut self, at: usize, node: usize, term: Term, before: &Status, now: &Status) {
         let history = &mut self.histories[at];
+        assert!(
+            !history.is_ended(term),
+            "eras: node {} leads term {term}, after a reset",
+            node + 1
+        );
         history.lead(term, NodeId(node as u64 + 1), before.last);
         if let Some(committed) = history.committed_before(term) {
             assert!(
@@ -381,11 +393,17 @@ impl Checker {
 
     /// An answer to a caller: it is what was applied, and nothing that was refused is.
     pub(crate) fn answered(&self, at: usize, op: u64, fate: Fate, applied: Option<&Applied<'_>>) {
-        let found = self.histories[at].find(op);
+        let history = &self.histories[at];
+        let found = history.find(op);
         match (fate, applied) {
             (Fate::Applied, Some(Applied { index, term, reply })) => {
                 let found = found.expect("acknowledged: the operation was applied");
                 assert_eq!((found.index, found.term), (index.0, term.0), "acknowledged: its place");
+                let stays = history.line().contains(LogPosition { index: *index, term: *term });
+                assert!(
+                    stays || !history.line().stands,
+                    "eras: operation {op} is acknowledged, lost"
+                );
                 let own = crate::machine::reply(found.state, found.output);
                 assert_eq!(*reply, own, "the reply is the operation's own");
             }
@@ -396,9 +414,9 @@ impl Checker {
         }
     }
 
-    /// Where the operation took effect, if it did.
-    pub(crate) fn place(&self, group: GroupId, op: u64) -> Option<u64> {
-        Some(self.histories[self.at(group)].find(op)?.index)
+    /// What is known of a group.
+    pub(crate) fn history(&self, group: GroupId) -> &History {
+        &self.histories[self.at(group)]
     }
 
     pub(crate) fn at(&self, group: GroupId) -> usize {

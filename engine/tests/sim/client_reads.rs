@@ -1,7 +1,7 @@
 //! Callers' reads that don't go through the log: of the leader or of any node.
 
 use ringleader::shard::ReadSubmission;
-use ringleader::{Consistency, GroupId, ReadError};
+use ringleader::{Consistency, GroupId, LogPosition, ReadError};
 
 use super::{Clients, Fate};
 use crate::linearizability::register::{Input, Output};
@@ -70,16 +70,16 @@ impl Clients {
         &mut self,
         name: OpName,
         at: usize,
-        result: Result<(u64, Output), &ReadError>,
+        result: Result<(u64, LogPosition, Output), &ReadError>,
     ) {
         match result {
-            Ok((applied, output)) => {
+            Ok((applied, last, output)) => {
                 self.close(name, Fate::Applied);
                 self.answered[at] = self.answered[at].max(applied);
                 let moment = self.moment();
                 let asked = &mut self.asked[name.0 as usize];
                 asked.returned = Some((moment, output));
-                asked.read_at = Some(applied);
+                (asked.read_at, asked.read_after) = (Some(applied), last);
                 if let Output::Value(value) = output {
                     self.seen.insert((asked.group, asked.command.key), value);
                 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringleader::shard::Submission;
-use ringleader::{Consistency, GroupId, LogIndex, ProposeError, Term};
+use ringleader::{Consistency, GroupId, LogIndex, LogPosition, ProposeError, Term};
 
 use crate::linearizability::register::{Input, Output, Value};
 use crate::machine::{Command, OpName, encode};
@@ -43,8 +43,9 @@ pub(crate) struct Asked {
     pub(crate) command: Command,
     /// Set for reads that don't go through the log.
     pub(crate) read: Option<Consistency>,
-    /// What the state machine had applied when it was read.
+    /// What the state machine had applied when it was read, and the last operation of that.
     pub(crate) read_at: Option<u64>,
+    pub(crate) read_after: LogPosition,
     /// Moments in the order of all calls and answers.
     pub(crate) called: u64,
     pub(crate) returned: Option<(u64, Output)>,
@@ -126,7 +127,15 @@ impl Clients {
         }
     }
 
-    fn moment(&mut self) -> u64 {
+    /// What callers know of a group beyond `kept` is lost with the nodes that had it.
+    pub(crate) fn forget_after(&mut self, group: GroupId, at: usize, kept: LogIndex) {
+        self.answered[at] = self.answered[at].min(kept.0);
+        for asked in self.asked.iter_mut().filter(|asked| asked.group == group) {
+            asked.after = asked.after.min(kept.0);
+        }
+    }
+
+    pub(crate) fn moment(&mut self) -> u64 {
         self.moments += 1;
         self.moments
     }
@@ -242,6 +251,7 @@ impl Clients {
             command,
             read: None,
             read_at: None,
+            read_after: LogPosition::default(),
             called: 0,
             returned: None,
             given_up: false,

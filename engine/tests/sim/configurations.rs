@@ -114,7 +114,9 @@ impl Checker {
         let at = self.at(group);
         let history = &self.histories[at];
         let member = &mut self.members[at][node];
-        let last = history.last_committed().unwrap_or_default();
+        // What it knows committed may be of an era that has ended.
+        let Status { last, commit, .. } = member.view.expect("only a running member tells").status;
+        let last = LogPosition { index: commit, term: history.term_at(last, commit) };
         let mut expected = history.configurations_in(last);
         let expected = match member.told {
             Some(told) => expected.find(|(at, _)| at.index > told),

@@ -61,7 +61,9 @@ impl World {
         for (name, answer) in effects.changes.drain(..) {
             self.change_answered(seat, name, &answer);
         }
-        assert!(effects.resets.is_empty(), "nobody asked for members to be set anew");
+        for answer in effects.resets.drain(..) {
+            self.reset_answered(seat, answer);
+        }
         self.seats[seat].process.as_mut().expect("it survived").effects = effects;
         says
     }

@@ -59,6 +59,8 @@ pub(crate) enum Fault {
     Damage(Damage),
     /// A node loses all that it held, and comes back under its old number.
     Wipe,
+    /// A majority of a group's voters fails for good.
+    LoseMajority,
 }
 
 const FAULTS: [Fault; 22] = [
@@ -152,6 +154,9 @@ const SOMETIMES: &[&str] = &[
     "nodes told of another",
     "nodes wiped",
     "operations refused during transfers",
+    "majorities lost",
+    "groups reset",
+    "lost nodes that came back",
     "members changed",
     "changes given up",
     "power failures",
@@ -193,7 +198,7 @@ impl FaultPlan {
         election: u64,
         trouble: u64,
         promise: Promise,
-        damaging: bool,
+        [damaging, losing]: [bool; 2],
     ) -> Self {
         let likely = rng.pick(&[SURE / 12, SURE / 5, SURE / 2]);
         let mut enabled = Vec::new();
@@ -214,6 +219,9 @@ impl FaultPlan {
         }
         if damaging && rng.coin() {
             enabled.push((Fault::Wipe, rng.magnitude(election / 2, trouble)));
+        }
+        if losing {
+            enabled.push((Fault::LoseMajority, rng.magnitude(trouble / 4, trouble)));
         }
         Self {
             enabled,
@@ -305,6 +313,7 @@ impl World {
                 self.damage(node, damage);
             }
             Fault::Wipe => self.wipe(node),
+            Fault::LoseMajority => self.lose_majority(rng),
         }
         self.counts.add(fault.name(), 1);
     }
@@ -371,6 +380,7 @@ impl Fault {
             Self::CrashAtDisk => "crashes armed at disk operations",
             Self::Damage(_) => "damages tried",
             Self::Wipe => "wipings tried",
+            Self::LoseMajority => "losses of majorities tried",
         }
     }
 }

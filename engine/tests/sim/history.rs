@@ -1,15 +1,17 @@
 //! What is known of one group over the whole run: who led, where each term starts, what every
-//! entry is, what is committed, and what was applied.
+//! entry is; and per era what is committed and what was applied ([`Line`]).
 
 use std::collections::BTreeMap;
 
-use ringleader::raft::Configuration;
-use ringleader::{Entry, GroupId, LogIndex, LogPortion, LogPosition, NodeId, Term};
-use ringleader_wal::{Block, BlockKind};
+use ringleader::raft::era::Era;
+use ringleader::raft::{Configuration, Reset};
+use ringleader::{GroupId, LogIndex, LogPortion, LogPosition, NodeId, Term};
+use ringleader_wal::Block;
 
-use crate::clients::{Asked, Fate};
+use crate::clients::Asked;
 use crate::image::Image;
-use crate::machine::{AppliedOp, OpName};
+use crate::line::{Entries, Line};
+use crate::machine::AppliedOp;
 use crate::rng::chain_bytes;
 
 /// The one leader of a term.
@@ -28,11 +30,9 @@ pub(crate) struct History {
     /// Every configuration that a leader appended.
     configurations: BTreeMap<LogPosition, Configuration>,
     offices: BTreeMap<Term, Office>,
-    entries: BTreeMap<LogPosition, u64>,
-    /// The term of each committed entry, from index 1, and the term of the leader that committed it.
-    committed: Vec<(Term, Term)>,
-    applied: BTreeMap<u64, AppliedOp>,
-    places: BTreeMap<OpName, u64>,
+    entries: Entries,
+    /// One after the other; the last is the group's.
+    lines: Vec<Line>,
 }
 
 impl History {
@@ -42,10 +42,73 @@ impl History {
             configurations: BTreeMap::new(),
             offices: BTreeMap::new(),
             entries: BTreeMap::new(),
-            committed: Vec::new(),
-            applied: BTreeMap::new(),
-            places: BTreeMap::new(),
+            lines: vec![Line::founded()],
         }
+    }
+
+    /// The group's present line.
+    pub(crate) fn line(&self) -> &Line {
+        self.lines.last().expect("there is one from the start")
+    }
+
+    /// All, the present one last.
+    pub(crate) fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// The line that a leader of `term` belongs to; the present one if that era has none.
+    fn line_of(&mut self, term: Term) -> &mut Line {
+        let at = self.lines.iter().rposition(|line| line.era == Era::of(term));
+        let at = at.unwrap_or(self.lines.len() - 1);
+        &mut self.lines[at]
+    }
+
+    /// The newest line in which the entry is committed.
+    pub(crate) fn line_with(&self, entry: LogPosition) -> Option<&Line> {
+        self.lines.iter().rev().find(|line| line.contains(entry))
+    }
+
+    /// Whether the era that `term` is of was ended by a reset.
+    pub(crate) fn is_ended(&self, term: Term) -> bool {
+        self.lines.iter().any(|line| line.stands && line.era > Era::of(term))
+    }
+
+    /// How much of what is committed the log that ends at `last` holds.
+    pub(crate) fn committed_in(&self, last: LogPosition) -> LogIndex {
+        let (mut low, mut high) = (0, self.line().last().min(last.index).0);
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            let term = self.term_at(last, LogIndex(middle));
+            match term == self.line().term_at(LogIndex(middle)) {
+                true => low = middle,
+                false => high = middle - 1,
+            }
+        }
+        LogIndex(low)
+    }
+
+    /// A node begins an era; until it [stands](Self::stand) it may be undone. What of the line
+    /// before it stays.
+    pub(crate) fn begin_era(&mut self, node: NodeId, reset: &Reset, since: u64) -> LogIndex {
+        let Reset { at, last, .. } = *reset;
+        self.lines.retain(|line| line.stands);
+        let kept = self.committed_in(last);
+        assert!(at.term > self.line().first.term, "eras: a later one is higher");
+        let next = self.line().next(at, node, kept, since);
+        self.lines.push(next);
+        self.configurations.remove(&at);
+        self.offices.insert(at.term, Office { leader: node, before: last });
+        kept
+    }
+
+    /// The first entry of the newest era is durable.
+    pub(crate) fn stand(&mut self) {
+        self.lines.last_mut().expect("there is one from the start").stands = true;
+    }
+
+    /// A node starts without the first entry that it wrote last.
+    pub(crate) fn undo(&mut self, node: NodeId) {
+        self.lines.retain(|line| line.stands || line.node != node);
     }
 
     /// A configuration is in somebody's log.
@@ -165,112 +228,62 @@ impl History {
         to: LogIndex,
     ) -> bool {
         let mut news = false;
-        let known = LogIndex(self.committed.len() as u64);
+        let ended = self.is_ended(by);
+        let known = self.line_of(by).last();
         // Equal terms at one index are equal logs up to there; compare the last that is known.
         let common = to.min(known);
         if common > from {
             let term = self.term_at(last, common);
             assert_eq!(
                 term,
-                self.committed[common.0 as usize - 1].0,
+                self.line_of(by).term_at(common),
                 "committed entries never change: entry {common}"
             );
         }
         for index in known.0 + 1..=to.0 {
+            assert!(!ended, "eras: a commit in term {by}, after a reset");
             let term = self.term_at(last, LogIndex(index));
-            assert!(self.committed.last().is_none_or(|before| *before <= (term, by)));
-            self.committed.push((term, by));
+            self.line_of(by).commit(term, by);
             news = true;
         }
         news
     }
 
     pub(crate) fn last_committed(&self) -> Option<LogPosition> {
-        self.committed_before(Term(u64::MAX))
+        self.line().committed_before(Term(u64::MAX))
     }
 
     /// The last entry that was committed in a term before `term`.
     pub(crate) fn committed_before(&self, term: Term) -> Option<LogPosition> {
-        let count = self.committed.partition_point(|(_, by)| *by < term);
-        let (term, _) = *self.committed[..count].last()?;
-        Some(LogPosition { index: LogIndex(count as u64), term })
+        self.line().committed_before(term)
     }
 
-    /// A state machine took an operation.
+    /// A state machine took an operation: of every line that has it.
     pub(crate) fn applied(&mut self, op: &AppliedOp, group: GroupId, asked: &[Asked]) {
-        let known = self.applied.get(&op.index);
-        if let Some(known) = known {
-            assert_eq!(known, op, "state machine safety: group {group}");
-            return;
-        }
-        let (term, _) = self.committed[op.index as usize - 1];
-        assert_eq!(term.0, op.term, "state machine safety: the applied entry is the committed one");
-        if let Some(last) = self.applied.last_key_value() {
-            assert!(*last.0 < op.index, "state machine safety: entry {} was left out", op.index);
-        }
-        let earlier = self.places.insert(op.op, op.index);
-        assert_eq!(earlier, None, "operation {:?} was applied twice", op.op);
-        self.check_asked(op, group, asked);
-        self.applied.insert(op.index, *op);
+        let entry = LogPosition { index: LogIndex(op.index), term: Term(op.term) };
+        let mut lines: Vec<_> = self.lines.iter_mut().filter(|line| line.contains(entry)).collect();
+        assert!(!lines.is_empty(), "state machine safety: {entry:?} is not the committed one");
+        lines.iter_mut().for_each(|line| line.applied(op, group, asked));
     }
 
     /// What a snapshot holds is what the history had come to there.
     pub(crate) fn check_image(&self, image: &Image, group: GroupId) {
         let index = image.last.index.0;
-        let expected = self.applied.get(&index).map(|op| (op.term, op.state));
+        let line = self.line_with(image.last);
+        let expected = line.and_then(|line| line.operation(index)).map(|op| (op.term, op.state));
         let found = (index > 0).then_some((image.last.term.0, image.state));
         assert_eq!(found, expected, "snapshot: group {group} was restored to entry {index}");
     }
 
-    /// What was read back from a log are the operations of the committed entries from `from` on, and
-    /// none is left out.
-    pub(crate) fn check_read(&self, from: LogIndex, portion: &LogPortion) {
-        assert!(from < portion.next() && portion.next().0 <= self.committed.len() as u64 + 1);
-        let mut next = from.0;
-        for Entry { index, term, payload } in portion.operations() {
-            let left_out = self.applied.range(next..index.0).next();
-            assert!(left_out.is_none(), "read back: {left_out:?} is left out before {index}");
-            assert_eq!(term, self.committed[index.0 as usize - 1].0, "read back: entry {index}");
-            let known = self.entries.get(&LogPosition { index, term });
-            let found = chain_bytes(BlockKind::Operations as u64, payload);
-            assert!(known.is_none_or(|known| *known == found), "read back: entry {index}");
-            next = index.0 + 1;
-        }
-        let left_out = self.applied.range(next..portion.next().0).next();
-        assert!(left_out.is_none(), "read back: {left_out:?} is left out at the end");
+    /// What was read back from the log of a node that knows `commit` committed.
+    pub(crate) fn check_read(&self, commit: LogPosition, from: LogIndex, portion: &LogPortion) {
+        let line = self.line_with(commit).expect("what is known committed is");
+        line.check_read(from, portion, &self.entries);
     }
 
-    /// What callers know of an operation that is applied for the first time anywhere.
-    fn check_asked(&self, op: &AppliedOp, group: GroupId, asked: &[Asked]) {
-        let by = asked.get(op.op.0 as usize).expect("somebody asked for it");
-        assert_eq!(by.group, group, "an operation is applied in its group");
-        assert_ne!(by.fate, Fate::Failed, "operation {:?} was refused and is applied", op.op);
-        let bound = by.bound.is_none_or(|term| term.0 == op.term);
-        assert!(bound, "bound to a term: {:?}, applied in {}", by.bound, op.term);
-        assert!(
-            op.index > by.after,
-            "real-time order: operation {:?} at {} was asked for after {} was answered",
-            op.op,
-            op.index,
-            by.after
-        );
-        if let Some(before) = by.follows {
-            let place = self.places.get(&before);
-            assert!(
-                place.is_some_and(|place| *place < op.index),
-                "a caller's order: {:?} is applied, and {before:?} was not before it",
-                op.op
-            );
-        }
-    }
-
-    /// Where and as what an operation was applied.
+    /// Where and as what an operation was applied, in the group's line or else in one that ended.
     pub(crate) fn find(&self, op: u64) -> Option<&AppliedOp> {
-        self.applied.get(self.places.get(&OpName(op))?)
-    }
-
-    pub(crate) fn last_applied(&self) -> u64 {
-        self.applied.last_key_value().map_or(0, |(index, _)| *index)
+        self.lines.iter().rev().find_map(|line| line.find(op))
     }
 
     /// Terms that had a leader.

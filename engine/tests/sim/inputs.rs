@@ -1,5 +1,7 @@
 //! What a shard's process learns, and how each of that is fed to the shard.
 
+use ringleader::raft::era::Era;
+use ringleader::raft::{Configuration, Raft, Reset};
 use ringleader::shard::{ClientId, ReadSubmission, Submission, TransferId};
 use ringleader::{GroupId, LogIndex, MembershipChange, NodeId};
 use ringleader_net::Frame;
@@ -66,6 +68,11 @@ pub(crate) enum Input {
         group: GroupId,
         change: MembershipChange,
     },
+    ResetPeers {
+        name: u64,
+        group: GroupId,
+        members: Configuration,
+    },
     Stop,
 }
 
@@ -87,7 +94,7 @@ impl World {
             _ => None,
         };
         let shard = &mut process.shard;
-        let (mut stale, mut moved, mut refused) = (false, false, None);
+        let (mut stale, mut moved, mut refused, mut begun) = (false, false, None, None);
         match input {
             Input::Tick => shard.tick(now),
             Input::Disk { id, result, fatal } => {
@@ -171,6 +178,20 @@ impl World {
                 self.trace.step("change", place, name, group.0);
                 shard.change_members(now, name, group, &change);
             }
+            Input::ResetPeers { name, group, members } => {
+                self.trace.step("ask reset", place, name, group.0);
+                let before = shard.raft(group).map(Raft::status);
+                let configuration = shard.raft(group).map(|raft| raft.configuration().clone());
+                shard.reset_peers(now, name, group, &members);
+                let after = shard.raft(group).map(Raft::status);
+                if let (Some(before), Some(after)) = (before, after)
+                    && Era::of(before.term) != Era::of(after.term)
+                {
+                    let (at, last, commit) = (after.last, before.last, before.commit);
+                    let before = configuration.unwrap_or_default();
+                    begun = Some((group, Reset { at, last, commit, before }));
+                }
+            }
             Input::Stop => {
                 self.trace.step("stop", place, 0, 0);
                 self.trace.line(|| format!("node {} is told to stop", seats.name(seat)));
@@ -178,6 +199,10 @@ impl World {
                 process.stopping = true;
             }
         }
+        if let Some((group, reset)) = begun {
+            self.era_begins(seat, group, &reset);
+        }
+        let shard = &self.seats[seat].process.as_ref().expect("it is running").shard;
         let news = self.checker.observe(node, own, shard);
         assert!(!(stale && news), "node {}: a frame of an earlier connection counted", node + 1);
         if news {

@@ -25,7 +25,7 @@ impl World {
         self.trace.step("log read", seat as u64, name, read);
         self.counts.add(if answer.is_ok() { "logs read back" } else { "log reads refused" }, 1);
         match answer {
-            Ok(portion) => self.checker.histories[at].check_read(from, portion),
+            Ok(portion) => self.checker.check_read(at, self.plan.seats.node(seat), from, portion),
             Err(ReadLogError::Compacted { first }) => assert!(*first > from, "it is still there"),
             Err(ReadLogError::Beyond { committed }) => assert!(*committed < from, "it is there"),
             Err(_) => {}

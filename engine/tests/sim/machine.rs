@@ -122,6 +122,11 @@ impl Machine {
         self.image.registers.clone()
     }
 
+    /// The last operation that it took.
+    pub(crate) fn last(&self) -> LogPosition {
+        self.image.last
+    }
+
     fn begin(&mut self, leader: Option<u64>, term: Term) {
         assert_eq!(self.office, None, "offices: one starts after the one before it ended");
         assert!(self.latest <= term.0, "offices: terms are told in order");

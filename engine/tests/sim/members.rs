@@ -72,7 +72,12 @@ impl World {
             list.extend(nodes.pop());
         }
         change.exactly = !change.voters.is_empty() && rng.chance(SURE / 6);
-        let (group, name) = (self.plan.groups[at], number as u64);
+        self.change(at, node, number as u64, change);
+    }
+
+    /// Asks a node for a change.
+    pub(crate) fn change(&mut self, at: usize, node: usize, name: u64, change: MembershipChange) {
+        let group = self.plan.groups[at];
         self.trace.line(|| format!("node {} group {group} is asked for {change:?}", node + 1));
         let seat = self.plan.seats.of_group(group, node);
         change.voters.iter().for_each(|voter| self.mishap_of(*voter));

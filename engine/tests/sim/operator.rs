@@ -24,6 +24,10 @@ pub(crate) enum Action {
     ReadLog,
     /// Changes the members of a group.
     ChangeMembers,
+    /// Looks for groups without a majority, and resets one.
+    Survey,
+    /// Starts a node that was lost.
+    BringBack,
 }
 
 const ACTIONS: [Action; 5] =
@@ -39,7 +43,8 @@ pub(crate) struct OperatorPlan {
 }
 
 impl OperatorPlan {
-    pub(crate) fn draw(rng: &mut Rng, election: u64, trouble: u64, changing: bool) -> Self {
+    pub(crate) fn draw(rng: &mut Rng, election: u64, trouble: u64, plan: [bool; 2]) -> Self {
+        let [changing, resetting] = plan;
         let likely = rng.pick(&[SURE / 12, SURE / 5, SURE / 2]);
         // Leaderships are to move while everything else goes on, too.
         let likely = |action| if action == Action::Transfer { likely * 2 } else { likely };
@@ -49,6 +54,10 @@ impl OperatorPlan {
         let mut enabled: Vec<_> = actions.into_iter().map(longest).collect();
         if changing {
             enabled.push((Action::ChangeMembers, rng.magnitude(election / 2, trouble / 2)));
+        }
+        if resetting {
+            enabled.push((Action::Survey, rng.magnitude(election / 4, 2 * election)));
+            enabled.push((Action::BringBack, rng.magnitude(election, trouble / 2)));
         }
         let handover = if rng.chance(SURE / 4) { 0 } else { rng.magnitude(MS, 4 * election) };
         Self { enabled, handover: Duration::from_nanos(handover) }
@@ -90,6 +99,8 @@ impl World {
                 let input = |_| Input::ReadLog { from, max_bytes };
                 self.plan.seats.of(node).for_each(|seat| self.feed(seat, input(seat)));
             }
+            Action::Survey => drop(self.survey(rng)),
+            Action::BringBack => self.bring_back(rng),
             Action::Snapshot => {
                 self.plan.seats.of(node).for_each(|seat| self.feed(seat, Input::Snapshot));
             }
@@ -106,6 +117,8 @@ impl Action {
             Self::Transfer => "transfers asked for",
             Self::Snapshot => "nodes asked for snapshots",
             Self::ReadLog => "nodes asked for their logs",
+            Self::Survey => "surveys",
+            Self::BringBack => "lost nodes tried",
             Self::ChangeMembers => "changes of members asked for",
         }
     }

@@ -40,13 +40,15 @@ pub(crate) struct Options {
     pub(crate) check_traces: bool,
     /// Whether the first failure ends the run.
     pub(crate) until_failure: bool,
+    /// Whether to pass over the seeds in which no majority is lost.
+    pub(crate) resets: bool,
 }
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let (mut seed, mut start, mut count) = (None, 0, None);
         let (mut trace, mut list, mut hashes, mut chosen) = (false, false, false, None);
-        let mut until_failure = false;
+        let (mut until_failure, mut resets) = (false, false);
         let (mut part, mut shrink) = (Part::default(), 20);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (mut threads, mut explain) = (cores, 3);
@@ -71,6 +73,7 @@ impl Options {
                 "--trace" => trace = true,
                 "--list" => list = true,
                 "--until-failure" => until_failure = true,
+                "--resets" => resets = true,
                 // libtest's, for the tests beside this one.
                 "--test-threads" | "--skip" | "--format" | "--color" | "--logfile" | "-Z" => {
                     args.next();
@@ -99,6 +102,7 @@ impl Options {
             shrink: Duration::from_secs(shrink),
             check_traces: count.is_none(),
             until_failure,
+            resets,
         })
     }
 }

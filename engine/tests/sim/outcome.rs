@@ -26,7 +26,8 @@ impl Checker {
         let (changed, by) = history.in_force(longest.unwrap_or_default());
         let mut statuses = Vec::new();
         let is_member = |node: usize| by.contains(NodeId(node as u64 + 1));
-        let intact = members.iter().enumerate().filter(|(node, _)| !damaged[*node]);
+        let counts = |node: usize| !damaged[node] && !self.contradicts(at, node);
+        let intact = members.iter().enumerate().filter(|(node, _)| counts(*node));
         for (node, member) in intact.filter(|(node, _)| is_member(*node)) {
             let Some(view) = &member.view else {
                 return Some(format!("node {} has not recovered", node + 1));
@@ -88,13 +89,17 @@ impl Checker {
         }
         let Some(damaged) = damaged else { return };
         for (at, history) in self.histories.iter().enumerate() {
+            let first = history.line().first;
+            assert!(history.line().contains(first), "eras: {first:?} and what it follows is kept");
             let members = self.members[at].iter().enumerate();
             let (_, by) = history.in_force(history.last_committed().unwrap_or_default());
             let is_member = |node: usize| by.contains(NodeId(node as u64 + 1));
-            for (node, member) in members.filter(|(node, _)| !damaged[*node] && is_member(*node)) {
+            let counts =
+                |node: usize| !damaged[node] && is_member(node) && !self.contradicts(at, node);
+            for (node, member) in members.filter(|(node, _)| counts(*node)) {
                 assert_eq!(
                     member.applied,
-                    history.last_applied(),
+                    history.line().last_applied(),
                     "group {} node {} has applied everything",
                     self.groups[at],
                     node + 1

@@ -71,6 +71,8 @@ pub(crate) struct Plan {
     pub(crate) seats: Seats,
     /// The operator changes the members of groups, which are not on all nodes.
     pub(crate) changing: bool,
+    /// Majorities are lost for good, and the operator resets what is left.
+    pub(crate) resetting: bool,
     /// Who decides in each group at first.
     pub(crate) founders: Vec<Configuration>,
     pub(crate) wal: WalConfig,
@@ -112,10 +114,12 @@ impl Plan {
         if changing {
             members::settings(&mut members_rng, &mut raft);
         }
+        let resetting = members_rng.chance(SURE / 8) && nodes > 1;
+        let keeps = changing || resetting;
         let election = raft.election_timeout.as_nanos() as u64;
         let trouble = rng.between(10, 50) * election;
         let promise =
-            if rng.chance(750_000) || changing { Promise::Keep } else { Promise::HaltNotLie };
+            if rng.chance(750_000) || keeps { Promise::Keep } else { Promise::HaltNotLie };
         let limits = Limits {
             // A block must fit into a segment.
             group_bytes: wal.max_block_bytes() / 2,
@@ -133,6 +137,7 @@ impl Plan {
             priorities: priorities(&mut rng.fork(), nodes, &groups),
             seats: Seats::new(&shards, &groups),
             changing,
+            resetting,
             founders,
             groups,
             net: net(rng, election, raft.max_append_bytes + wal.max_block_bytes()),
@@ -141,9 +146,9 @@ impl Plan {
             tick: rng.magnitude(2 * MS, 10 * MS),
             turn: (0, rng.magnitude(1_000, 500_000)),
             clock,
-            faults: FaultPlan::draw(rng, election, trouble, promise, !changing),
+            faults: FaultPlan::draw(rng, election, trouble, promise, [!keeps, resetting]),
             mishaps: MishapPlan::draw(&mut rng.fork()),
-            operator: OperatorPlan::draw(&mut rng.fork(), election, trouble, changing),
+            operator: OperatorPlan::draw(&mut rng.fork(), election, trouble, [changing, resetting]),
             promise,
             audit_ppm: audit_rate(rng),
             trouble,

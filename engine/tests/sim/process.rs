@@ -154,6 +154,10 @@ impl World {
     pub(crate) fn start(&mut self, node: usize) {
         let now = self.now();
         let at = &mut self.nodes[node];
+        if at.gone {
+            at.starting = false;
+            return;
+        }
         at.life += 1;
         at.starting = false;
         at.clock.restart(now);
@@ -253,6 +257,7 @@ impl World {
         self.checker.crashed(node);
         self.transfers.crashed(node);
         self.forget_changes(node);
+        self.resets.crashed(node);
         seats.for_each(|seat| self.drop_connections(seat));
         self.start_later(node);
     }
@@ -265,7 +270,7 @@ impl World {
         }
     }
 
-    fn start_later(&mut self, node: usize) {
+    pub(crate) fn start_later(&mut self, node: usize) {
         if !self.nodes[node].gone && !std::mem::replace(&mut self.nodes[node].starting, true) {
             let away = self.nodes[node].rng.between(MS / 10, self.plan.faults.away);
             self.after(away, Event::Start { node });

@@ -9,10 +9,11 @@ use std::any::Any;
 use std::collections::BTreeMap;
 
 use ringleader::shard::{ReadRun, ReadSubmission};
-use ringleader::{Consistency, ReadError};
+use ringleader::{Consistency, LogPosition, ReadError};
 
 use crate::clients::{Asked, Fate};
 use crate::inputs::Input;
+use crate::linearizability::register::Output;
 use crate::machine::{Machine, OpName};
 use crate::plan::MS;
 use crate::schedule::Call;
@@ -68,7 +69,8 @@ impl World {
         let machine = process.shard.state_machine(run.group());
         let machine = machine.map(|machine| {
             let machine: &dyn Any = machine;
-            machine.downcast_ref::<Machine>().expect("the simulator's own").registers()
+            let machine = machine.downcast_ref::<Machine>().expect("the simulator's own");
+            (machine.registers(), machine.last())
         });
         run.for_each(|completion| {
             let name = OpName(completion.user_data);
@@ -84,20 +86,20 @@ impl World {
             let told = completion.result.as_ref().map(|index| {
                 assert!(index.0 <= applied, "read before applied: {index} of {applied}");
                 let key = self.clients.asked[name.0 as usize].command.key;
-                let value = registers.and_then(|all| all.get(&key)).copied().unwrap_or_default();
-                (applied, crate::linearizability::register::Output::Value(value))
+                let value = registers.and_then(|all| all.0.get(&key)).copied();
+                let last = registers.map_or(LogPosition::default(), |all| all.1);
+                (applied, last, Output::Value(value.unwrap_or_default()))
             });
             self.told_read(name, told);
         });
     }
 
-    fn told_read(
-        &mut self,
-        name: OpName,
-        result: Result<(u64, crate::linearizability::register::Output), &ReadError>,
-    ) {
+    fn told_read(&mut self, name: OpName, result: Result<(u64, LogPosition, Output), &ReadError>) {
         let asked = self.clients.asked[name.0 as usize];
-        if let Ok((applied, _)) = result {
+        if let Ok((applied, last, _)) = result {
+            let line = self.checker.history(asked.group).line();
+            let stays = line.contains(last) || !line.stands;
+            assert!(stays, "eras: read {} saw {last:?}, which a reset left behind", name.0);
             assert!(
                 applied >= asked.after || self.is_exempt(&asked),
                 "stale read: {} of group {} saw {applied}, and {} had been answered before",
@@ -158,7 +160,10 @@ impl World {
         let Some(leader) = self.checker.leader(at) else { return false };
         let other = self.clients.rng.below(self.plan.nodes as u64) as usize;
         let members = self.checker.members_of(at);
-        let intact = |node: &usize| !self.atlas.damaged()[*node] && members.contains(node);
+        let intact = |node: &usize| {
+            let may = !self.atlas.damaged()[*node] && !self.checker.contradicts(at, *node);
+            may && members.contains(node)
+        };
         let nodes: Vec<usize> = [leader, other].into_iter().filter(intact).collect();
         let group = self.plan.groups[at];
         let mut names = Vec::new();

@@ -119,8 +119,8 @@ impl World {
         self.counts.add("groups at rest without a member", u64::from(absent > 0));
     }
 
-    /// A member that campaigns although it was removed, or a leader that is to hand over and can't:
-    /// with them a group finds no rest.
+    /// A member that campaigns although it was removed, one that a reset has left behind, or a leader
+    /// that is to hand over and can't: with them a group finds no rest.
     fn finds_rest(&self, at: usize) -> bool {
         let group = self.plan.groups[at];
         let Some(leader) = self.checker.leader(at) else { return false };
@@ -133,7 +133,12 @@ impl World {
             let stranger = raft.filter(|_| !members.contains(&node));
             stranger.is_some_and(|raft| raft.deadline() < Time::NEVER)
         };
-        self.plan.raft.rest_after > 0 && !stands_in && !(0..self.plan.nodes).any(campaigns)
+        // Who refuses the group's log never has all of it.
+        let refuses = members.iter().any(|node| self.checker.contradicts(at, *node));
+        self.plan.raft.rest_after > 0
+            && !stands_in
+            && !refuses
+            && !(0..self.plan.nodes).any(campaigns)
     }
 
     /// The members of a group that take part and do not rest. Those who lost what they had are let

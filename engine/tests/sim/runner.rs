@@ -10,11 +10,12 @@ use std::time::Instant;
 
 use crate::faults::Counts;
 use crate::options::Options;
+use crate::rng::Rng;
 use crate::schedule::Part;
 use crate::shrink::shrink;
 use crate::trace::{self, Lines};
 use crate::traces;
-use crate::world::{Summary, World};
+use crate::world::{Summary, World, drawn};
 
 thread_local! {
     static VIOLATION: RefCell<String> = const { RefCell::new(String::new()) };
@@ -97,7 +98,7 @@ pub(crate) fn run_many(start: u64, count: u64, options: &Options) -> ExitCode {
     let end = start.saturating_add(count);
     std::thread::scope(|scope| {
         for _ in 0..options.threads {
-            scope.spawn(|| work(&shared, end, count, options.until_failure));
+            scope.spawn(|| work(&shared, end, count, options));
         }
     });
     let (real, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds());
@@ -121,6 +122,7 @@ pub(crate) fn run_many(start: u64, count: u64, options: &Options) -> ExitCode {
         println!("failed seeds: {seeds:?}");
     }
     let time: u64 = passed.iter().map(|summary| summary.time).sum();
+    let count = (passed.len() + failed.len()) as u64;
     println!(
         "{count} seeds in {real:.1} s; {:.0} simulated seconds a second; {:.0} seeds a minute of \
          one core",
@@ -138,14 +140,17 @@ pub(crate) fn run_many(start: u64, count: u64, options: &Options) -> ExitCode {
     }
 }
 
-fn work(shared: &Shared, end: u64, count: u64, until_failure: bool) {
+fn work(shared: &Shared, end: u64, count: u64, options: &Options) {
     loop {
-        if until_failure && !shared.failed.lock().expect("no thread panicked").is_empty() {
+        if options.until_failure && !shared.failed.lock().expect("no thread panicked").is_empty() {
             return;
         }
         let seed = shared.next.fetch_add(1, Ordering::Relaxed);
         if seed >= end {
             return;
+        }
+        if options.resets && !drawn(&mut Rng::new(seed)).0.resetting {
+            continue;
         }
         match run(seed, Lines::Off, &Part::default()) {
             Ok(summary) => shared.passed.lock().expect("no thread panicked").push(summary),

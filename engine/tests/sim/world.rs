@@ -17,6 +17,7 @@ use crate::network::{End, Network};
 use crate::plan::{MS, Plan};
 use crate::process::{Node, Seat};
 use crate::queue::Queue;
+use crate::resets::Resets;
 use crate::resting::Beds;
 use crate::rng::Rng;
 use crate::schedule::{Part, Schedule};
@@ -136,6 +137,7 @@ pub(crate) struct World {
     pub(crate) said: Vec<u64>,
     /// Changes of members that somebody waits for.
     pub(crate) changes: Vec<Pending>,
+    pub(crate) resets: Resets,
     /// The faults are over.
     pub(crate) healed: bool,
     /// Everything came to rest: who is down now stays down.
@@ -204,6 +206,7 @@ impl World {
             beds: Beds::default(),
             said: vec![0; groups.len()],
             changes: Vec::new(),
+            resets: Resets::new(plan.nodes),
             queue: Queue::default(),
             now: 0,
             served: 0,
@@ -214,6 +217,11 @@ impl World {
             plan,
             trace,
         }
+    }
+
+    /// Enough nodes are intact, or the operator sees to it that these are enough.
+    fn serves_to_the_end(&self) -> bool {
+        self.plan.resetting || self.atlas.serves()
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -236,7 +244,8 @@ impl World {
         self.schedule_action(0);
         self.run_until(self.plan.trouble);
         self.heal();
-        if self.atlas.serves() {
+        if self.serves_to_the_end() {
+            self.rescue();
             self.settle();
             self.stay_calm();
             self.rest_in_peace();
@@ -360,7 +369,7 @@ impl World {
 
     fn finish(mut self) -> Summary {
         (0..self.plan.nodes).for_each(|node| self.audit(node));
-        let served = self.atlas.serves();
+        let served = self.serves_to_the_end();
         if served {
             self.checker.check_copies(self.atlas.damaged());
         }
@@ -369,6 +378,7 @@ impl World {
         let (committed, terms) = self.checker.totals();
         self.counts.add("entries committed", committed);
         self.counts.add("terms with a leader", terms);
+        self.counts.add("operations lost that were acknowledged", self.checker.lost());
         let (truncations, in_flight) = self.checker.truncations;
         self.counts.add("logs truncated", truncations);
         self.counts.add("logs truncated with an append in flight", in_flight);
