@@ -203,7 +203,7 @@ impl FaultPlan {
         let likely = rng.pick(&[SURE / 12, SURE / 5, SURE / 2]);
         let mut enabled = Vec::new();
         for fault in FAULTS {
-            if rng.chance(likely) {
+            if rng.chance(fault.likely(likely)) {
                 let longest = rng.magnitude(election / 2, 2 * trouble);
                 enabled.push((fault, longest));
             }
@@ -352,6 +352,13 @@ impl Fault {
         use Fault::{Isolate, OneWay, Ring, Split};
         matches!(self, BreakConnection | HalfOpen | Flap | Clog | Garble)
             || matches!(self, Split | OneWay | Isolate | Bridge | Ring | Chain)
+    }
+
+    /// Of the spells in which operations of disks may fail, few come to that.
+    fn likely(self, likely: u32) -> u32 {
+        let seldom_tells =
+            matches!(self, Self::DiskErrors | Self::DiskFull | Self::ShortIo | Self::Misreads);
+        if seldom_tells { likely * 3 / 2 } else { likely }
     }
 
     fn name(self) -> &'static str {

@@ -30,7 +30,7 @@ impl MishapPlan {
         Self {
             deposed_ppm: rng.pick(&[0, 0, SURE / 50, SURE / 5]),
             failing_ppm: rng.pick(&[0, SURE / 8, SURE / 2]),
-            faltering_ppm: rng.pick(&[0, SURE / 2, SURE / 2]),
+            faltering_ppm: rng.pick(&[SURE / 8, SURE / 2, SURE * 3 / 4]),
             full_ppm: rng.pick(&[0, 0, SURE / 1000, SURE / 50]),
         }
     }

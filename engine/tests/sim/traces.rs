@@ -10,8 +10,8 @@ use crate::world::Summary;
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
     (0, 0xb01e53e1f898f713),
-    (1, 0xfe8d9d6790e1143f),
-    (2, 0x0d7ccf6e88292122),
+    (1, 0x1c4484a2df1a40b9),
+    (2, 0xbec79d00196b2cda),
     (3, 0x6469f1fa17ad5bb4),
 ];
 
