@@ -327,3 +327,29 @@ pub enum StartError {
         cause: String,
     },
 }
+
+/// Why a group was not [founded](crate::found_group). Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundError {
+    /// The configuration or the data directory can't be used.
+    #[error(transparent)]
+    Node(#[from] StartError),
+    /// The configuration does not name the group.
+    #[error("the configuration does not name group {0}")]
+    UnknownGroup(GroupId),
+    /// The configuration does not name a node that is to be a member.
+    #[error("the configuration does not name node {0}")]
+    UnknownNode(NodeId),
+    /// There are no such members.
+    #[error("impossible members: {0}")]
+    Impossible(&'static str),
+    /// There is something already.
+    #[error("there is something already: {0}")]
+    NotEmpty(&'static str),
+    /// The state could not be had.
+    #[error(transparent)]
+    Machine(crate::state_machine::MachineError),
+    /// It could not be written.
+    #[error("{0}")]
+    Storage(String),
+}

@@ -124,8 +124,8 @@ mod state_machine;
 pub use config::{EngineConfig, GroupConfig, Limits, Member, SnapshotConfig, place};
 pub use engine::Engine;
 pub use error::{
-    MemberError, MembershipError, ProposeError, QueryError, ReadError, ReadLogError, ResetError,
-    SnapshotError, StartError, TransferError, UnknownCause,
+    FoundError, MemberError, MembershipError, ProposeError, QueryError, ReadError, ReadLogError,
+    ResetError, SnapshotError, StartError, TransferError, UnknownCause,
 };
 pub use handle::{Handle, ProposeReply};
 pub use local::{Local, LocalQueue, OnCore};
@@ -139,5 +139,6 @@ pub use read_log::LogPortion;
 pub use report::Report;
 pub use ringleader_net::{BulkConfig, NetConfig};
 pub use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig};
+pub use runtime::found_group;
 pub use shard::{Applied, Completion, GroupStatus, ReadCompletion, Transferred};
 pub use state_machine::{Entries, Entry, MachineError, Replies, SnapshotSource, StateMachine};

@@ -95,6 +95,7 @@ pub use self::output::{Event, Load, LogOp, Outlet, Output, SnapshotEvent};
 pub use self::priority::Priorities;
 pub use self::progress::Mode;
 use self::reads::ReadAnswer;
+pub(crate) use self::reset::founding_position;
 pub use self::reset::{Reset, ResetRefused};
 use self::state::State;
 pub use self::status::{PeerStatus, RoleName, Status};

@@ -50,6 +50,13 @@ pub enum ResetRefused {
     Impossible(&'static str),
 }
 
+/// Where a group begins that `node` founds from a state: the state, as a snapshot, stands for the
+/// first entry of an era, and for all before it.
+pub(crate) fn founding_position(node: NodeId) -> LogPosition {
+    let era = Era::default().next(node).expect("the first of many");
+    LogPosition { index: LogIndex(1), term: era.first_term() }
+}
+
 impl Raft {
     /// What [`reset`](Self::reset) would do at `now`.
     ///

@@ -11,6 +11,7 @@ mod clients;
 mod data_dir;
 mod doorbell;
 mod driver;
+mod founding;
 mod guests;
 mod journal;
 mod kernel;
@@ -24,6 +25,7 @@ mod sleepers;
 
 pub(crate) use data_dir::DataDir;
 pub(crate) use doorbell::{Bell, Doorbell};
+pub use founding::found_group;
 pub(crate) use kernel::{check_cores, check_kernel};
 pub(crate) use network::bind;
 pub(crate) use notify::Notify;

@@ -71,6 +71,7 @@ pub use membership::ChangeAnswer;
 pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
 pub use reading::{ReadCompletion, ReadRun, ReadSubmission};
 pub use resets::ResetAnswer;
+pub(crate) use snapshot::Founding;
 pub use transfers::{TransferId, TransferResult, Transferred};
 
 /// Makes a group's state machine, in its initial state.

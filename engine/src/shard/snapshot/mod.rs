@@ -6,6 +6,7 @@
 //! | `writer`, `reader` | one file, written and read |
 //! | `taking` | when one is taken, and how |
 //! | `sending`, `receiving` | from a leader to a peer that lacks what the log no longer holds |
+//! | `founding` | the one that a group begins with which is founded from a state |
 //! | `opening` | the newest of each group, loaded when the shard starts |
 //!
 //! The rules that make a log safe to shorten, each kept in one place:
@@ -21,6 +22,7 @@
 //! waits for it, and what is in memory of it is a few chunks.
 
 mod format;
+mod founding;
 mod opening;
 mod reader;
 mod receiving;
@@ -38,6 +40,7 @@ use crate::config::SnapshotConfig;
 use crate::time::Time;
 
 use format::Head;
+pub(crate) use founding::Founding;
 pub(super) use opening::Opened;
 use opening::Opening;
 use receiving::Receiving;
