@@ -14,6 +14,7 @@ use ringleader_wal::driver::Disk;
 use ringleader_wal::{Identity, LogPosition, Wal};
 
 use super::clients::{Clients, FUTURES};
+use super::doze::Doze;
 use super::guests::Guests;
 use super::meter::{Meter, Moments};
 use super::network::{Network, Seat};
@@ -71,6 +72,7 @@ struct Driver {
     /// For the tasks of callers on this core.
     shared: Arc<Shared>,
     sleepers: Rc<Sleepers>,
+    doze: Rc<Doze>,
     guests: Guests,
     report: Option<flume::Sender<Result<(), String>>>,
     number: u32,
@@ -132,6 +134,7 @@ impl Driver {
             listener,
             bell,
             shared,
+            wrist,
             ..
         } = seat;
         let raise = {
@@ -148,6 +151,7 @@ impl Driver {
         let whose = Seat { shard: number, data, introducer };
         let network = Network::start(&config, whose, listener, &inboxes, raise)?;
         let machine = move |group| machine(group);
+        let doze = Rc::new(Doze::new(wrist, config.raft.heartbeat_interval));
         let shard = Shard::new(shard_config(&config, number, Box::new(machine)), wal);
         Ok(Self {
             shard,
@@ -161,7 +165,8 @@ impl Driver {
             notify,
             clock: Clock::new(),
             shared,
-            sleepers: Rc::default(),
+            sleepers: Rc::new(Sleepers::new(Rc::clone(&doze))),
+            doze,
             guests: Guests::default(),
             report: Some(report),
             number,
@@ -239,8 +244,17 @@ impl Driver {
             self.shard.tick(now);
             self.meter.tick(now);
             self.sleepers.wake_due();
+            self.doze_or_not(now);
         }
         events as u64
+    }
+
+    fn doze_or_not(&self, now: Time) {
+        let counters = self.shard.counters();
+        let seen = counters.messages_received + counters.timeouts;
+        let happened = seen + self.meter.callers.requests + self.meter.disk_operations;
+        let next = if self.sleepers.is_empty() { self.shard.next_timeout() } else { now };
+        self.doze.look(now, happened, next);
     }
 
     /// Before each request, so that whoever changed the members and then asks for something meets

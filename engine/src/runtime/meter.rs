@@ -17,6 +17,8 @@ pub(super) struct Meter {
     pub(super) callers: CallerCounters,
     pub(super) operations: OperatorCounters,
     pub(super) journal: Journal,
+    /// Operations of the disk that ended.
+    pub(super) disk_operations: u64,
     /// What takes longer endangers elections.
     slow: Duration,
     followed: Option<(Followed, Time)>,
@@ -58,6 +60,7 @@ impl Meter {
             callers: CallerCounters::default(),
             operations: OperatorCounters::default(),
             journal: Journal::new(shard),
+            disk_operations: 0,
             slow: election_timeout / 2,
             followed: None,
             followed_reads: None,
@@ -82,6 +85,7 @@ impl Meter {
 
     /// A disk operation's end is seen.
     pub(super) fn disk_ended(&mut self, now: Time, id: OpId) {
+        self.disk_operations += 1;
         let Some(at) = self.flying.iter().position(|flying| flying.id == id) else { return };
         let Flying { kind, since, told, .. } = self.flying.remove(at).expect("it was found");
         let took = now.since(since);

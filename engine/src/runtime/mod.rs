@@ -10,6 +10,7 @@
 mod clients;
 mod data_dir;
 mod doorbell;
+mod doze;
 mod driver;
 mod founding;
 mod guests;

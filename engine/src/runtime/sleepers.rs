@@ -10,14 +10,24 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::doze::Doze;
+
 /// The waiting tasks of one shard, each with its time and a number.
-#[derive(Default)]
 pub(crate) struct Sleepers {
+    doze: Rc<Doze>,
     waiting: RefCell<BTreeMap<(Instant, u64), Waker>>,
     last: Cell<u64>,
 }
 
 impl Sleepers {
+    pub(super) fn new(doze: Rc<Doze>) -> Self {
+        Self { doze, waiting: RefCell::default(), last: Cell::default() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.borrow().is_empty()
+    }
+
     /// Waits until the first [`wake_due`](Self::wake_due) after `duration` has passed.
     pub(crate) async fn sleep(self: &Rc<Self>, duration: Duration) {
         let Some(until) = Instant::now().checked_add(duration) else {
@@ -50,6 +60,7 @@ impl Future for Sleep {
         if Instant::now() >= self.until.0 {
             return Poll::Ready(());
         }
+        self.sleepers.doze.end();
         self.sleepers.waiting.borrow_mut().insert(self.until, context.waker().clone());
         Poll::Pending
     }
@@ -65,11 +76,13 @@ impl Drop for Sleep {
 mod tests {
     use std::pin::pin;
 
+    use super::super::pulse::Wrist;
     use super::*;
 
     #[test]
     fn only_those_sleep_whose_time_has_not_come_and_who_are_still_there() {
-        let sleepers = Rc::new(Sleepers::default());
+        let doze = Doze::new(Wrist::default(), Duration::from_secs(1));
+        let sleepers = Rc::new(Sleepers::new(Rc::new(doze)));
         let mut context = Context::from_waker(Waker::noop());
         assert!(pin!(sleepers.sleep(Duration::ZERO)).poll(&mut context).is_ready());
         let mut long = Box::pin(sleepers.sleep(Duration::from_secs(3600)));

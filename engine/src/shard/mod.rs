@@ -398,6 +398,12 @@ impl Shard {
         self.tend_receiving(now);
     }
 
+    /// No group's timer runs out before.
+    #[must_use]
+    pub fn next_timeout(&self) -> Time {
+        self.timers.next()
+    }
+
     /// Ends a turn: encodes what callers proposed, starts one write for all groups, hands over one
     /// batch of frames per peer, then applies what is committed and serves the reads that waited
     /// for it.

@@ -29,6 +29,11 @@ impl Timers {
         }
     }
 
+    /// Nobody is due before.
+    pub(super) fn next(&self) -> Time {
+        self.heap.peek().map_or(Time::NEVER, |Reverse((at, _))| *at)
+    }
+
     /// Takes a group that may be due at `now`; the caller ticks it if it is, and schedules it
     /// again in any case.
     pub(super) fn pop(&mut self, now: Time) -> Option<u32> {
