@@ -38,11 +38,22 @@ pub(crate) struct IdleReport {
     idle_alone: Vec<IdleNode>,
     /// Resident memory that a group adds, its state machine included; the mean of the nodes.
     rss_bytes_per_group: f64,
-    /// Operations per second of one busy group among many, and of one alone, round by round.
-    ops_among_many: Vec<f64>,
-    ops_alone: Vec<f64>,
-    /// The medians' ratio.
-    ratio: Option<f64>,
+    /// One busy group among many, and one alone, round by round.
+    busy_among_many: Vec<Busy>,
+    busy_alone: Vec<Busy>,
+    /// What the group among many reaches of the other's throughput, by the medians; and what an
+    /// operation of the other costs of its processor time, which says more on a machine that has
+    /// other things to do as well.
+    throughput_ratio: Option<f64>,
+    cpu_ratio: Option<f64>,
+}
+
+/// One busy group.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Busy {
+    ops_per_second: f64,
+    /// Of all processes.
+    cpu_ns_per_op: f64,
 }
 
 /// Measures.
@@ -61,19 +72,22 @@ pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<IdleReport> {
         let pairs = before[at].iter().zip(&after[at]);
         pairs.map(|(before, after)| IdleNode::between(before, after)).collect::<Vec<_>>()
     });
-    let (mut ops_among_many, mut ops_alone) = (Vec::new(), Vec::new());
+    let (mut busy_among_many, mut busy_alone) = (Vec::new(), Vec::new());
     for _ in 0..args.rounds {
-        for (cluster, ops) in [(&mut many, &mut ops_among_many), (&mut one, &mut ops_alone)] {
-            let roles = cluster.await_leaders()?;
-            let measured = cluster.load(&roles[..1])?;
-            ops.push(measured.load.ops as f64 / args.seconds as f64);
+        for (cluster, all) in [(&mut many, &mut busy_among_many), (&mut one, &mut busy_alone)] {
+            all.push(Busy::measure(cluster, args.seconds)?);
         }
     }
     let memory = |nodes: &[IdleNode]| {
         nodes.iter().map(|node| node.rss as f64).sum::<f64>() / nodes.len() as f64
     };
     let added = memory(&idle) - memory(&idle_alone);
-    let ratio = median(&ops_among_many).zip(median(&ops_alone)).map(|(many, one)| many / one);
+    let medians = |part: fn(&Busy) -> f64| {
+        let of = |all: &[Busy]| median(&all.iter().map(part).collect::<Vec<_>>());
+        of(&busy_among_many).zip(of(&busy_alone))
+    };
+    let throughput_ratio = medians(|busy| busy.ops_per_second).map(|(many, one)| many / one);
+    let cpu_ratio = medians(|busy| busy.cpu_ns_per_op).map(|(many, one)| one / many);
     many.children.shut_down(PATIENCE)?;
     one.children.shut_down(PATIENCE)?;
     Ok(IdleReport {
@@ -83,9 +97,10 @@ pub(crate) fn run(args: &IdleArgs) -> anyhow::Result<IdleReport> {
         rss_bytes_per_group: added / (args.groups - 1) as f64,
         idle,
         idle_alone,
-        ops_among_many,
-        ops_alone,
-        ratio,
+        busy_among_many,
+        busy_alone,
+        throughput_ratio,
+        cpu_ratio,
     })
 }
 
@@ -117,6 +132,19 @@ fn median(values: &[f64]) -> Option<f64> {
     sorted.sort_by(f64::total_cmp);
     let (low, high) = (sorted.get((sorted.len().max(1) - 1) / 2)?, sorted.get(sorted.len() / 2)?);
     Some(f64::midpoint(*low, *high))
+}
+
+impl Busy {
+    fn measure(cluster: &mut Cluster<'_>, seconds: u64) -> anyhow::Result<Self> {
+        let roles = cluster.await_leaders()?;
+        let measured = cluster.load(&roles[..1])?;
+        let cpu_ns: u64 = measured.usages.iter().map(|(_, usage)| usage.cpu_ns).sum();
+        let ops = measured.load.ops as f64;
+        Ok(Self {
+            ops_per_second: ops / seconds as f64,
+            cpu_ns_per_op: cpu_ns as f64 / ops.max(1.0),
+        })
+    }
 }
 
 impl IdleNode {
@@ -153,10 +181,21 @@ impl RunReport for IdleReport {
         rows("one group  ", &self.idle_alone);
         let memory = self.rss_bytes_per_group;
         writeln!(table, "\n  {memory:.0} B of memory per group").expect("strings take all");
-        if let Some(ratio) = self.ratio {
-            let (many, one) = (&self.ops_among_many, &self.ops_alone);
-            let line = format!("{many:.0?} op/s among many, {one:.0?} alone: {ratio:.3}");
-            writeln!(table, "  one busy group: {line}").expect("strings take all");
+        let rounds = |busy: &[Busy]| {
+            let round = |busy: &Busy| {
+                let Busy { ops_per_second, cpu_ns_per_op } = busy;
+                format!("{ops_per_second:>12.0} op/s {cpu_ns_per_op:>8.0} ns/op\n")
+            };
+            busy.iter().map(round).map(|round| format!("  {round}")).collect::<String>()
+        };
+        if let (Some(throughput), Some(cpu)) = (self.throughput_ratio, self.cpu_ratio) {
+            let (many, alone) = (rounds(&self.busy_among_many), rounds(&self.busy_alone));
+            write!(
+                table,
+                "\n  one busy group among many\n{many}  alone\n{alone}  {throughput:.3} of its \
+                 throughput, {cpu:.3} by processor time\n"
+            )
+            .expect("strings take all");
         }
         table
     }
