@@ -65,6 +65,9 @@ const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     ("log_portions_read_back", "Portions of committed entries read back", |s| {
         s.operations.log_reads
     }),
+    ("silences", "Times that a connected peer was silent for an election timeout", |s| {
+        s.counters.silences
+    }),
     ("timeouts", "Timers of groups that ran out", |s| s.counters.timeouts),
     ("elections", "Elections stood in", |s| s.counters.groups.elections.into()),
     ("elections_won", "Elections won", |s| s.counters.groups.elected.into()),

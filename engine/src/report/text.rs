@@ -64,12 +64,14 @@ impl fmt::Display for ShardReport {
         let history = &counters.groups;
         writeln!(
             f,
-            "  groups    {} elections, {} won; {} step-downs, {} leader changes, {} truncations",
+            "  groups    {} elections, {} won; {} step-downs, {} leader changes, {} truncations; {} \
+             silences of peers",
             history.elections,
             history.elected,
             history.stepped_down,
             history.leader_changes,
-            history.truncations
+            history.truncations,
+            counters.silences
         )?;
         self.write_rare(f)?;
         writeln!(

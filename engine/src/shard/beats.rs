@@ -21,6 +21,7 @@ impl Shard {
         self.links.beat(now, self.config.raft.heartbeat_interval);
         let timeout = self.config.raft.election_timeout;
         while let Some(link) = self.links.next_silent(now, timeout) {
+            self.counters.silences += 1;
             self.each_on_link(link, |raft, node, out| raft.on_peer_silence(now, node, out));
         }
     }

@@ -33,6 +33,9 @@ pub struct Counters {
     pub apply_reads: u64,
     /// Timers of groups that ran out.
     pub timeouts: u64,
+    /// Times that nothing came for an election timeout from a peer that is connected; all groups
+    /// that rest on it wake then.
+    pub silences: u64,
     /// Requests for reads of a group: each asks for all reads that had come by then, with a round
     /// of heartbeats, a question to the leader, or nothing but the lease.
     pub read_requests: u64,
