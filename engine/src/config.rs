@@ -136,6 +136,10 @@ pub struct SnapshotConfig {
     /// Bytes of a chunk, at most: what a state machine is asked for at once. Default 256 KiB; 1 B to
     /// 1 MiB.
     pub chunk_bytes: usize,
+    /// Bytes per second that a shard writes of the snapshots that it takes, so that they leave the
+    /// disk to the log; no chunk is asked for before its time. `None`: as fast as the disk takes
+    /// them. Default 128 MiB. What is received from a leader is bounded by its sender.
+    pub bytes_per_second: Option<u64>,
     /// How long a transfer may go without getting on before it is given up, and begun again when the
     /// peer is heard. Default 30 s.
     pub transfer_timeout: Duration,
@@ -150,6 +154,7 @@ impl Default for SnapshotConfig {
             keep_entries: 100_000,
             keep_bytes: 64 << 20,
             chunk_bytes: 256 << 10,
+            bytes_per_second: Some(128 << 20),
             transfer_timeout: Duration::from_secs(30),
         }
     }
@@ -171,6 +176,9 @@ impl SnapshotConfig {
         if self.entries == Some(0) || self.bytes == Some(0) || self.interval == Some(Duration::ZERO)
         {
             return Err("snapshots: entries, bytes and interval must not be zero".into());
+        }
+        if self.bytes_per_second == Some(0) {
+            return Err("snapshots.bytes_per_second must not be zero".into());
         }
         if self.transfer_timeout.is_zero() {
             return Err("snapshots.transfer_timeout must not be zero".into());

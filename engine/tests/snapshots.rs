@@ -5,7 +5,7 @@ mod nodes;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
@@ -230,6 +230,31 @@ fn a_snapshot_is_taken_on_request_and_started_from() {
         (table.operations == 15).then_some(table)
     });
     assert!(!replayed.from_snapshot && same(&replayed, &restarted));
+}
+
+/// 320,000 bytes at 400,000 a second, and operations are answered meanwhile.
+#[test]
+fn a_snapshot_is_taken_no_faster_than_the_disk_is_to_be_used_for_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(1);
+    let mut config = config(&addresses, 1, dir.path());
+    (config.snapshots.chunk_bytes, config.snapshots.bytes_per_second) = (16 << 10, Some(400_000));
+    let engine = start_with(config, || Box::new(Table::default()));
+    let handle = leader([&engine], GROUP);
+    write(&handle, 1);
+    let began = Instant::now();
+    block_on(async {
+        let snapshot = handle.snapshot(GROUP);
+        let mut taken = Box::pin(snapshot);
+        let mut answered = 0;
+        while futures_lite::future::poll_once(&mut taken).await.is_none() {
+            handle.propose(GROUP, &[1, 2]).await.expect("it is applied");
+            answered += 1;
+        }
+        assert!(answered > 1, "{answered}");
+    });
+    let least = Duration::from_millis(700);
+    assert!(began.elapsed() >= least, "{:?}", began.elapsed());
 }
 
 /// Stands for a state machine with a database of its own: what is in `store` survives it.

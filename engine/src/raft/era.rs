@@ -13,10 +13,10 @@
 //! ```
 //!
 //! Groups begin in era 0 and stay there as a rule, but for those that are
-//! [founded from a state](crate::found_group): there, the state stands for a first entry. A reset begins the next era with one entry, of a
-//! term that nobody is elected in: the era's *first entry*, which says who the members are. Two
-//! nodes that are reset apart from each other begin different eras, because the node is a part of
-//! the number; where they meet, the higher one is the group's.
+//! [founded from a state](crate::found_group): there, the state stands for a first entry. A reset
+//! begins the next era with one entry, of a term that nobody is elected in: the era's *first entry*,
+//! which says who the members are. Two nodes that are reset apart from each other begin different
+//! eras, because the node is a part of the number; where they meet, the higher one is the group's.
 //!
 //! Two rules make an era one history, and end the earlier ones:
 //!

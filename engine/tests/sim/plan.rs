@@ -184,6 +184,7 @@ fn snapshots(rng: &mut Rng) -> SnapshotConfig {
         chunk_bytes: rng.magnitude(64, 8 << 10) as usize,
         // As the engine's own check wants it: several pieces arrive within it, on any disk.
         transfer_timeout: Duration::from_nanos(rng.magnitude(250 * MS, 4000 * MS)),
+        bytes_per_second: rng.coin().then(|| rng.magnitude(1 << 10, 1 << 20)),
     };
     config.validate().expect("drawn settings are valid");
     config

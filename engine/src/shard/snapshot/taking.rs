@@ -20,12 +20,17 @@ const GROUPS_PER_TICK: usize = 16;
 /// How long a group is left alone after a snapshot of it failed.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
+/// How far the writing may be ahead of its rate: the time is only looked at in ticks.
+const AHEAD: Duration = Duration::from_millis(20);
+
 /// A snapshot being taken.
 pub(super) struct Taking {
     slot: u32,
     at: LogPosition,
     source: Box<dyn SnapshotSource>,
     began: Time,
+    /// When all that was pushed is written, at the rate that is set.
+    paid_at: Time,
     pub(super) writer: (u64, Writer),
 }
 
@@ -108,13 +113,19 @@ impl Shard {
             let Some(slot) = self.snapshots.wanted.pop_front() else { return };
             self.begin_taking(slot);
         }
-        let max = self.snapshots.settings.chunk_bytes;
-        let Some(Taking { source, writer: (_, writer), .. }) = &mut self.snapshots.taking else {
-            return;
+        let (max, rate) = {
+            let settings = &self.snapshots.settings;
+            (settings.chunk_bytes, settings.bytes_per_second)
         };
-        if writer.has_room() {
+        let now = self.snapshots.now;
+        let Some(taking) = &mut self.snapshots.taking else { return };
+        let Taking { source, writer: (_, writer), paid_at, .. } = taking;
+        if writer.has_room() && *paid_at <= now + AHEAD {
             match source.next_chunk(max) {
-                Ok(Some(chunk)) if chunk.len() <= max => writer.push(chunk),
+                Ok(Some(chunk)) if chunk.len() <= max => {
+                    *paid_at = (*paid_at).max(now) + time_for(chunk.len(), rate);
+                    writer.push(chunk);
+                }
                 Ok(Some(chunk)) => {
                     let what = format!("a chunk of {} B, {max} B were asked for", chunk.len());
                     writer.give_up(DiskError::Io(what));
@@ -156,7 +167,7 @@ impl Shard {
         let head = Head { group: group.id, at, stamp, configuration };
         let writer = self.snapshots.writer(&head);
         let began = self.snapshots.now;
-        self.snapshots.taking = Some(Taking { slot, at, source, began, writer });
+        self.snapshots.taking = Some(Taking { slot, at, source, began, paid_at: began, writer });
     }
 
     pub(super) fn taking_step(&mut self, result: Result<(), DiskError>) {
@@ -247,4 +258,8 @@ impl Shard {
             self.effects.snapshots.push(SnapshotAnswer { ticket: waiter.ticket, result });
         }
     }
+}
+
+fn time_for(bytes: usize, rate: Option<u64>) -> Duration {
+    rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / rate as f64))
 }
