@@ -8,9 +8,10 @@ use std::time::Duration;
 use harness::disk::Disk;
 use harness::{World, voters};
 use ringleader::raft::era::Era;
+use ringleader::raft::message::{AppendOutcome, Blocks};
 use ringleader::raft::{Configuration, MembershipChange, Message, RaftConfig, ResetRefused};
 use ringleader::time::Time;
-use ringleader_wal::{LogIndex, NodeId};
+use ringleader_wal::{LogIndex, LogPosition, NodeId};
 
 /// `count` members of which n1 leads, with three entries that all have and know committed.
 fn led(count: usize) -> World {
@@ -274,6 +275,33 @@ fn a_released_log_is_not_taken_for_the_leaders() {
     assert_eq!(world.raft(2).status().commit, released);
     let peer = world.raft(1).peers().find(|peer| peer.id == NodeId(2)).expect("it is a learner");
     assert_eq!(peer.match_index, LogIndex(0), "nothing of it is known to agree");
+}
+
+/// What a member of the new era has released of the old one is its leader's too: what says so, late,
+/// is no contradiction.
+#[test]
+fn a_late_request_for_what_was_released_is_answered() {
+    let mut world = led(3);
+    let old = world.raft(2).status().last;
+    [3].into_iter().for_each(|id| world.crash(id, 0));
+    world.crash(1, 0);
+    forget_leader(&mut world);
+    world.restart(1);
+    world.links.clear();
+    world.reset(2, &voters(&[1, 2])).expect("nobody leads");
+    assert_eq!(elected(&mut world), 2);
+    world.propose_next(2, 1);
+    pass(&mut world, 3);
+    world.call(1, |raft, _, out| raft.compact(old.index, out));
+    world.durable(1, usize::MAX);
+    let prev = LogPosition { index: LogIndex(old.index.0 - 1), term: old.term };
+    let (term, commit) = (world.raft(2).term(), old.index);
+    world.arrive(2, 1, Message::AppendRequest { term, prev, commit, blocks: Blocks::None });
+    assert_eq!(world.raft(1).status().ignored, 0);
+    assert!(world.links[&(1, 2)].iter().any(|answer| matches!(
+        answer,
+        Message::AppendResponse { outcome: AppendOutcome::Matched { .. }, .. }
+    )));
 }
 
 /// Reset apart from each other, of the two histories one ends where they meet.

@@ -97,11 +97,11 @@ impl State {
     }
 
     /// Whether the log has the entry at `position`. What is not after the log's base is committed,
-    /// and so what every leader has, unless that is of a later era.
+    /// and so what every leader has, unless that is of a later era than the log.
     #[inline]
     pub(super) fn agrees(&self, position: LogPosition) -> bool {
         if position.index < self.log.base().index {
-            return Era::of(self.log.base().term) == Era::of(self.term());
+            return !self.is_superseded();
         }
         self.log.term_at(position.index) == Some(position.term)
     }
