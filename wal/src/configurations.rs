@@ -26,6 +26,11 @@ impl Configurations {
         self.drop_range(group, LogIndex(0), through);
     }
 
+    /// The group is gone.
+    pub(crate) fn destroy(&mut self, group: GroupId) {
+        self.drop_range(group, LogIndex(0), LogIndex(u64::MAX));
+    }
+
     fn drop_range(&mut self, group: GroupId, first: LogIndex, last: LogIndex) {
         while let Some((&at, _)) = self.0.range((group, first)..=(group, last)).next() {
             self.0.remove(&at);

@@ -37,7 +37,7 @@ pub enum WalEvent {
 /// What recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Every group of which the log holds something, ascending.
+    /// Every group of which the log holds something, ascending; none that was destroyed.
     pub groups: Vec<RecoveredGroup>,
     /// The last batch; staging goes on with the number after it.
     pub durable: Seq,
@@ -65,6 +65,8 @@ pub struct TornTail {
 pub struct RecoveredGroup {
     /// The group.
     pub group: GroupId,
+    /// Whether it was [created](crate::Wal::create) while the log was in use.
+    pub created: bool,
     /// Its latest hard state.
     pub hard_state: HardState,
     /// The latest released position: the entry before the first one held.

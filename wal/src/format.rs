@@ -26,6 +26,7 @@
 //! | records x 32 bytes: group u64, a u64, b u64, kind u32, c u32                                       |
 //! |   Block, Moved: a = first index, b = body length | body crc << 32, c = entries                     |
 //! |   Truncate: a = first index dropped     HardState: a = term, b = vote     Release: a = index, b = term |
+//! |   Create     Destroy                                                                              |
 //! +----------------------------------------------------------------------------------------------------+
 //! | bodies (encoded blocks), back to back | zeros                                                      |
 //! +----------------------------------------------------------------------------------------------------+
@@ -232,9 +233,22 @@ pub(crate) enum Record {
     Truncate { group: GroupId, from: LogIndex },
     HardState { group: GroupId, state: HardState },
     Release { group: GroupId, through: LogPosition },
+    Create { group: GroupId },
+    Destroy { group: GroupId },
 }
 
 impl Record {
+    pub(crate) fn group(&self) -> GroupId {
+        match *self {
+            Self::Block { group, .. }
+            | Self::Truncate { group, .. }
+            | Self::HardState { group, .. }
+            | Self::Release { group, .. }
+            | Self::Create { group }
+            | Self::Destroy { group } => group,
+        }
+    }
+
     #[inline]
     pub(crate) fn encode(&self) -> [u8; RECORD_LEN] {
         let (group, a, b, kind, c) = match *self {
@@ -247,6 +261,8 @@ impl Record {
                 (group, state.term.0, state.voted_for.map_or(0, |node| node.0), 4, 0)
             }
             Self::Release { group, through } => (group, through.index.0, through.term.0, 5, 0),
+            Self::Create { group } => (group, 0, 0, 6, 0),
+            Self::Destroy { group } => (group, 0, 0, 7, 0),
         };
         let mut bytes = [0; RECORD_LEN];
         put(&mut bytes, 0, &group.0.to_le_bytes());
@@ -279,6 +295,8 @@ impl Record {
             5 => {
                 Self::Release { group, through: LogPosition { index: LogIndex(a), term: Term(b) } }
             }
+            6 => Self::Create { group },
+            7 => Self::Destroy { group },
             _ => return None,
         })
     }
@@ -331,6 +349,8 @@ mod tests {
             Record::HardState { group, state },
             Record::HardState { group, state: HardState::default() },
             Record::Release { group, through },
+            Record::Create { group },
+            Record::Destroy { group },
         ];
         for record in records {
             assert_eq!(Record::decode(&record.encode()), Some(record));

@@ -41,14 +41,19 @@ pub(crate) struct Group {
     /// Segment of the latest hard state record, 0 for none.
     pub(crate) hard_state_at: u64,
     pub(crate) base: LogPosition,
-    /// Segment of the latest release record, 0 for none.
+    /// Segment of the latest release record, or of the one that destroyed the group; 0 for none.
     pub(crate) base_at: u64,
+    /// Segment of the latest record that the group was created, 0 for none.
+    pub(crate) created_at: u64,
     /// Counts truncations, so that a read notices one under way.
     pub(crate) epoch: u32,
     /// The last entry of the block moved last, while its span may grow: only a block that follows
     /// it directly, on the disk and in the log, may join.
     moved_to: Option<LogIndex>,
 }
+
+/// Base and end of the log of a group that was destroyed: nothing follows it.
+const DESTROYED: LogPosition = LogPosition { index: LogIndex(u64::MAX), term: Term(u64::MAX) };
 
 /// What an append looks at.
 const HOT_BYTES: usize = 64;
@@ -67,6 +72,7 @@ impl Group {
             hard_state_at: 0,
             base: LogPosition::default(),
             base_at: 0,
+            created_at: 0,
             epoch: 0,
             moved_to: None,
         }
@@ -194,6 +200,23 @@ impl Group {
         } else if let Some(run) = self.terms.front_mut() {
             run.index = run.index.max(through.index.next());
         }
+    }
+
+    /// Drops everything: the group's number is used up.
+    pub(crate) fn destroy(&mut self, segments: &mut Segments) {
+        while let Some(span) = self.spans.remove(0) {
+            segments.drop_span(span.place.segment, span.bytes);
+        }
+        (self.spans, self.terms) = (Spans::default(), VecDeque::new());
+        (self.base, self.last) = (DESTROYED, DESTROYED);
+        self.hard_state = HardState::default();
+        segments.drop_state(&mut self.hard_state_at);
+        segments.drop_state(&mut self.created_at);
+        self.close();
+    }
+
+    pub(crate) fn is_destroyed(&self) -> bool {
+        self.base == DESTROYED
     }
 
     /// Entries from `first` on have `term`, up to the next run. Terms never fall along a log, so

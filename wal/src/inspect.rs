@@ -81,6 +81,16 @@ pub enum RecordInfo {
         /// The last of them.
         through: LogPosition,
     },
+    /// The group was created while the log was in use.
+    Create {
+        /// The group.
+        group: GroupId,
+    },
+    /// The group is gone from this log for ever.
+    Destroy {
+        /// The group.
+        group: GroupId,
+    },
 }
 
 /// Reads a segment's header from its first page.
@@ -125,6 +135,8 @@ impl From<Record> for RecordInfo {
             Record::Truncate { group, from } => Self::Truncate { group, from },
             Record::HardState { group, state } => Self::HardState { group, state },
             Record::Release { group, through } => Self::Release { group, through },
+            Record::Create { group } => Self::Create { group },
+            Record::Destroy { group } => Self::Destroy { group },
         }
     }
 }

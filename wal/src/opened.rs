@@ -91,12 +91,13 @@ fn recovered_groups(
     configurations: &Configurations,
 ) -> Result<Vec<RecoveredGroup>, RecoveryError> {
     let mut list = Vec::with_capacity(groups.iter().len());
-    for group in groups.iter() {
+    for group in groups.iter().filter(|group| !group.is_destroyed()) {
         if let Some(missing) = group.gap() {
             return Err(RecoveryError::Gap { group: group.id, missing });
         }
         list.push(RecoveredGroup {
             group: group.id,
+            created: group.created_at != 0,
             hard_state: group.hard_state,
             base: group.base,
             last_index: group.last.index,

@@ -1,10 +1,10 @@
 //! Giving segments back.
 //!
 //! Segments leave the log oldest first, when nothing in them is live: no entry in its group's
-//! `(base, last]`, no group's latest hard state or base. Two things would let one quiet group pin
+//! `(base, last]`, no group's latest hard state, base or end. Two things would let one quiet group pin
 //! the whole log, and both are rewritten forward:
 //!
-//! - hard states and bases, when they alone keep the oldest segment: 32 bytes each;
+//! - hard states, bases and ends of groups, when they alone keep the oldest segment: 32 bytes each;
 //! - live blocks, when the log has more than `relocate_beyond` segments and at most
 //!   `relocate_percent` of the oldest is live (as `Moved` records, which take the old record's
 //!   place in the index and truncate nothing). While space is short, any number of segments is

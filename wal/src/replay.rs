@@ -63,9 +63,12 @@ pub(crate) fn apply(
     configurations: &mut Configurations,
 ) -> Result<(), &'static str> {
     let place = Place { segment, offset: offset as u32, record: checked.item.number };
+    let group = groups.entry(checked.item.record.group());
+    if group.is_destroyed() && !matches!(checked.item.record, Record::Destroy { .. }) {
+        return Err("a record of a group that was destroyed");
+    }
     match checked.item.record {
-        Record::Block { group, first, len, moved, .. } => {
-            let group = groups.entry(group);
+        Record::Block { first, len, moved, .. } => {
             let entry = Entry { first, last: checked.last, term: checked.term, bytes: len, place };
             if moved {
                 group.relocate(segments, &entry);
@@ -79,15 +82,13 @@ pub(crate) fn apply(
             }
         }
         Record::Truncate { group: id, from } => {
-            let group = groups.entry(id);
             if from <= group.base.index {
                 return Err("released entries were truncated");
             }
             group.truncate(segments, from);
             configurations.truncate(id, from);
         }
-        Record::HardState { group, state } => {
-            let group = groups.entry(group);
+        Record::HardState { state, .. } => {
             group.hard_state = state;
             segments.move_state(&mut group.hard_state_at, segment);
         }
@@ -95,9 +96,14 @@ pub(crate) fn apply(
             return Err("index overflows");
         }
         Record::Release { group: id, through } => {
-            let group = groups.entry(id);
             group.release(segments, through);
             configurations.release(id, group.base.index);
+            segments.move_state(&mut group.base_at, segment);
+        }
+        Record::Create { .. } => segments.move_state(&mut group.created_at, segment),
+        Record::Destroy { group: id } => {
+            group.destroy(segments);
+            configurations.destroy(id);
             segments.move_state(&mut group.base_at, segment);
         }
     }

@@ -20,7 +20,7 @@ pub(crate) struct Segment {
     pub(crate) spans: u32,
     /// Their bytes, an upper bound.
     pub(crate) bytes: u64,
-    /// Latest hard states and bases of groups that are recorded here.
+    /// Latest hard states, bases and ends of groups that are recorded here.
     pub(crate) states: u32,
     /// Reads under way; the file must not be used again before they end.
     pub(crate) pins: u32,
@@ -146,6 +146,14 @@ impl Segments {
         }
         self.at(to).states += 1;
         *from = to;
+    }
+
+    /// The record of a state in segment `*at` (0: nowhere) is dead.
+    pub(crate) fn drop_state(&mut self, at: &mut u64) {
+        if *at != 0 {
+            self.at(*at).states -= 1;
+        }
+        *at = 0;
     }
 
     /// The oldest segment with something live.

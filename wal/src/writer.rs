@@ -8,7 +8,7 @@ use crate::disk::{DiskError, DiskOp, FileName, PAGE};
 use crate::event::WalEvent;
 use crate::flight::Settled;
 use crate::format::{BatchHeader, Record, SegmentHeader};
-use crate::index::{Entry, GroupSlot, Place};
+use crate::index::{Entry, Group, GroupSlot, Place};
 use crate::segments::Segment;
 use crate::staging::{Room, Staged};
 use crate::types::{GroupId, HardState, LogIndex, LogPosition, Seq};
@@ -61,7 +61,7 @@ impl Wal {
         assert!(block.len() <= self.config.max_block_bytes(), "block longer than a segment");
         let (first, term) = (block.first_index(), block.term());
         let before = self.groups.at(slot).last;
-        assert!(first == before.index.next(), "{block:?} does not follow entry {before:?}");
+        assert!(first.prev() == before.index, "{block:?} does not follow entry {before:?}");
         assert!(term >= before.term, "{block:?} has a lower term than entry {before:?}");
         let (seq, entry) = self.push_block(block, false);
         self.groups.at(slot).append(&mut self.segments, &entry);
@@ -92,10 +92,14 @@ impl Wal {
     }
 
     /// Stages a group's term and vote, and returns the number of the batch.
+    ///
+    /// # Panics
+    /// When the group was destroyed.
     pub fn set_hard_state(&mut self, group: GroupId, hard_state: HardState) -> Seq {
         if !self.stages() {
             return self.staging.seq();
         }
+        assert!(!self.is_destroyed(group), "group {group} was destroyed");
         self.make_room(0);
         let record = Record::HardState { group, state: hard_state };
         let (seq, place) = self.staging.push(&record, None);
@@ -147,17 +151,67 @@ impl Wal {
         seq
     }
 
+    /// Notes that a group was created while the log was in use. Recovery tells it
+    /// ([`RecoveredGroup::created`](crate::RecoveredGroup::created)), and the log does nothing else
+    /// with it: it is for an owner that has no other list of such groups.
+    ///
+    /// # Panics
+    /// When the group was destroyed.
+    pub fn create(&mut self, group: GroupId) -> Seq {
+        if !self.stages() {
+            return self.staging.seq();
+        }
+        assert!(!self.is_destroyed(group), "group {group} was destroyed");
+        self.make_room(0);
+        let (seq, place) = self.staging.push(&Record::Create { group }, None);
+        self.segments.move_state(&mut self.groups.entry(group).created_at, place.segment);
+        seq
+    }
+
+    /// Ends a group: nothing of it is held any more, and its number is used up. Nothing must be
+    /// staged for it again, in this life of the log or a later one
+    /// ([`is_destroyed`](Self::is_destroyed)).
+    ///
+    /// Its space comes back in whole segments, some time after this is durable; what stays for ever
+    /// is a record of 32 bytes.
+    pub fn destroy(&mut self, group: GroupId) -> Seq {
+        if !self.stages() {
+            return self.staging.seq();
+        }
+        self.make_room(0);
+        let (seq, place) = self.staging.push(&Record::Destroy { group }, None);
+        let group = self.groups.entry(group);
+        group.destroy(&mut self.segments);
+        self.segments.move_state(&mut group.base_at, place.segment);
+        seq
+    }
+
+    /// Whether the group was [destroyed](Self::destroy), durably or not yet.
+    #[must_use]
+    pub fn is_destroyed(&self, group: GroupId) -> bool {
+        self.groups.get(group).is_some_and(Group::is_destroyed)
+    }
+
     /// Writes a group's latest state again if it is recorded in segment `at`.
     pub(crate) fn restate(&mut self, slot: u32, at: u64) {
         let group = self.groups.at(slot);
         let (id, state, through) = (group.id, group.hard_state, group.base);
+        let end = if group.is_destroyed() {
+            Record::Destroy { group: id }
+        } else {
+            Record::Release { group: id, through }
+        };
         if group.hard_state_at == at {
             let place = self.push_again(&Record::HardState { group: id, state });
             self.segments.move_state(&mut self.groups.at(slot).hard_state_at, place.segment);
         }
         if self.groups.at(slot).base_at == at {
-            let place = self.push_again(&Record::Release { group: id, through });
+            let place = self.push_again(&end);
             self.segments.move_state(&mut self.groups.at(slot).base_at, place.segment);
+        }
+        if self.groups.at(slot).created_at == at {
+            let place = self.push_again(&Record::Create { group: id });
+            self.segments.move_state(&mut self.groups.at(slot).created_at, place.segment);
         }
     }
 

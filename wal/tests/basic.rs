@@ -3,6 +3,7 @@
 mod common;
 
 use common::harness::{Harness, ME, tiny};
+use common::model::block;
 use ringleader_wal::{
     GroupId, Identity, LogIndex, ReadError, RecoveryError, Seq, SyncMode, Wal, WalConfig,
 };
@@ -377,4 +378,43 @@ fn the_log_says_what_its_tail_takes_and_leaves_snapshots_alone() {
     }
     log.reopen();
     log.check_all();
+}
+
+/// A destroyed group leaves nothing but a record that it was, which outlives every segment.
+#[test]
+fn a_destroyed_group_stays_destroyed_and_its_space_comes_back() {
+    let mut log = Harness::new(tiny(SyncMode::DurableWrites), 5);
+    log.create(9);
+    log.create(8);
+    log.hard_state(9, 3, Some(2));
+    log.append(9, 3, &[vec![7; 2000], vec![8; 2000]]);
+    log.configuration(9, 3, b"members");
+    log.release(9, 1, 3);
+    log.settle();
+    let read = log.wal.read(GroupId(9), LogIndex(2), 1);
+    log.destroy(9);
+    log.settle();
+    assert!(log.loaded.remove(&read).expect("an answer").is_err());
+    log.crash();
+    assert!(log.wal.is_destroyed(GroupId(9)) && !log.wal.is_destroyed(GroupId(1)));
+    // Others go on until the segment with the record is needed no more, several times over.
+    let restated = log.wal.stats().restated;
+    for i in 1..200 {
+        log.append(1, 1, &[vec![1; 1000]]);
+        log.release(1, i, 1);
+        log.settle();
+    }
+    assert!(log.wal.stats().restated > restated, "it is written again");
+    assert!(log.wal.segments() <= 4, "{} segments", log.wal.segments());
+    log.reopen();
+    assert!(log.wal.is_destroyed(GroupId(9)));
+}
+
+#[test]
+#[should_panic(expected = "does not follow entry")]
+fn nothing_is_appended_to_a_destroyed_group() {
+    let mut log = Harness::new(tiny(SyncMode::DurableWrites), 6);
+    log.append(1, 1, &[vec![1]]);
+    log.wal.destroy(GroupId(1));
+    log.wal.append(&block(1, 2, 1, &[vec![2]]));
 }

@@ -141,6 +141,9 @@ impl Harness {
         assert!(recovered.durable >= reported, "{reported} was durable, {recovered:?}");
         self.model.forget_after(recovered.durable);
         self.model.check(&recovered);
+        for (&id, group) in &self.model.groups {
+            assert_eq!(self.wal.is_destroyed(id), group.destroyed, "group {id}");
+        }
     }
 
     /// Starts the log again on what the disk holds.
@@ -207,6 +210,18 @@ impl Harness {
         seq
     }
 
+    pub fn create(&mut self, group: u64) -> Seq {
+        let seq = self.wal.create(GroupId(group));
+        self.model.stage(seq, Op::Create(GroupId(group)));
+        seq
+    }
+
+    pub fn destroy(&mut self, group: u64) -> Seq {
+        let seq = self.wal.destroy(GroupId(group));
+        self.model.stage(seq, Op::Destroy(GroupId(group)));
+        seq
+    }
+
     /// Reads a group's entries from `from` to the end and compares.
     pub fn check_entries(&mut self, group: u64, from: u64) {
         let id = GroupId(group);
@@ -243,7 +258,12 @@ impl Harness {
 
     /// One random operation on one of `groups` groups.
     pub fn random_op(&mut self, groups: u64) {
-        let group = 1 + self.rng.below(groups);
+        let mut group = 1 + self.rng.below(groups);
+        // The number of one that was destroyed is not used again.
+        let destroyed = |id| self.model.groups.get(&GroupId(id)).is_some_and(|it| it.destroyed);
+        while destroyed(group) {
+            group += groups;
+        }
         let state = self.model.groups.entry(GroupId(group)).or_default().clone();
         let (base, last) = (state.base, state.last());
         match self.rng.below(20) {
@@ -263,6 +283,12 @@ impl Harness {
             6 if self.rng.chance(10) => {
                 let through = last.index.0 + 1 + self.rng.below(30);
                 self.release(group, through, last.term.0 + 1);
+            }
+            9 if !state.created && self.rng.chance(30) => {
+                self.create(group);
+            }
+            8 if self.rng.chance(10) => {
+                self.destroy(group);
             }
             7 => {
                 let payload = vec![self.rng.next() as u8; self.rng.below(60) as usize];

@@ -14,6 +14,8 @@ pub enum Op {
     HardState(GroupId, HardState),
     Truncate(GroupId, LogIndex),
     Release(GroupId, LogPosition),
+    Create(GroupId),
+    Destroy(GroupId),
 }
 
 /// One group.
@@ -25,6 +27,8 @@ pub struct ModelGroup {
     pub entries: Vec<(Term, Vec<u8>)>,
     /// The configuration blocks among them.
     pub configurations: Vec<Block>,
+    pub created: bool,
+    pub destroyed: bool,
 }
 
 impl ModelGroup {
@@ -64,6 +68,8 @@ impl ModelGroup {
                     self.configurations.retain(|block| block.first_index() > through.index);
                 }
             }
+            Op::Create(_) => self.created = true,
+            Op::Destroy(_) => *self = Self { destroyed: true, ..Self::default() },
         }
     }
 
@@ -77,6 +83,7 @@ impl ModelGroup {
         }
         RecoveredGroup {
             group,
+            created: self.created,
             hard_state: self.hard_state,
             base: self.base,
             last_index: self.last().index,
@@ -102,7 +109,11 @@ impl Model {
     fn apply(groups: &mut BTreeMap<GroupId, ModelGroup>, op: &Op) {
         let group = match op {
             Op::Append(block) => block.group(),
-            Op::HardState(group, _) | Op::Truncate(group, _) | Op::Release(group, _) => *group,
+            Op::HardState(group, _)
+            | Op::Truncate(group, _)
+            | Op::Release(group, _)
+            | Op::Create(group)
+            | Op::Destroy(group) => *group,
         };
         groups.entry(group).or_default().apply(op);
     }
@@ -121,6 +132,10 @@ impl Model {
         let found: BTreeMap<_, _> =
             recovered.groups.iter().map(|group| (group.group, group)).collect();
         for (&id, group) in &self.groups {
+            if group.destroyed {
+                assert!(!found.contains_key(&id), "group {id} was destroyed");
+                continue;
+            }
             let expected = group.recovered(id);
             match found.get(&id) {
                 Some(found) => assert_eq!(**found, expected),

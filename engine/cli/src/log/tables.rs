@@ -155,5 +155,7 @@ fn sentence(record: &RecordInfo) -> String {
         RecordInfo::Release { group, through } => {
             format!("group {group}: released through {} of term {}", through.index, through.term)
         }
+        RecordInfo::Create { group } => format!("group {group}: created"),
+        RecordInfo::Destroy { group } => format!("group {group}: destroyed"),
     }
 }
