@@ -65,6 +65,35 @@ pub struct GroupConfig {
     pub voters: Vec<NodeId>,
 }
 
+impl GroupConfig {
+    /// What can be said of it without knowing which nodes there are.
+    pub(crate) fn check(
+        &self,
+        node: NodeId,
+        priorities: Option<&Priorities>,
+    ) -> Result<(), String> {
+        let voters = &self.voters;
+        if voters.is_empty() {
+            return Ok(());
+        }
+        if voters.iter().collect::<HashSet<_>>().len() != voters.len() {
+            return Err("a voter is listed twice".into());
+        }
+        if !voters.contains(&node) {
+            return Err(format!(
+                "node {node} is not a voter of it; name no voters on a node that is to be added"
+            ));
+        }
+        if !voters.iter().any(|voter| priorities.is_none_or(|all| all.of(*voter) > 0)) {
+            return Err("all voters have priority 0".into());
+        }
+        if voters.len() > MAX_VOTERS {
+            return Err(format!("at most {MAX_VOTERS} voters"));
+        }
+        Ok(())
+    }
+}
+
 /// Everything an [`Engine`](crate::Engine) needs to know.
 ///
 /// [`EngineConfig::new`] fills in the defaults; all fields are public.
@@ -77,7 +106,8 @@ pub struct EngineConfig {
     /// All nodes of the cluster, this one included. More can be added, and their addresses changed,
     /// while the node runs ([`Handle::set_member`](crate::Handle::set_member)).
     pub members: Vec<Member>,
-    /// The groups on this node.
+    /// The groups on this node, beside those that were created while it ran
+    /// ([`Handle::create_group`](crate::Handle::create_group)): these are in its log.
     pub groups: Vec<GroupConfig>,
     /// Where the logs live; created if missing. One process at a time may use it.
     pub data_dir: PathBuf,
@@ -309,31 +339,16 @@ impl EngineConfig {
 
     fn check_groups(&self, nodes: &HashSet<NodeId>) -> Result<(), String> {
         let mut groups = HashSet::new();
-        for GroupConfig { group, voters } in &self.groups {
+        for config in &self.groups {
+            let GroupConfig { group, voters } = config;
             if !groups.insert(group) {
                 return Err(format!("group {group} is listed twice"));
             }
             if let Some(stranger) = voters.iter().find(|voter| !nodes.contains(voter)) {
                 return Err(format!("group {group}: voter {stranger} is not a member"));
             }
-            if voters.iter().collect::<HashSet<_>>().len() != voters.len() {
-                return Err(format!("group {group}: a voter is listed twice"));
-            }
-            if !voters.is_empty() && !voters.contains(&self.node) {
-                return Err(format!(
-                    "group {group}: node {} is not a voter of it; name no voters on a node that \
-                     is to be added",
-                    self.node
-                ));
-            }
-            let priorities = self.priorities.get(group);
-            let may_lead = |voter: &NodeId| priorities.is_none_or(|all| all.of(*voter) > 0);
-            if !voters.is_empty() && !voters.iter().any(may_lead) {
-                return Err(format!("group {group}: all voters have priority 0"));
-            }
-            if voters.len() > MAX_VOTERS {
-                return Err(format!("group {group}: at most {MAX_VOTERS} voters"));
-            }
+            let wrong = config.check(self.node, self.priorities.get(group));
+            wrong.map_err(|wrong| format!("group {group}: {wrong}"))?;
         }
         Ok(())
     }

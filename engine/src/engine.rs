@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
-use ringleader_wal::{GroupId, NumberMap};
+use ringleader_wal::GroupId;
 
 use crate::admin::Admin;
-use crate::config::{EngineConfig, place};
+use crate::config::EngineConfig;
 use crate::error::StartError;
+use crate::existence::GroupsHere;
 use crate::handle::{Handle, Shared};
 use crate::inbox::{Inbox, Request};
 use crate::members::Members;
@@ -61,11 +62,9 @@ impl Engine {
         }
         let wrists: Vec<Wrist> = (0..shards).map(|_| Wrist::default()).collect();
         let pulse = Pulse::start(inboxes.clone(), wrists.clone()).map_err(failed)?;
-        let groups: NumberMap<GroupId, u32> =
-            config.groups.iter().map(|g| (g.group, place(g.group, shards))).collect();
         let shared = Shared {
             inboxes: inboxes.clone(),
-            groups,
+            groups: GroupsHere::default(),
             members: Members::new(config.node, &config.members),
             priorities: config.priorities.clone(),
             max_entry_bytes: config.limits.max_entry_bytes,

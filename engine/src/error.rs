@@ -147,6 +147,56 @@ pub enum ResetError {
     Unknown(UnknownCause),
 }
 
+/// Why a group was not, or may not have been, created on this node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CreateGroupError {
+    /// Nothing changed: the group is here.
+    #[error("group {0} is on this node already")]
+    Exists(GroupId),
+    /// Nothing changed: the group was here and was destroyed. Its number is used up on this node.
+    #[error("group {0} was destroyed on this node; use another number")]
+    Destroyed(GroupId),
+    /// Nothing changed: there is no such group.
+    #[error("{0}")]
+    Invalid(String),
+    /// Nothing changed: this node does not know where that one is; see
+    /// [`Handle::set_member`](crate::Handle::set_member).
+    #[error("node {0} is not known here")]
+    UnknownNode(NodeId),
+    /// Nothing changed: the disk has no room for another log segment.
+    #[error("the log's disk is full")]
+    NoSpace,
+    /// Nothing changed: the shard's log failed.
+    #[error("the shard's log failed: {0}")]
+    StorageFailed(String),
+    /// Nothing changed: the engine is stopped.
+    #[error("the engine is stopped")]
+    Stopped,
+    /// **The group may or may not be there** when the node is started again.
+    #[error("outcome unknown: {0}")]
+    Unknown(UnknownCause),
+}
+
+/// Why a group's replica on this node was not, or may not have been, destroyed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DestroyGroupError {
+    /// Nothing changed: as far as this node knows, it is a member of the group.
+    #[error("this node is a member of group {0}: remove it from the group first")]
+    StillMember(GroupId),
+    /// Nothing changed: this node has no such group.
+    #[error("no group {0} on this node")]
+    UnknownGroup(GroupId),
+    /// Nothing changed: the shard's log failed.
+    #[error("the shard's log failed: {0}")]
+    StorageFailed(String),
+    /// Nothing changed: the engine is stopped.
+    #[error("the engine is stopped")]
+    Stopped,
+    /// **The replica may or may not be there** when the node is started again.
+    #[error("outcome unknown: {0}")]
+    Unknown(UnknownCause),
+}
+
 /// Why a leadership was not transferred, or is not known to have been.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransferError {

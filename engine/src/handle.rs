@@ -7,10 +7,11 @@ use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, NumberMap, Term};
+use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Term};
 
-use crate::config::Member;
+use crate::config::{Member, place};
 use crate::error::{MemberError, ProposeError, QueryError, ReadError, SnapshotError, UnknownCause};
+use crate::existence::GroupsHere;
 use crate::inbox::{Inbox, Reader, Request};
 use crate::local::{Local, Task};
 use crate::members::Members;
@@ -37,8 +38,7 @@ const LOST: ProposeError = ProposeError::Unknown(UnknownCause::Stopped);
 /// What all handles of an engine share.
 pub(crate) struct Shared {
     pub(crate) inboxes: Vec<Arc<Inbox>>,
-    /// The shard of each group.
-    pub(crate) groups: NumberMap<GroupId, u32>,
+    pub(crate) groups: GroupsHere,
     pub(crate) members: Members,
     pub(crate) priorities: HashMap<GroupId, Priorities>,
     pub(crate) max_entry_bytes: usize,
@@ -46,6 +46,13 @@ pub(crate) struct Shared {
     pub(crate) node: NodeId,
     pub(crate) cluster: u64,
     pub(crate) started: Instant,
+}
+
+impl Shared {
+    /// The shard that a group is on, if it is on this node.
+    pub(crate) fn place(&self, group: GroupId) -> u32 {
+        place(group, self.inboxes.len() as u32)
+    }
 }
 
 /// A way to a running [`Engine`](crate::Engine). Cloning is cheap; clones may be used from any
@@ -61,9 +68,9 @@ pub struct Handle {
 }
 
 impl Handle {
-    pub(crate) fn inbox(&self, group: GroupId) -> Option<&Inbox> {
-        let shard = *self.shared.groups.get(&group)?;
-        Some(&self.shared.inboxes[shard as usize])
+    /// The way to the shard that has the group, if this node has it.
+    pub(crate) fn inbox(&self, group: GroupId) -> &Inbox {
+        &self.shared.inboxes[self.shared.place(group) as usize]
     }
 
     fn prepare(
@@ -76,7 +83,7 @@ impl Handle {
         if payload.len() > max {
             return Err(ProposeError::TooLarge { bytes: payload.len(), max });
         }
-        let inbox = self.inbox(group).ok_or(ProposeError::UnknownGroup(group))?;
+        let inbox = self.inbox(group);
         let mut submission = Submission::default();
         match term {
             None => submission.push(group, 0, payload),
@@ -179,7 +186,7 @@ impl Handle {
     /// The shard that a group lives on, if this node has the group.
     #[must_use]
     pub fn shard_of(&self, group: GroupId) -> Option<u32> {
-        self.shared.groups.get(&group).copied()
+        self.shared.groups.contains(group).then(|| self.shared.place(group))
     }
 
     /// Number of shards of this node.
@@ -240,7 +247,7 @@ impl Handle {
     /// # Errors
     /// When the node has no such group or is stopped.
     pub async fn status(&self, group: GroupId) -> Result<GroupStatus, QueryError> {
-        let inbox = self.inbox(group).ok_or(QueryError::UnknownGroup(group))?;
+        let inbox = self.inbox(group);
         let (reply, answer) = flume::bounded(1);
         let sent = inbox.send(Request::Status { group, reply }).await;
         sent.map_err(|_| QueryError::Stopped)?;
@@ -257,7 +264,7 @@ impl Handle {
     /// # Errors
     /// Why there is none. Nothing of the group's state depends on it.
     pub async fn snapshot(&self, group: GroupId) -> Result<LogPosition, SnapshotError> {
-        let inbox = self.inbox(group).ok_or(SnapshotError::UnknownGroup(group))?;
+        let inbox = self.inbox(group);
         let (reply, answer) = flume::bounded(1);
         let sent = inbox.send(Request::Snapshot { group, reply }).await;
         sent.map_err(|_| SnapshotError::Stopped)?;
@@ -320,7 +327,7 @@ impl Handle {
         consistency: Consistency,
         reader: Reader,
     ) -> Result<(), ReadError> {
-        let inbox = self.inbox(group).ok_or(ReadError::UnknownGroup(group))?;
+        let inbox = self.inbox(group);
         let weight = ReadSubmission::weight_of(1);
         inbox.budget.take(weight).await;
         inbox.send(Request::Read { group, consistency, reader }).await.map_err(|_| {
@@ -343,17 +350,19 @@ impl Handle {
         group: GroupId,
         inspect: impl FnOnce(&mut S) -> R + Send + 'static,
     ) -> Result<R, QueryError> {
-        let inbox = self.inbox(group).ok_or(QueryError::UnknownGroup(group))?;
+        let inbox = self.inbox(group);
         let (reply, answer) = flume::bounded(1);
         let run = Box::new(move |machine: Option<&mut dyn StateMachine>| {
-            let machine = machine.and_then(|machine| (machine as &mut dyn Any).downcast_mut::<S>());
+            let machine = machine.ok_or(QueryError::UnknownGroup(group)).and_then(|machine| {
+                let machine = (machine as &mut dyn Any).downcast_mut::<S>();
+                machine.ok_or(QueryError::WrongType(group))
+            });
             // A caller that no longer waits is no error.
             let _ = reply.send(machine.map(inspect));
         });
         let sent = inbox.send(Request::Query { group, run }).await;
         sent.map_err(|_| QueryError::Stopped)?;
-        let result = answer.recv_async().await.map_err(|_| QueryError::Stopped)?;
-        result.ok_or(QueryError::WrongType(group))
+        answer.recv_async().await.unwrap_or(Err(QueryError::Stopped))
     }
 }
 

@@ -8,8 +8,10 @@ use std::task::{Poll, Waker};
 use ringleader_net::ShardHandover;
 use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId};
 
+use crate::config::GroupConfig;
 use crate::error::{
-    MembershipError, ProposeError, ReadError, ReadLogError, ResetError, SnapshotError,
+    CreateGroupError, DestroyGroupError, MembershipError, ProposeError, ReadError, ReadLogError,
+    ResetError, SnapshotError,
 };
 use crate::handle::ProposeReply;
 use crate::local::Task;
@@ -89,6 +91,15 @@ pub(crate) enum Request {
         /// Only say what would be done.
         plan: bool,
         reply: flume::Sender<Result<Reset, ResetError>>,
+    },
+    CreateGroup {
+        config: GroupConfig,
+        reply: flume::Sender<Result<(), CreateGroupError>>,
+    },
+    DestroyGroup {
+        group: GroupId,
+        member_too: bool,
+        reply: flume::Sender<Result<(), DestroyGroupError>>,
     },
     Report {
         reply: flume::Sender<ShardReport>,

@@ -27,7 +27,7 @@ impl Handle {
         group: GroupId,
         to: Option<NodeId>,
     ) -> Result<Transferred, TransferError> {
-        let inbox = self.inbox(group).ok_or(TransferError::UnknownGroup(group))?;
+        let inbox = self.inbox(group);
         let (reply, answer) = flume::bounded(1);
         let sent = inbox.send(Request::Transfer { group, to, reply }).await;
         sent.map_err(|_| TransferError::Stopped)?;

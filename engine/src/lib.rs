@@ -108,6 +108,7 @@ mod codec;
 mod config;
 mod engine;
 mod error;
+mod existence;
 mod handle;
 mod inbox;
 mod leadership;
@@ -124,8 +125,9 @@ mod state_machine;
 pub use config::{EngineConfig, GroupConfig, Limits, Member, SnapshotConfig, place};
 pub use engine::Engine;
 pub use error::{
-    FoundError, MemberError, MembershipError, ProposeError, QueryError, ReadError, ReadLogError,
-    ResetError, SnapshotError, StartError, TransferError, UnknownCause,
+    CreateGroupError, DestroyGroupError, FoundError, MemberError, MembershipError, ProposeError,
+    QueryError, ReadError, ReadLogError, ResetError, SnapshotError, StartError, TransferError,
+    UnknownCause,
 };
 pub use handle::{Handle, ProposeReply};
 pub use local::{Local, LocalQueue, OnCore};

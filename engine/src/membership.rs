@@ -63,7 +63,7 @@ impl Handle {
         group: GroupId,
         change: MembershipChange,
     ) -> Result<LogIndex, MembershipError> {
-        let inbox = self.inbox(group).ok_or(MembershipError::UnknownGroup(group))?;
+        let inbox = self.inbox(group);
         let (reply, answer) = flume::bounded(1);
         let sent = inbox.send(Request::ChangeMembers { group, change, reply }).await;
         sent.map_err(|_| MembershipError::Stopped)?;
@@ -158,7 +158,7 @@ impl Handle {
         members: &Configuration,
         plan: bool,
     ) -> Result<Reset, ResetError> {
-        let inbox = self.inbox(group).ok_or(ResetError::UnknownGroup(group))?;
+        let inbox = self.inbox(group);
         let (reply, answer) = flume::bounded(1);
         let members = members.clone();
         let sent = inbox.send(Request::ResetPeers { group, members, plan, reply }).await;

@@ -177,7 +177,7 @@ impl<A: Announce> Queue<A> {
             return Err(PushError::TooLarge { bytes: payload.len(), max });
         }
         let known = self.staged.groups.last().is_some_and(|(last, _)| *last == group);
-        if !known && self.shared.groups.get(&group) != Some(&self.shard) {
+        if !known && self.shared.place(group) != self.shard {
             return Err(PushError::WrongShard(group));
         }
         Ok(())
@@ -196,7 +196,7 @@ impl<A: Announce> Queue<A> {
         if self.outstanding == self.depth {
             return Err(PushError::Full);
         }
-        if self.shared.groups.get(&group) != Some(&self.shard) {
+        if self.shared.place(group) != self.shard {
             return Err(PushError::WrongShard(group));
         }
         self.staged_reads.get_or_insert_default().push(group, consistency, user_data);

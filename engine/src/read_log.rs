@@ -52,7 +52,7 @@ impl Handle {
         from: LogIndex,
         max_bytes: usize,
     ) -> Result<LogPortion, ReadLogError> {
-        let inbox = self.inbox(group).ok_or(ReadLogError::UnknownGroup(group))?;
+        let inbox = self.inbox(group);
         let (reply, answer) = flume::bounded(1);
         let sent = inbox.send(Request::ReadLog { group, from, max_bytes, reply }).await;
         sent.map_err(|_| ReadLogError::Stopped)?;

@@ -21,7 +21,7 @@
 //! | `clock` | clocks at speeds of their own, late ticks, processes that stand still |
 //! | `faults` | which faults there are, and how each comes about |
 //! | `mishaps` | faults that wait for the moment at which they tell most |
-//! | `operator`, `transfers`, `log_reads` | what the operator does, and what it is told |
+//! | `operator`, `transfers`, `log_reads`, `existence` | what the operator does, and what it is told |
 //! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
 //! | `image` | the registers' snapshot |
 //! | `resets`, `eras` | groups that lose their majority, and what stays of them |
@@ -61,6 +61,8 @@ mod disk;
 mod disk_faults;
 #[path = "sim/effects.rs"]
 mod effects;
+#[path = "sim/existence.rs"]
+mod existence;
 #[path = "sim/faults.rs"]
 mod faults;
 #[path = "sim/file.rs"]

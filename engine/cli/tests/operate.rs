@@ -58,6 +58,55 @@ fn members_change_as_the_leader_is_told() {
 }
 
 #[test]
+fn groups_are_created_moved_and_destroyed() {
+    let mut cluster = Cluster::new(&[GroupId(7)]);
+    let group = GroupId::from_name("payments");
+    for node in 1..=3 {
+        let created = cluster.json(node, &["create", "payments", "--voters", "1,2,3"]);
+        assert_eq!(
+            (&created["node"], &created["group"]),
+            (&node.into(), &group.0.to_string().into())
+        );
+    }
+    let told = text(&cluster.run(4, &["create", "payments"]));
+    assert!(told.contains("created on node 4"), "{told}");
+    cluster.fails(1, &["create", "payments", "--voters", "1,2,3"], REFUSED, "on this node already");
+    cluster.fails(1, &["create", "8", "--voters", "2,3"], REFUSED, "node 1 is not a voter");
+    cluster.fails(1, &["create", "8", "--voters", "1,9"], REFUSED, "node 9 is not known");
+    cluster.fails(1, &["destroy", "8"], REFUSED, "no group 8");
+    let leader = cluster.leader(group);
+    let left = cluster.other_than(leader);
+    cluster.fails(left, &["destroy", "payments"], REFUSED, "remove it from the group first");
+
+    let voters: Vec<String> =
+        (1..=4).filter(|node| *node != left).map(|node| node.to_string()).collect();
+    let changed = cluster.json(leader, &["change", "payments", "--voters", &voters.join(",")]);
+    assert_eq!(changed["changed"], true);
+    let told = eventually("the removed node to hear of it", || {
+        let output = cluster.run(left, &["destroy", "payments"]);
+        (code(&output) != REFUSED).then(|| text(&output))
+    });
+    assert!(told.contains("destroyed on node"), "{told}");
+    cluster.fails(left, &["create", "payments"], REFUSED, "use another number");
+    // It stays so, and the node's log says why.
+    cluster.stop(left);
+    let dir = cluster.node_dir(left).display().to_string();
+    let inspected = text(&cluster::tool(&["log", "inspect", "--batches", &dir]));
+    for what in ["created", "destroyed"] {
+        let line = format!("group {group}: {what}");
+        assert!(inspected.contains(&line), "no {line:?} in\n{inspected}");
+    }
+    cluster.start(left);
+    cluster.fails(left, &["destroy", "payments"], REFUSED, "no group");
+
+    // A group that is to end is destroyed on each of its nodes.
+    for node in (1..=4).filter(|node| *node != left) {
+        cluster.json(node, &["destroy", "payments", "--accept-data-loss"]);
+    }
+    assert!(!text(&cluster.run(leader, &["groups"])).contains(&group.to_string()));
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_with_the_reason() {
     let group = GroupId::from_name(NAME);
     let mut cluster = Cluster::new(&[group, GroupId(7)]);

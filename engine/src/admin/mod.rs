@@ -22,6 +22,7 @@
 //! | `transfer` | [`Transfer`] | another leader |
 //! | `rebalance` | [`Rebalance`] | leaders spread evenly; see [`Handle::rebalance`](crate::Handle::rebalance) |
 //! | `snapshot` | [`Group`] | a snapshot on this node |
+//! | `create`, `destroy` | [`Create`], [`Destroy`] | a group on this node, or none any more: **loses data** |
 //! | `reset-peers` | [`ResetPeers`] | other members without a majority: **loses data** |
 //! | `nodes`, `set-node`, `forget-node` | none, [`Node`], [`Forget`] | whom this node connects to |
 //!
@@ -29,6 +30,7 @@
 //! and the others name it. Nothing is passed on to other nodes.
 
 mod change;
+mod existence;
 mod look;
 mod patience;
 mod reset;
@@ -122,6 +124,27 @@ pub struct Rebalance {
     pub dry_run: bool,
 }
 
+/// A group that this node is to have.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Create {
+    /// The group.
+    pub group: GroupId,
+    /// The voters that it begins with, the node that is asked among them; none on a node that is
+    /// to be added to it.
+    #[serde(default)]
+    pub voters: Vec<NodeId>,
+}
+
+/// A group that this node is not to have any more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Destroy {
+    /// The group.
+    pub group: GroupId,
+    /// Also when this node is a member of it.
+    #[serde(default)]
+    pub accept_data_loss: bool,
+}
+
 /// Members to go on with where a majority is lost; see
 /// [`Handle::reset_peers`](crate::Handle::reset_peers).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -182,7 +205,7 @@ pub struct Refusal {
     /// For programs. Of the request itself: `malformed`, `version`, `unknown-command`, `arguments`,
     /// `busy`, `stopped`. Of what was asked for: `not-leader`, `unknown-group`, `unknown-node`,
     /// `in-progress`, `not-ready`, `transferring`, `impossible`, `too-slow`, `no-space`,
-    /// `storage-failed`, `has-leader`, `refused`, `not-taken`, `elected`, `unsupported`, `failed`, `unknown`.
+    /// `storage-failed`, `has-leader`, `exists`, `destroyed`, `member`, `refused`, `not-taken`, `elected`, `unsupported`, `failed`, `unknown`.
     pub code: String,
     /// For people.
     pub message: String,
@@ -249,6 +272,8 @@ const COMMANDS: &[Command] = &[
     ("transfer", change::transfer),
     ("rebalance", change::rebalance),
     ("snapshot", change::snapshot),
+    ("create", existence::create),
+    ("destroy", existence::destroy),
     ("reset-peers", reset::reset_peers),
     ("nodes", change::nodes),
     ("set-node", change::set_node),

@@ -59,6 +59,7 @@ mod configurations;
 pub mod era;
 pub(crate) mod fifo;
 mod follower;
+pub mod found;
 pub mod invariants;
 mod leader;
 mod log;

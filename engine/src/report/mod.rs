@@ -166,6 +166,10 @@ pub struct OperatorCounters {
     pub changes_unknown: u64,
     /// Groups that were reset here, without a majority.
     pub resets: u64,
+    /// Groups created on this node while it ran.
+    pub groups_created: u64,
+    /// Replicas destroyed on this node.
+    pub groups_destroyed: u64,
     /// Portions of committed entries read back.
     pub log_reads: u64,
 }

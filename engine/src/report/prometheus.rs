@@ -62,6 +62,8 @@ const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     ("changes_refused", "Changes of members refused or given up", |s| s.operations.changes_refused),
     ("changes_unknown", "Changes of members of unknown outcome", |s| s.operations.changes_unknown),
     ("resets", "Groups reset without a majority", |s| s.operations.resets),
+    ("groups_created", "Groups created while the node ran", |s| s.operations.groups_created),
+    ("groups_destroyed", "Replicas destroyed", |s| s.operations.groups_destroyed),
     ("log_portions_read_back", "Portions of committed entries read back", |s| {
         s.operations.log_reads
     }),

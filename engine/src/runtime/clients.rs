@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use ringleader_wal::LogIndex;
 
-use crate::error::{MembershipError, ProposeError, ReadError, ReadLogError, ResetError};
+use crate::error::{
+    CreateGroupError, DestroyGroupError, MembershipError, ProposeError, ReadError, ReadLogError,
+    ResetError,
+};
 use crate::handle::ProposeReply;
 use crate::inbox::{Answers, Budget, Reader};
 use crate::raft::Reset;
@@ -29,6 +32,9 @@ pub(crate) struct Clients {
     pub(crate) changes: Waiters<LogIndex, MembershipError>,
     /// Who waits for members to be set anew.
     pub(crate) resets: Waiters<Reset, ResetError>,
+    /// Who waits for a group to be created, or destroyed.
+    pub(crate) created: Waiters<(), CreateGroupError>,
+    pub(crate) destroyed: Waiters<(), DestroyGroupError>,
     /// Who waits for committed entries.
     pub(crate) log_reads: Waiters<LogPortion, ReadLogError>,
     /// So many queues are looked through for those that were dropped.

@@ -317,6 +317,14 @@ impl Driver {
                 let name = self.clients.resets.add(reply);
                 self.shard.reset_peers(self.clock.now(), name, group, &members);
             }
+            Request::CreateGroup { config, reply } => {
+                let name = self.clients.created.add(reply);
+                self.shard.create_group(self.clock.now(), name, config);
+            }
+            Request::DestroyGroup { group, member_too, reply } => {
+                let name = self.clients.destroyed.add(reply);
+                self.shard.destroy_group(name, group, member_too);
+            }
             Request::Report { reply } => drop(reply.send(self.report())),
             Request::Groups { from, reply } => drop(reply.send(self.group_page(from))),
             Request::Spawn(task) => self.spawn(task),
@@ -375,6 +383,8 @@ impl Driver {
             transfers,
             log_reads,
             snapshots,
+            created,
+            destroyed,
             notices,
         } = &mut self.effects;
         for (id, op) in disk.drain(..) {
@@ -388,9 +398,13 @@ impl Driver {
         transfers.iter().for_each(|(_, result)| self.meter.transferred(result));
         self.meter.operations.resets += succeeded(resets);
         self.meter.operations.log_reads += succeeded(log_reads);
+        self.meter.operations.groups_created += succeeded(created);
+        self.meter.operations.groups_destroyed += succeeded(destroyed);
         self.clients.deliver(answers, &self.inbox.budget);
         self.clients.changes.answer(changes);
         self.clients.resets.answer(resets);
+        self.clients.created.answer(created);
+        self.clients.destroyed.answer(destroyed);
         self.clients.log_reads.answer(log_reads);
         for (id, result) in transfers.drain(..) {
             if let Some(reply) = self.transfers.remove(&id) {
@@ -406,7 +420,12 @@ impl Driver {
         for notice in std::mem::take(notices) {
             self.meter.journal.note(&notice);
             match notice {
-                Notice::Recovered(_) => self.report_start(Ok(())),
+                Notice::Recovered(_) => {
+                    self.shared.groups.add(self.shard.group_ids());
+                    self.report_start(Ok(()));
+                }
+                Notice::GroupCreated(group) => self.shared.groups.add([group]),
+                Notice::GroupDestroyed(group) => self.shared.groups.remove(group),
                 Notice::RecoveryFailed(cause) => self.report_start(Err(cause)),
                 _ => {}
             }

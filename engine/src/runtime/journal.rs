@@ -47,6 +47,8 @@ impl Journal {
                 );
             }
             Notice::SpaceAvailable => tracing::info!(shard, "there is room on the disk again"),
+            Notice::GroupCreated(group) => tracing::info!(shard, %group, "group created"),
+            Notice::GroupDestroyed(group) => tracing::warn!(shard, %group, "group destroyed"),
             Notice::SnapshotTaken(group, at) => {
                 tracing::debug!(shard, %group, index = at.index.0, term = at.term.0, "snapshot taken");
             }

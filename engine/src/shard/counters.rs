@@ -1,6 +1,6 @@
 //! What a shard counts as it goes, in plain fields, and what it tells of its groups.
 
-use ringleader_wal::{LogIndex, Term, WalStats, WalStatus};
+use ringleader_wal::{GroupId, LogIndex, Term, WalStats, WalStatus};
 use serde::{Deserialize, Serialize};
 
 use super::effects::{GroupEvent, GroupNotice, Notice, StepDown};
@@ -139,21 +139,28 @@ impl Shard {
         (self.wal.status(), *self.wal.stats())
     }
 
-    /// The groups from `slot` on, at most `count`, each with what waits in it and what happened to
-    /// it.
+    /// The groups after the first `from`, at most `count`, each with what waits in it and what
+    /// happened to it.
     pub fn group_page(
         &self,
-        slot: usize,
+        from: usize,
         count: usize,
     ) -> impl Iterator<Item = (GroupStatus, GroupQueues, GroupHistory)> + '_ {
-        let groups = self.groups.iter().skip(slot).take(count);
+        let here = self.groups.iter().filter(|group| self.slots.contains_key(&group.id));
+        let groups = here.skip(from).take(count);
         groups.map(|group| (self.status_of(group), group.queues(), group.history))
+    }
+
+    /// The groups that are here, in any order; none before the log is recovered.
+    pub fn group_ids(&self) -> impl Iterator<Item = GroupId> + '_ {
+        let recovered = !self.groups.is_empty();
+        self.slots.keys().copied().filter(move |_| recovered)
     }
 
     /// Number of groups; none before the log is recovered.
     #[must_use]
     pub fn group_count(&self) -> usize {
-        self.groups.len()
+        self.group_ids().count()
     }
 
     /// How many of them rest. It looks at each.

@@ -52,6 +52,12 @@ impl Durability {
         self.watching.get(places - 1).map(|(_, slot)| *slot)
     }
 
+    /// Forgets a group that is gone.
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.watching.retain(|(_, watching)| *watching != slot);
+        self.held.values_mut().for_each(|held| held.retain(|held| held.slot != slot));
+    }
+
     /// The messages that may leave now that `durable` is.
     pub(super) fn release(&mut self, durable: Seq) -> Vec<Held> {
         let mut released = Vec::new();

@@ -5,6 +5,7 @@ use ringleader_wal::disk::{DiskOp, OpId};
 use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Recovered, Seq, Term};
 
 use super::bulk::Lane;
+use super::existence::{CreateAnswer, DestroyAnswer};
 use super::links::LinkId;
 use super::log_reads::LogAnswer;
 use super::membership::ChangeAnswer;
@@ -29,6 +30,10 @@ pub struct Effects {
     pub changes: Vec<ChangeAnswer>,
     /// Answers to who asked for members to be set anew.
     pub resets: Vec<ResetAnswer>,
+    /// Answers to who creates groups.
+    pub created: Vec<CreateAnswer>,
+    /// Answers to who destroys groups.
+    pub destroyed: Vec<DestroyAnswer>,
     /// What became of transfers.
     pub transfers: Vec<(TransferId, TransferResult)>,
     /// Answers to who reads committed entries back.
@@ -51,6 +56,8 @@ impl Effects {
         self.answers.clear();
         self.changes.clear();
         self.resets.clear();
+        self.created.clear();
+        self.destroyed.clear();
         self.transfers.clear();
         self.log_reads.clear();
         self.snapshots.clear();
@@ -98,6 +105,10 @@ pub enum Notice {
     SpaceExhausted,
     /// There is room again.
     SpaceAvailable,
+    /// A group was created; it is durable with the answer.
+    GroupCreated(GroupId),
+    /// A group's replica was destroyed, likewise.
+    GroupDestroyed(GroupId),
     /// A group's snapshot is durable, up to this entry.
     SnapshotTaken(GroupId, LogPosition),
     /// A group's state machine and log were replaced by the leader's snapshot, which covers what the

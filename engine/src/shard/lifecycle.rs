@@ -2,36 +2,51 @@
 
 use std::sync::Arc;
 
+use ringleader_wal::GroupId;
+
 use super::durability::Durability;
 use super::group::Group;
 use super::snapshot::Opened;
-use super::{Death, Notice, RecoverySummary, Shard, State};
+use super::{Death, Notice, RecoverySummary, Shard, ShardConfig, State};
+use crate::config::GroupConfig;
 use crate::error::{MembershipError, ReadError, ResetError, TransferError, UnknownCause};
-use crate::raft::{Configuration, Raft};
+use crate::raft::{Configuration, Raft, Restored};
 use crate::time::Time;
 
 impl Shard {
     /// Every group's log and state machine are there: the shard takes part from now on.
     pub(super) fn start(&mut self, now: Time, summary: RecoverySummary, opened: Vec<Opened>) {
-        for (config, Opened { machine, restored }) in self.config.groups.iter().zip(opened) {
-            let configuration = Configuration::new(&config.voters, &[]);
-            let seed = self.config.seed ^ config.group.0.rotate_left(32);
-            let node = self.config.node;
-            let settings = Arc::clone(&self.config.raft);
-            let mut raft =
-                Raft::new(settings, config.group, node, configuration, restored, seed, now);
-            if let Some(priorities) = self.config.priorities.get(&config.group) {
-                raft.set_priorities(priorities.clone());
-            }
-            let links = self.links.of_group(config.group, raft.members(), node);
-            self.timers.schedule(self.groups.len() as u32, raft.deadline());
-            self.groups.push(Group::new(config.group, raft, machine, links));
+        for (at, opened) in opened.into_iter().enumerate() {
+            let GroupConfig { group, voters } = &self.config.groups[at];
+            let (group, configuration) = (*group, Configuration::new(voters, &[]));
+            let raft = self.new_raft(now, group, configuration, opened.restored);
+            let links = self.links.of_group(group, raft.members(), self.config.node);
+            self.timers.add();
+            self.timers.schedule(at as u32, raft.deadline());
+            self.groups.push(Group::new(group, raft, opened.machine, links));
         }
         self.state = State::Running;
         for link in self.links.connected() {
             self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
         }
         self.effects.notices.push(Notice::Recovered(summary));
+    }
+
+    pub(super) fn new_raft(
+        &self,
+        now: Time,
+        group: GroupId,
+        configuration: Configuration,
+        restored: Restored,
+    ) -> Raft {
+        let ShardConfig { seed, node, raft, priorities, .. } = &self.config;
+        let seed = seed ^ group.0.rotate_left(32);
+        let mut raft =
+            Raft::new(Arc::clone(raft), group, *node, configuration, restored, seed, now);
+        if let Some(priorities) = priorities.get(&group) {
+            raft.set_priorities(priorities.clone());
+        }
+        raft
     }
 
     pub(super) fn refuse_log(&mut self, cause: String) {
@@ -60,6 +75,7 @@ impl Shard {
         for (_, answer) in self.effects.resets.iter_mut().filter(|(_, answer)| answer.is_ok()) {
             *answer = Err(ResetError::Unknown(UnknownCause::StorageFailed));
         }
+        self.revoke_existence(UnknownCause::StorageFailed);
         let error = ReadError::StorageFailed(cause);
         self.effects.reads.iter_mut().for_each(|read| read.revoke(&error));
         self.readers.refuse_all(&error, &mut self.effects.reads);
@@ -72,6 +88,7 @@ impl Shard {
         self.effects.frames.clear();
         self.retire_snapshots();
         self.give_up_resets(cause);
+        self.give_up_existence(cause);
         self.give_up_log_reads();
         for group in &mut self.groups {
             group.retire(cause, &mut self.effects);
@@ -104,14 +121,14 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
-    use ringleader_wal::{GroupId, Identity, LogIndex, NodeId, Term, Wal, WalConfig};
+    use ringleader_wal::{Identity, LogIndex, NodeId, Term, Wal, WalConfig};
 
     use super::*;
     use crate::config::{Limits, SnapshotConfig};
     use crate::error::ProposeError;
     use crate::raft::RaftConfig;
     use crate::shard::proposal::{Outcome, SubmissionRun};
-    use crate::shard::{ClientId, Effects, ShardConfig, Submission};
+    use crate::shard::{ClientId, Effects, Submission};
 
     fn shard() -> Shard {
         let config = ShardConfig {

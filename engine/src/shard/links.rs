@@ -114,6 +114,11 @@ impl Links {
         Some(LinkPeer { node, shard: place(group, shards) })
     }
 
+    /// Where all nodes keep a group, or would.
+    pub(super) fn ends(&self, group: GroupId) -> impl Iterator<Item = LinkPeer> + '_ {
+        self.nodes.keys().filter_map(move |node| self.end(group, *node))
+    }
+
     /// The link to where a node keeps a group, if the node is known.
     pub(super) fn to(&self, group: GroupId, node: NodeId) -> Option<LinkId> {
         let end = self.end(group, node)?;

@@ -18,8 +18,8 @@ const PORTION_BYTES: usize = 4 << 20;
 /// A read that is under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogRead {
-    name: u64,
-    group: GroupId,
+    pub(super) name: u64,
+    pub(super) group: GroupId,
     from: LogIndex,
     /// What was committed and durable when it was asked for.
     through: LogIndex,

@@ -14,6 +14,7 @@ mod counters;
 mod delivery;
 mod durability;
 mod effects;
+mod existence;
 mod group;
 mod lifecycle;
 mod links;
@@ -50,6 +51,7 @@ use crate::time::Time;
 use apply::ReadFor;
 use delivery::Delivery;
 use durability::Durability;
+use existence::Existence;
 use group::{Group, Visit};
 use links::Links;
 use port::Aside;
@@ -64,6 +66,7 @@ pub use counters::{Counters, Followed, GroupHistory, GroupQueues, ShardHealth, S
 pub use effects::{
     Effects, GroupEvent, GroupNotice, Notice, OutFrame, RecoverySummary, SnapshotAnswer, StepDown,
 };
+pub use existence::{CreateAnswer, DestroyAnswer};
 pub(crate) use group::BLOCK_BYTES;
 pub use links::{LinkId, LinkPeer};
 pub use log_reads::LogAnswer;
@@ -171,6 +174,7 @@ pub struct Shard {
     aside: Aside,
     transfers: Transfers,
     resetting: Vec<resets::Resetting>,
+    existence: Existence,
     readers: Readers,
     replies: Replies,
     snapshots: Snapshots,
@@ -192,7 +196,7 @@ impl Shard {
             snapshots: Snapshots::new(config.snapshots, wal.identity()),
             wal,
             links: peers::configured(&config),
-            timers: Timers::with_groups(config.groups.len()),
+            timers: Timers::default(),
             durability: Durability::default(),
             reads: NumberMap::default(),
             log_reads: 0,
@@ -201,6 +205,7 @@ impl Shard {
             aside: Aside::default(),
             transfers: Transfers::default(),
             resetting: Vec::new(),
+            existence: Existence::default(),
             readers: Readers::default(),
             replies: Replies::default(),
             effects: Effects::default(),
@@ -368,6 +373,7 @@ impl Shard {
         for held in self.durability.release(durable) {
             self.send_held(&held);
         }
+        self.settle_existence(durable);
         while let Some(slot) = self.durability.next_durable(durable) {
             self.approach(Visit::Durable, |places| self.durability.later(places));
             self.call(slot, |raft, out| raft.on_durable(now, durable, out));

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use ringleader_wal::NodeId;
+use ringleader_wal::{GroupId, NodeId};
 
 use super::links::{LinkPeer, Links};
 use super::{Shard, ShardConfig};
@@ -30,6 +30,14 @@ impl Shard {
             if self.groups[slot].raft.members().any(|member| member == node) {
                 self.relink(now, slot as u32);
             }
+        }
+    }
+
+    /// Numbers the links that a new group may need.
+    pub(super) fn number_links(&mut self, group: GroupId) {
+        let ends: Vec<_> = self.links.ends(group).collect();
+        for end in ends {
+            self.links.number(end);
         }
     }
 
@@ -71,7 +79,7 @@ pub(super) fn configured(config: &ShardConfig) -> Links {
     let mut links = Links::new(config.nodes.iter().copied());
     let mut ends = BTreeSet::new();
     for group in &config.groups {
-        ends.extend(config.nodes.iter().filter_map(|(node, _)| links.end(group.group, *node)));
+        ends.extend(links.ends(group.group));
     }
     for end in ends {
         links.number(end);

@@ -153,6 +153,17 @@ impl Readers {
         }
     }
 
+    /// Refuses all reads of a group that is gone.
+    pub(super) fn forget(&mut self, slot: u32, error: &ReadError, out: &mut Vec<ReadRun>) {
+        self.refuse(slot, error, out);
+        for list in [&mut self.present, &mut self.asking, &mut self.confirmed] {
+            list.retain(|listed| *listed != slot);
+        }
+        if let Some(place) = self.groups.get_mut(slot as usize) {
+            *place = None;
+        }
+    }
+
     /// Refuses all reads of all groups.
     pub(super) fn refuse_all(&mut self, error: &ReadError, out: &mut Vec<ReadRun>) {
         self.groups.iter_mut().flatten().for_each(|group| group.refuse(error, out));

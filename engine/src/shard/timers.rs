@@ -16,8 +16,9 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    pub(super) fn with_groups(groups: usize) -> Self {
-        Self { heap: BinaryHeap::with_capacity(groups), scheduled: vec![Time::NEVER; groups] }
+    /// Makes room for one group more.
+    pub(super) fn add(&mut self) {
+        self.scheduled.push(Time::NEVER);
     }
 
     /// Makes sure that `slot` comes up at `deadline` or before.
@@ -57,7 +58,8 @@ mod tests {
 
     #[test]
     fn an_earlier_deadline_replaces_a_later_one_and_each_group_comes_up_once() {
-        let mut timers = Timers::with_groups(2);
+        let mut timers = Timers::default();
+        (0..2).for_each(|_| timers.add());
         timers.schedule(0, Time(100));
         timers.schedule(1, Time(50));
         timers.schedule(0, Time(20));

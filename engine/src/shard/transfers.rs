@@ -131,6 +131,16 @@ impl Shard {
         });
     }
 
+    /// A group is gone.
+    pub(super) fn forget_transfers(&mut self, slot: u32) {
+        let gone = self.transfers.pending.extract_if(.., |pending| pending.slot == slot);
+        let error = TransferError::UnknownGroup(self.groups[slot as usize].id);
+        self.effects.transfers.extend(gone.map(|pending| (pending.id, Err(error.clone()))));
+        if let Some(leaving) = &mut self.transfers.leaving {
+            leaving.handed.retain(|handed| *handed != slot);
+        }
+    }
+
     /// Nobody learns any more what becomes of transfers.
     pub(super) fn give_up_transfers(&mut self, error: &TransferError) {
         self.transfers.leaving = None;

@@ -86,7 +86,7 @@ pub fn leader<'a>(engines: impl IntoIterator<Item = &'a Engine> + Clone, group: 
 
 /// Counts what it was given.
 #[derive(Default)]
-pub struct Counter(u64);
+pub struct Counter(pub u64);
 
 impl StateMachine for Counter {
     fn apply(&mut self, entries: &Entries<'_>, _: &mut Replies) {

@@ -6,8 +6,9 @@
 //! before ([`History::term_at`]). That is learned from the nodes that win elections, and compared
 //! with every append that anyone sends.
 
+use ringleader::raft::found::FOUNDED_AT;
 use ringleader::raft::invariants::{self, Summary};
-use ringleader::raft::{Configuration, Raft, RaftConfig, RoleName, Status};
+use ringleader::raft::{Configuration, Raft, RoleName, Status};
 use ringleader::shard::{Applied, Shard};
 use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
 
@@ -15,6 +16,7 @@ use crate::clients::{Asked, Fate};
 use crate::history::History;
 use crate::image::Image;
 use crate::machine::AppliedOp;
+use crate::plan::Plan;
 use crate::prevotes::PreVotes;
 
 #[path = "audit.rs"]
@@ -72,7 +74,7 @@ struct Member {
     /// None while the node is down or recovers.
     view: Option<View>,
     promise: Promise,
-    /// What it had promised each time that its disks were emptied. An answer that was under way then
+    /// What it had promised each time that its disks were emptied or it was destroyed. An answer that was under way then
     /// may still count.
     lost: Vec<Promise>,
     applied: u64,
@@ -83,6 +85,8 @@ struct Member {
     rounds: Rounds,
     /// A snapshot of it was damaged, be it one that is still to be called durable.
     harmed: bool,
+    /// Its replica was destroyed. What it said in the turn before that still leaves.
+    destroyed: bool,
 }
 
 impl Member {
@@ -112,18 +116,21 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    pub(crate) fn new(
-        groups: &[GroupId],
-        founders: &[Configuration],
-        nodes: usize,
-        config: &RaftConfig,
-    ) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         let member = || Member { told: Some(LogIndex(0)), ..Member::default() };
-        let members = || (0..nodes).map(|_| member()).collect();
+        let members = || (0..plan.nodes).map(|_| member()).collect();
+        let history = |(founders, late): (&Configuration, &bool)| {
+            let mut history = History::new(founders.clone());
+            if *late {
+                history.found();
+            }
+            history
+        };
+        let config = &plan.raft;
         Self {
-            groups: groups.to_vec(),
-            histories: founders.iter().cloned().map(History::new).collect(),
-            members: groups.iter().map(|_| members()).collect(),
+            groups: plan.groups.clone(),
+            histories: plan.founders.iter().zip(&plan.late).map(history).collect(),
+            members: plan.groups.iter().map(|_| members()).collect(),
             handovers: Handovers::default(),
             streams: Streams::default(),
             pre_votes: config.pre_vote.then(PreVotes::default),
@@ -138,6 +145,7 @@ impl Checker {
         for members in &mut self.members {
             members[node].view = None;
             members[node].applied = 0;
+            members[node].destroyed = false;
             members[node].told = Some(LogIndex(0));
         }
     }
@@ -149,6 +157,20 @@ impl Checker {
             lost.push(promise);
             (members[node].lost, members[node].rounds) = (lost, rounds.wiped());
         }
+    }
+
+    /// The node has no replica of the group any more, unless its process ends soon.
+    pub(crate) fn destroyed(&mut self, node: usize, group: GroupId) {
+        let at = self.at(group);
+        let member = &mut self.members[at][node];
+        (member.view, member.told, member.destroyed) = (None, Some(LogIndex(0)), true);
+    }
+
+    /// That is durable: what it had promised is kept by nobody.
+    pub(crate) fn destroyed_for_good(&mut self, node: usize, group: GroupId) {
+        let at = self.at(group);
+        let member = &mut self.members[at][node];
+        member.lost.push(std::mem::take(&mut member.promise));
     }
 
     /// Something happened on a node. True if the status of a group is another one.
@@ -196,7 +218,8 @@ impl Checker {
         let history = &self.histories[at];
         let who = || format!("group {} node {}", self.groups[at], node + 1);
         let (latest, voted) = promise.latest;
-        let invented = status.term > latest
+        let founded = status.term == FOUNDED_AT.term && history.was_founded();
+        let invented = status.term > latest && !founded
             || status.term == latest && status.voted_for.is_some_and(|vote| Some(vote) != voted);
         assert!(!invented, "{} came back with a term or vote that it never had", who());
         assert!(

@@ -61,6 +61,12 @@ impl World {
         for (name, answer) in effects.changes.drain(..) {
             self.change_answered(seat, name, &answer);
         }
+        for (name, answer) in effects.created.drain(..) {
+            self.created(seat, name, &answer);
+        }
+        for (name, answer) in effects.destroyed.drain(..) {
+            self.destroyed(seat, name, &answer);
+        }
         for answer in effects.resets.drain(..) {
             self.reset_answered(seat, answer);
         }
@@ -111,6 +117,7 @@ impl World {
                 let rafts = groups.filter_map(|group| Some((*group, process.shard.raft(*group)?)));
                 rafts.for_each(|(group, raft)| process.written.recovered(group, raft));
                 self.counts.add("starts from a snapshot", u64::from(summary.snapshots > 0));
+                self.check_existence(seat);
             }
             Notice::RecoveryFailed(cause) => self.gave_up(seat, &cause, true),
             Notice::StorageFailed(cause) => self.gave_up(seat, &cause, false),
@@ -119,6 +126,11 @@ impl World {
                 self.counts.add("full logs", 1);
             }
             Notice::SpaceAvailable => process.full = false,
+            Notice::GroupDestroyed(group) => {
+                self.checker.destroyed(self.plan.seats.node(seat), group);
+                self.mishap_of_existence(self.plan.seats.node(seat));
+            }
+            Notice::GroupCreated(_) => self.mishap_of_existence(self.plan.seats.node(seat)),
             Notice::Group(_) => {}
             Notice::SnapshotTaken(group, at) => {
                 self.counts.add("snapshots taken", 1);

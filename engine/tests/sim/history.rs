@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use ringleader::raft::era::Era;
+use ringleader::raft::found::FOUNDED_AT;
 use ringleader::raft::{Configuration, Reset};
 use ringleader::{GroupId, LogIndex, LogPortion, LogPosition, NodeId, Term};
 use ringleader_wal::Block;
@@ -109,6 +110,17 @@ impl History {
     /// A node starts without the first entry that it wrote last.
     pub(crate) fn undo(&mut self, node: NodeId) {
         self.lines.retain(|line| line.stands || line.node != node);
+    }
+
+    /// The group's own first entry names its founders; nobody was elected for that.
+    pub(crate) fn found(&mut self) {
+        self.lead(FOUNDED_AT.term, NodeId(0), LogPosition::default());
+        let founders = self.founders.clone();
+        self.learn_configuration(FOUNDED_AT, &founders);
+    }
+
+    pub(crate) fn was_founded(&self) -> bool {
+        self.leader_of(FOUNDED_AT.term) == Some(NodeId(0))
     }
 
     /// A configuration is in somebody's log.

@@ -3,7 +3,7 @@
 use ringleader::raft::era::Era;
 use ringleader::raft::{Configuration, Raft, Reset};
 use ringleader::shard::{ClientId, ReadSubmission, Submission, TransferId};
-use ringleader::{GroupId, LogIndex, MembershipChange, NodeId};
+use ringleader::{GroupConfig, GroupId, LogIndex, MembershipChange, NodeId};
 use ringleader_net::Frame;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 
@@ -72,6 +72,16 @@ pub(crate) enum Input {
         name: u64,
         group: GroupId,
         members: Configuration,
+    },
+    CreateGroup {
+        name: u64,
+        config: GroupConfig,
+    },
+    DestroyGroup {
+        name: u64,
+        group: GroupId,
+        /// No log names the node as a member. Otherwise it is asked for where it must be refused.
+        is_outsider: bool,
     },
     Stop,
 }
@@ -191,6 +201,24 @@ impl World {
                     let before = configuration.unwrap_or_default();
                     begun = Some((group, Reset { at, last, commit, before }));
                 }
+            }
+            Input::CreateGroup { name, config } => {
+                self.trace.step("create", place, name, config.group.0);
+                shard.create_group(now, name, config);
+            }
+            Input::DestroyGroup { name, group, is_outsider } => {
+                self.trace.step("destroy", place, name, group.0);
+                let raft = shard.raft(group);
+                let is_member = raft.is_some_and(|raft| raft.configuration().contains(raft.node()));
+                if is_member || is_outsider {
+                    shard.destroy_group(name, group, false);
+                }
+                let still = !is_member || shard.raft(group).is_some();
+                assert!(
+                    still,
+                    "existence: group {group} is destroyed on a member, node {}",
+                    node + 1
+                );
             }
             Input::Stop => {
                 self.trace.step("stop", place, 0, 0);

@@ -61,6 +61,7 @@ impl World {
         let leader = if rng.chance(SURE * 9 / 10) { self.checker.leader(at) } else { None };
         let node = leader.unwrap_or(anybody);
         let mut nodes: Vec<NodeId> = (1..=self.plan.nodes as u64).map(NodeId).collect();
+        nodes.retain(|node| !self.existence.is_retired(*node, at));
         rng.shuffle(&mut nodes);
         let mut change = MembershipChange::default();
         for _ in 0..rng.between(1, 3).min(nodes.len() as u64) {
@@ -100,6 +101,11 @@ impl World {
                     !latest.is_joint() && at > raft.commit_index()
                 })
         })
+    }
+
+    /// Whether somebody waits for a change of the group.
+    pub(crate) fn is_changing(&self, at: usize) -> bool {
+        self.changes.iter().any(|pending| pending.at == at)
     }
 
     /// Nobody hears of what was asked of a process that has ended.

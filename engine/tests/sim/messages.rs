@@ -23,6 +23,9 @@ impl Checker {
             pre_votes.sent(at, node, to, message, by);
         }
         let member = &mut self.members[at][node];
+        if member.destroyed {
+            return;
+        }
         let status = member.view.expect("only a running member says something").status;
         let shown = match message {
             // Pre-votes leave at once, for they promise nothing, not even their sender's term.

@@ -23,6 +23,8 @@ pub(crate) struct MishapPlan {
     pub(crate) faltering_ppm: u32,
     /// A shard has something for a peer: there is no room for it.
     pub(crate) full_ppm: u32,
+    /// A group comes or goes: the node ends soon after.
+    pub(crate) cut_off_ppm: u32,
 }
 
 impl MishapPlan {
@@ -32,6 +34,7 @@ impl MishapPlan {
             failing_ppm: rng.pick(&[0, SURE / 8, SURE / 2]),
             faltering_ppm: rng.pick(&[SURE / 8, SURE / 2, SURE * 3 / 4]),
             full_ppm: rng.pick(&[0, 0, SURE / 1000, SURE / 50]),
+            cut_off_ppm: rng.pick(&[0, SURE / 10, SURE / 2]),
         }
     }
 }
@@ -70,6 +73,14 @@ impl World {
     /// Whether a shard finds no room for what it has for a peer, in this turn.
     pub(crate) fn mishap_of_outbox(&mut self) -> bool {
         self.goes_wrong(self.plan.mishaps.full_ppm)
+    }
+
+    /// A group comes or goes on a node.
+    pub(crate) fn mishap_of_existence(&mut self, node: usize) {
+        if self.goes_wrong(self.plan.mishaps.cut_off_ppm) {
+            self.counts.add("nodes that end while a group comes or goes", 1);
+            self.nodes[node].crash_in = Some(self.mishap_rng.below(12));
+        }
     }
 
     fn goes_wrong(&mut self, ppm: u32) -> bool {

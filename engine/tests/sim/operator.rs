@@ -28,6 +28,8 @@ pub(crate) enum Action {
     Survey,
     /// Starts a node that was lost.
     BringBack,
+    /// Destroys a replica that is no member.
+    Destroy,
 }
 
 const ACTIONS: [Action; 5] =
@@ -54,6 +56,9 @@ impl OperatorPlan {
         let mut enabled: Vec<_> = actions.into_iter().map(longest).collect();
         if changing {
             enabled.push((Action::ChangeMembers, rng.magnitude(election / 2, trouble / 2)));
+            if !resetting && rng.chance(SURE / 2) {
+                enabled.push((Action::Destroy, rng.magnitude(election / 4, trouble / 4)));
+            }
         }
         if resetting {
             enabled.push((Action::Survey, rng.magnitude(election / 4, 2 * election)));
@@ -89,6 +94,7 @@ impl World {
         match action {
             Action::Stop => self.stop(node),
             Action::ChangeMembers => self.change_members(node, number, rng),
+            Action::Destroy => self.destroy_replica(node, rng),
             Action::Forget => {
                 let lasting = rng.between(MS, self.plan.faults.lasting.max(2 * MS));
                 self.forget_node(node, lasting, rng);
@@ -120,6 +126,7 @@ impl Action {
             Self::Survey => "surveys",
             Self::BringBack => "lost nodes tried",
             Self::ChangeMembers => "changes of members asked for",
+            Self::Destroy => "replicas to be destroyed",
         }
     }
 }

@@ -173,6 +173,7 @@ impl World {
             self.seats[seat].disk = SimDisk::new(self.plan.disk.sector);
         }
         self.checker.wiped(node);
+        self.existence.wiped(node);
         self.counts.add("nodes wiped", 1);
     }
 

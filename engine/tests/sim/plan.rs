@@ -10,6 +10,7 @@ use ringleader::{GroupId, Limits, NodeId, Priorities, SnapshotConfig, SyncMode, 
 use crate::atlas::{Promise, audit_rate};
 use crate::clients::Load;
 use crate::clock::ClockPlan;
+use crate::existence;
 use crate::faults::FaultPlan;
 use crate::machine::OPERATION_BYTES;
 use crate::members;
@@ -75,6 +76,8 @@ pub(crate) struct Plan {
     pub(crate) resetting: bool,
     /// Who decides in each group at first.
     pub(crate) founders: Vec<Configuration>,
+    /// Groups that the nodes are not started with.
+    pub(crate) late: Vec<bool>,
     pub(crate) wal: WalConfig,
     pub(crate) raft: RaftConfig,
     /// Clocks keep to the bound that leases rest on.
@@ -132,13 +135,19 @@ impl Plan {
         let load = load(rng, payload, election, trouble);
         let clock = ClockPlan::draw(rng, election);
         let lease_is_safe = lease(rng, &mut raft, clock);
+        let priorities = priorities(&mut rng.fork(), nodes, &groups);
+        let mut late = existence::late(&mut members_rng, &groups, &founders, &priorities);
+        if resetting {
+            late.fill(false);
+        }
         Self {
             nodes,
-            priorities: priorities(&mut rng.fork(), nodes, &groups),
+            priorities,
             seats: Seats::new(&shards, &groups),
             changing,
             resetting,
             founders,
+            late,
             groups,
             net: net(rng, election, raft.max_append_bytes + wal.max_block_bytes()),
             disk: disk(rng),

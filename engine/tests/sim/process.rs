@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringleader::raft::Configuration;
+use ringleader::NodeId;
 use ringleader::shard::{Effects, Shard, ShardConfig};
 use ringleader::time::Time;
-use ringleader::{GroupConfig, GroupId, NodeId};
 use ringleader_net::{DataId, PeerBook};
 use ringleader_wal::Wal;
 
@@ -128,16 +127,11 @@ impl Node {
 /// A seat's shard, as it starts. `nodes` are those that it knows, and their shards.
 pub(crate) fn shard(plan: &Plan, seat: usize, nodes: Vec<(NodeId, u32)>, seed: u64) -> Shard {
     let (seats, node) = (&plan.seats, plan.seats.node(seat));
-    let groups = plan.groups.iter().zip(&plan.founders);
-    let here = groups.filter(|(group, _)| seats.of_group(**group, node) == seat);
-    let config = |(group, founders): (&GroupId, &Configuration)| {
-        let founds = founders.has_vote(NodeId(node as u64 + 1));
-        let voters = if founds { founders.voters().to_vec() } else { Vec::new() };
-        GroupConfig { group: *group, voters }
-    };
+    let named = (0..plan.groups.len()).filter(|at| !plan.late[*at]);
+    let here = named.filter(|at| seats.of_group(plan.groups[*at], node) == seat);
     let config = ShardConfig {
         node: seats.node_id(seat),
-        groups: here.map(config).collect(),
+        groups: here.map(|at| plan.group_config(at, node)).collect(),
         nodes,
         raft: Arc::new(plan.raft),
         limits: plan.limits,
@@ -258,6 +252,7 @@ impl World {
         self.transfers.crashed(node);
         self.forget_changes(node);
         self.resets.crashed(node);
+        self.existence.crashed(node);
         seats.for_each(|seat| self.drop_connections(seat));
         self.start_later(node);
     }

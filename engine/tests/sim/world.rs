@@ -10,6 +10,7 @@ use ringleader_wal::disk::OpId;
 use crate::atlas::Atlas;
 use crate::checker::Checker;
 use crate::clients::{Clients, Fates};
+use crate::existence::Existence;
 use crate::faults::Counts;
 use crate::machine::OpName;
 use crate::members::Pending;
@@ -108,6 +109,11 @@ pub(crate) enum Event {
         pair: usize,
         left: u64,
     },
+    /// A node is told of a group.
+    Create {
+        node: usize,
+        at: usize,
+    },
     /// A fault of the schedule, by its place there.
     Fault(usize),
     /// An action of the operator, likewise.
@@ -138,6 +144,7 @@ pub(crate) struct World {
     /// Changes of members that somebody waits for.
     pub(crate) changes: Vec<Pending>,
     pub(crate) resets: Resets,
+    pub(crate) existence: Existence,
     /// The faults are over.
     pub(crate) healed: bool,
     /// Everything came to rest: who is down now stays down.
@@ -194,7 +201,7 @@ impl World {
             seats: (0..plan.seats.count()).map(|_| Seat::new(plan.disk.sector)).collect(),
             network: Network::new(plan.nodes, &plan.seats, &mut rng),
             clients: Clients::new(plan.load, plan.nodes, groups.len(), rng.fork()),
-            checker: Checker::new(&groups, &plan.founders, plan.nodes, &plan.raft),
+            checker: Checker::new(&plan),
             atlas: Atlas::new(plan.promise, plan.nodes, rng.fork()),
             counts: Counts::default(),
             healed: false,
@@ -207,6 +214,7 @@ impl World {
             said: vec![0; groups.len()],
             changes: Vec::new(),
             resets: Resets::new(plan.nodes),
+            existence: Existence::default(),
             queue: Queue::default(),
             now: 0,
             served: 0,
@@ -242,6 +250,7 @@ impl World {
         self.schedule_call(0);
         self.schedule_fault(0);
         self.schedule_action(0);
+        self.schedule_creations();
         self.run_until(self.plan.trouble);
         self.heal();
         if self.serves_to_the_end() {
@@ -293,6 +302,7 @@ impl World {
             Event::GiveUp { pair, connection } => self.give_up(pair, connection),
             Event::HangUp { pair, connection } => self.hang_up(pair, connection),
             Event::Flap { pair, left } => self.flap(pair, left),
+            Event::Create { node, at } => self.create(node, at),
             Event::Fault(at) => self.fault(at),
             Event::Action(at) => self.action(at),
             Event::Reunite => self.reunite(),

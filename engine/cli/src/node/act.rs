@@ -82,6 +82,28 @@ pub(crate) enum Command {
     },
     /// Have a running node take a snapshot of a group
     Snapshot(OfGroup),
+    /// Create a group on a running node (on each of its voters, with the same voters)
+    ///
+    /// It is here again after every restart. The voters elect a leader as soon as a majority has
+    /// the group. On a node that is to be added to a group that exists, name no voters; then `add`.
+    Create {
+        #[command(flatten)]
+        of: OfGroup,
+        /// The voters that the group begins with, the node that is asked among them
+        #[arg(long, value_name = "NODE,...", value_delimiter = ',', value_parser = node_id)]
+        voters: Vec<NodeId>,
+    },
+    /// LOSES DATA: destroy a node's replica of a group, after the node was removed from the group
+    ///
+    /// The log, the snapshots and the state are gone for good, and the group can't be created on
+    /// this node again.
+    Destroy {
+        #[command(flatten)]
+        of: OfGroup,
+        /// Do it on a member, too: for a group that is to end, on each of its nodes
+        #[arg(long)]
+        accept_data_loss: bool,
+    },
     /// LOSES DATA: go on with other members, on this node, when a majority of the voters is lost
     ///
     /// Ask one node only, of those that are left, the one with the most: `ringleader survey` says
@@ -176,6 +198,20 @@ pub(super) fn run(command: &Command, json: bool) -> Result<(), Failure> {
                     Some(0) => format!("group {group}: nothing is applied here yet\n"),
                     _ => format!("group {group}: a snapshot covers entry {index} of term {term}\n"),
                 })
+            })
+        }
+        Command::Create { of: OfGroup { target, group }, voters } => {
+            let args = admin::Create { group: *group, voters: voters.clone() };
+            done(target, "create", &args, json, |value| {
+                let (group, node) = (plain(&value["group"]), &value["node"]);
+                Ok(format!("group {group}: created on node {node}\n"))
+            })
+        }
+        Command::Destroy { of: OfGroup { target, group }, accept_data_loss } => {
+            let args = admin::Destroy { group: *group, accept_data_loss: *accept_data_loss };
+            done(target, "destroy", &args, json, |value| {
+                let (group, node) = (plain(&value["group"]), &value["node"]);
+                Ok(format!("group {group}: destroyed on node {node}\n"))
             })
         }
         Command::ResetPeers {

@@ -97,6 +97,8 @@ pub(super) struct Snapshots {
     next_writer: u64,
     /// Files that are not the newest, to be removed once nobody is sent them.
     unused: Vec<(u32, LogPosition)>,
+    /// Files of groups that were destroyed, to be removed once that is durable.
+    doomed: Vec<(GroupId, LogPosition)>,
     /// Groups whose snapshot is to be taken, each once.
     wanted: VecDeque<u32>,
     waiters: Vec<Waiter>,
@@ -121,6 +123,7 @@ impl Snapshots {
             abandoned: BTreeMap::new(),
             next_writer: 0,
             unused: Vec::new(),
+            doomed: Vec::new(),
             wanted: VecDeque::new(),
             waiters: Vec::new(),
             cursor: 0,
@@ -184,6 +187,42 @@ impl Snapshots {
 }
 
 impl Shard {
+    /// A group begins in `slot`, without a snapshot.
+    pub(super) fn keep_nothing(&mut self, slot: u32, now: Time) {
+        let kept = &mut self.snapshots.kept;
+        if slot as usize == kept.len() {
+            kept.push(Kept::default());
+        }
+        kept[slot as usize] = Kept { since: now, ..Kept::default() };
+    }
+
+    /// A group is gone from `slot`, and what is under way for its snapshots ends. Those that are
+    /// durable stay until it is certain that the group does not come back.
+    pub(super) fn forget_snapshots(&mut self, slot: u32) {
+        self.give_up_taking(slot);
+        self.give_up_receiving(slot, "the group was destroyed");
+        let group = self.groups[slot as usize].id;
+        let snapshots = &mut self.snapshots;
+        snapshots.sending.retain(|(of, _), _| *of != slot);
+        snapshots
+            .pending
+            .retain(|_, purpose| !matches!(purpose, Purpose::Sending(of, _) if *of == slot));
+        snapshots.wanted.retain(|of| *of != slot);
+        let older = snapshots.unused.extract_if(.., |(of, _)| *of == slot).map(|(_, at)| at);
+        let newest = snapshots.kept[slot as usize].file.map(|(at, _)| at);
+        let files: Vec<_> = older.chain(newest).collect();
+        snapshots.doomed.extend(files.into_iter().map(|at| (group, at)));
+        snapshots.kept[slot as usize] = Kept::default();
+    }
+
+    /// The group's end is durable.
+    pub(super) fn remove_snapshots(&mut self, group: GroupId) {
+        let doomed = self.snapshots.doomed.extract_if(.., |(of, _)| *of == group);
+        for (group, at) in doomed.collect::<Vec<_>>() {
+            self.snapshots.remove(group, at);
+        }
+    }
+
     pub(super) fn snapshot_op_completed(
         &mut self,
         now: Time,

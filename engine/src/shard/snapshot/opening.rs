@@ -18,6 +18,7 @@ use ringleader_wal::{GroupId, LogIndex, LogPosition, Recovered, RecoveredGroup, 
 
 use super::reader::{Next, Reader};
 use super::{Kept, Purpose};
+use crate::config::GroupConfig;
 use crate::raft::{Configuration, LogOp, Restored};
 use crate::shard::membership::read_configuration;
 use crate::shard::{RecoverySummary, Shard};
@@ -41,6 +42,8 @@ struct Loading {
 /// See the [module documentation](self).
 pub(super) struct Opening {
     pub(super) summary: RecoverySummary,
+    /// Groups that were created while the shard ran.
+    created: Vec<GroupId>,
     restored: BTreeMap<GroupId, Restored>,
     /// The snapshots of each group and the files' lengths, the newest last.
     files: BTreeMap<GroupId, Vec<(LogPosition, u64)>>,
@@ -50,6 +53,8 @@ pub(super) struct Opening {
     loading: Option<Loading>,
     /// Removals under way.
     removing: usize,
+    /// All groups are restored.
+    settles: bool,
     /// The last record staged that the shard has to wait for.
     settled_at: Option<Seq>,
 }
@@ -64,6 +69,8 @@ impl Shard {
     /// The log was read: the snapshots are next.
     pub(in crate::shard) fn open_snapshots(&mut self, recovered: Recovered) {
         let summary = RecoverySummary::from(&recovered);
+        let created = recovered.groups.iter().filter(|group| group.created);
+        let created = created.map(|group| group.group).collect();
         let restored: Result<_, _> = recovered.groups.into_iter().map(restore).collect();
         let restored = match restored {
             Ok(restored) => restored,
@@ -71,12 +78,14 @@ impl Shard {
         };
         self.snapshots.opening = Some(Box::new(Opening {
             summary,
+            created,
             restored,
             files: BTreeMap::new(),
             leftovers: Vec::new(),
             opened: Vec::new(),
             loading: None,
             removing: 0,
+            settles: false,
             settled_at: None,
         }));
         self.snapshots.submit(Purpose::Opening, DiskOp::List);
@@ -113,7 +122,7 @@ impl Shard {
                 DiskOutput::Listed(list) => opening.sort(list),
                 output => return Err(format!("listing was answered with {output:?}")),
             }
-            self.refuse_strangers(opening)?;
+            self.sort_groups(opening)?;
         }
         if let Step::Wait = self.load_groups(opening)? {
             return Ok(Step::Wait);
@@ -125,7 +134,28 @@ impl Shard {
         Ok(if opening.removing > 0 { Step::Wait } else { Step::GoOn })
     }
 
-    fn refuse_strangers(&self, opening: &Opening) -> Result<(), String> {
+    /// Which groups are here: those that the configuration names, and those that were created while
+    /// the shard ran; none that was destroyed.
+    fn sort_groups(&mut self, opening: &mut Opening) -> Result<(), String> {
+        let gone = opening.files.extract_if(.., |group, _| self.wal.is_destroyed(*group));
+        for (group, files) in gone {
+            let files = files.into_iter().map(|(at, _)| FileName::Snapshot(group, at));
+            opening.leftovers.extend(files);
+        }
+        self.config.groups.retain(|GroupConfig { group, .. }| {
+            let destroyed = self.wal.is_destroyed(*group);
+            if destroyed {
+                tracing::warn!(%group, "the configuration names a group that was destroyed here");
+            }
+            !destroyed
+        });
+        for group in std::mem::take(&mut opening.created) {
+            if !self.slots.contains_key(&group) {
+                self.number_links(group);
+                self.config.groups.push(GroupConfig { group, voters: Vec::new() });
+            }
+        }
+        self.slots = self.config.groups.iter().map(|config| config.group).zip(0..).collect();
         let held = opening.restored.keys().chain(opening.files.keys());
         match held.filter(|group| !self.slots.contains_key(group)).min() {
             None => Ok(()),
@@ -248,7 +278,7 @@ impl Shard {
                 });
             }
         }
-        opening.settled_at = last;
+        (opening.settles, opening.settled_at) = (true, last);
         self.start_when_settled(now);
     }
 
@@ -256,9 +286,7 @@ impl Shard {
     pub(in crate::shard) fn start_when_settled(&mut self, now: Time) {
         let durable = self.wal.durable();
         let settled = |opening: &mut Box<Opening>| {
-            opening.opened.len() == self.config.groups.len()
-                && self.snapshots.kept.len() == self.config.groups.len()
-                && opening.settled_at.is_none_or(|seq| seq <= durable)
+            opening.settles && opening.settled_at.is_none_or(|seq| seq <= durable)
         };
         if let Some(opening) = self.snapshots.opening.take_if(settled) {
             self.start(now, opening.summary, opening.opened);
@@ -306,7 +334,7 @@ impl Opening {
 }
 
 fn restore(group: RecoveredGroup) -> Result<(GroupId, Restored), String> {
-    let RecoveredGroup { group, hard_state, base, last_index, terms, configurations } = group;
+    let RecoveredGroup { group, hard_state, base, last_index, terms, configurations, .. } = group;
     let configurations = configurations.iter().map(read_configuration).collect::<Result<_, _>>()?;
     let (applied, configuration) = (base.index, None);
     let restored =

@@ -203,7 +203,7 @@ impl Shard {
     }
 
     /// Gives up what is received for a group, unless it is as good as there.
-    fn give_up_receiving(&mut self, slot: u32, cause: &str) {
+    pub(super) fn give_up_receiving(&mut self, slot: u32, cause: &str) {
         let Some(receiving) = self.snapshots.receiving.remove(&slot) else { return };
         let group = self.groups[slot as usize].id;
         if receiving.loading.is_some() {

@@ -191,6 +191,17 @@ impl Shard {
         }
     }
 
+    /// The group is gone.
+    pub(super) fn give_up_taking(&mut self, slot: u32) {
+        if let Some(taking) = self.snapshots.taking.take_if(|taking| taking.slot == slot) {
+            let (number, mut writer) = taking.writer;
+            writer.give_up(DiskError::Io("the group was destroyed".into()));
+            self.snapshots.abandon(number, writer);
+        }
+        let group = self.groups[slot as usize].id;
+        self.answer_waiters(slot, |_| Some(Err(SnapshotError::UnknownGroup(group))));
+    }
+
     fn snapshot_taken(&mut self, slot: u32, at: LogPosition, len: u64) {
         let group = self.groups[slot as usize].id;
         let newest = self.snapshots.kept[slot as usize].file;
