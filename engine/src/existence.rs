@@ -1,7 +1,7 @@
 //! Groups that come and go while a node runs, for callers.
 
 use std::collections::BTreeSet;
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 
 use ringleader_wal::GroupId;
 
@@ -83,18 +83,18 @@ pub(crate) struct GroupsHere(RwLock<BTreeSet<GroupId>>);
 
 impl GroupsHere {
     pub(crate) fn add(&self, groups: impl IntoIterator<Item = GroupId>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).extend(groups);
+        self.0.write().expect("no panic under this lock").extend(groups);
     }
 
     pub(crate) fn remove(&self, group: GroupId) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&group);
+        self.0.write().expect("no panic under this lock").remove(&group);
     }
 
     pub(crate) fn contains(&self, group: GroupId) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&group)
+        self.0.read().expect("no panic under this lock").contains(&group)
     }
 
     fn all(&self) -> Vec<GroupId> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+        self.0.read().expect("no panic under this lock").iter().copied().collect()
     }
 }

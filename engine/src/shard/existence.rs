@@ -14,7 +14,7 @@ use ringleader_wal::{GroupId, LogPosition, NodeId, Seq, Term};
 use super::apply::ReadFor;
 use super::group::Group;
 use super::links::GroupLinks;
-use super::{Death, Notice, Shard, State};
+use super::{Notice, Shard};
 use crate::config::GroupConfig;
 use crate::error::{CreateGroupError, DestroyGroupError, ReadError, ReadLogError, UnknownCause};
 use crate::raft::{Configuration, Restored};
@@ -71,15 +71,8 @@ impl Shard {
     }
 
     fn check_new(&self, config: &GroupConfig) -> Result<(), CreateGroupError> {
-        match &self.state {
-            State::Running => {}
-            State::Recovering | State::Dead(Death::Stopped) => {
-                return Err(CreateGroupError::Stopped);
-            }
-            State::Dead(Death::Storage(cause)) => {
-                return Err(CreateGroupError::StorageFailed(cause.clone()));
-            }
-        }
+        let stopped = CreateGroupError::Stopped;
+        self.check_runs(stopped.clone(), stopped, CreateGroupError::StorageFailed)?;
         let (node, group) = (self.config.node, config.group);
         if self.slots.get(&group).is_some_and(|slot| !self.may_be_founded(*slot, config)) {
             return Err(CreateGroupError::Exists(group));
@@ -167,15 +160,8 @@ impl Shard {
         group: GroupId,
         member_too: bool,
     ) -> Result<u32, DestroyGroupError> {
-        match &self.state {
-            State::Running => {}
-            State::Recovering | State::Dead(Death::Stopped) => {
-                return Err(DestroyGroupError::Stopped);
-            }
-            State::Dead(Death::Storage(cause)) => {
-                return Err(DestroyGroupError::StorageFailed(cause.clone()));
-            }
-        }
+        let stopped = DestroyGroupError::Stopped;
+        self.check_runs(stopped.clone(), stopped, DestroyGroupError::StorageFailed)?;
         let slot = *self.slots.get(&group).ok_or(DestroyGroupError::UnknownGroup(group))?;
         let members = self.groups[slot as usize].raft.configuration();
         match members.contains(self.config.node) && !member_too {

@@ -107,6 +107,22 @@ impl Shard {
         }
     }
 
+    /// What a request is refused with by a shard that does not run: that has not recovered yet, was
+    /// stopped, or whose log failed.
+    pub(super) fn check_runs<E>(
+        &self,
+        recovering: E,
+        stopped: E,
+        failed: fn(String) -> E,
+    ) -> Result<(), E> {
+        match &self.state {
+            State::Running => Ok(()),
+            State::Recovering => Err(recovering),
+            State::Dead(Death::Stopped) => Err(stopped),
+            State::Dead(Death::Storage(cause)) => Err(failed(cause.clone())),
+        }
+    }
+
     /// Whether a shard that was told to stop has nothing left to do.
     #[must_use]
     pub fn is_stopped(&self) -> bool {

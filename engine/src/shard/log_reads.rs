@@ -45,14 +45,7 @@ impl Shard {
         group: GroupId,
         from: LogIndex,
     ) -> Result<LogRead, ReadLogError> {
-        match &self.state {
-            State::Running => {}
-            State::Recovering => return Err(ReadLogError::Busy),
-            State::Dead(Death::Stopped) => return Err(ReadLogError::Stopped),
-            State::Dead(Death::Storage(cause)) => {
-                return Err(ReadLogError::StorageFailed(cause.clone()));
-            }
-        }
+        self.check_runs(ReadLogError::Busy, ReadLogError::Stopped, ReadLogError::StorageFailed)?;
         let raft = self.raft(group).ok_or(ReadLogError::UnknownGroup(group))?;
         let status = raft.status();
         let (base, through) = (raft.base().index, status.commit.min(status.durable));

@@ -2,8 +2,8 @@
 
 use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, NodeId};
 
+use super::Shard;
 use super::group::Group;
-use super::{Death, Shard, State};
 use crate::error::{MembershipError, UnknownCause};
 use crate::raft::{ChangeError, Changing, Configuration, Event, MembershipChange};
 use crate::time::Time;
@@ -44,14 +44,8 @@ impl Shard {
         group: GroupId,
         change: &MembershipChange,
     ) -> Result<(), MembershipError> {
-        match &self.state {
-            State::Running => {}
-            State::Recovering => return Err(MembershipError::NotLeader { leader: None }),
-            State::Dead(Death::Stopped) => return Err(MembershipError::Stopped),
-            State::Dead(Death::Storage(cause)) => {
-                return Err(MembershipError::StorageFailed(cause.clone()));
-            }
-        }
+        let not_yet = MembershipError::NotLeader { leader: None };
+        self.check_runs(not_yet, MembershipError::Stopped, MembershipError::StorageFailed)?;
         let slot = *self.slots.get(&group).ok_or(MembershipError::UnknownGroup(group))?;
         if !self.wal.has_space() {
             return Err(MembershipError::NoSpace);

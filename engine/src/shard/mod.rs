@@ -27,6 +27,7 @@ mod reading;
 mod reads;
 mod resets;
 mod snapshot;
+mod status;
 mod timers;
 mod transfers;
 
@@ -35,16 +36,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
-use ringleader_wal::{
-    GroupId, LogIndex, LogPosition, NodeId, NumberMap, ReadId, Seq, Term, Wal, WalEvent,
-};
-use serde::{Deserialize, Serialize};
+use ringleader_wal::{GroupId, NodeId, NumberMap, ReadId, Seq, Term, Wal, WalEvent};
 
 use crate::codec::{self, CodecError, FAR, NEAR, NEXT};
 use crate::config::{GroupConfig, Limits, SnapshotConfig};
 use crate::error::ProposeError;
-use crate::raft::era::Era;
-use crate::raft::{Configuration, Outlet, PeerStatus, Priorities, Raft, RaftConfig, RoleName};
+use crate::raft::{Outlet, Priorities, Raft, RaftConfig};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
 
@@ -75,6 +72,7 @@ pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
 pub use reading::{ReadCompletion, ReadRun, ReadSubmission};
 pub use resets::ResetAnswer;
 pub(crate) use snapshot::Founding;
+pub use status::GroupStatus;
 pub use transfers::{TransferId, TransferResult, Transferred};
 
 /// Makes a group's state machine, in its initial state.
@@ -100,45 +98,6 @@ pub struct ShardConfig {
     pub factory: Factory,
     /// Seeds the election timeouts.
     pub seed: u64,
-}
-
-/// A group as its node sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupStatus {
-    /// The group.
-    pub group: GroupId,
-    /// This node's role in it.
-    pub role: RoleName,
-    /// The current term.
-    pub term: Term,
-    /// The term's leader, if it is known.
-    pub leader: Option<NodeId>,
-    /// The last entry known committed.
-    pub commit: LogIndex,
-    /// The last entry that the state machine took.
-    pub applied: LogIndex,
-    /// The last entry of this node's log.
-    pub last: LogPosition,
-    /// The last entry that survives a crash of this node.
-    pub durable: LogIndex,
-    /// Who the members are, by the latest configuration in this node's log.
-    pub configuration: Configuration,
-    /// To whom a leader is handing its office.
-    pub transfers_to: Option<NodeId>,
-    /// Whether the member rests, because nothing happens in the group.
-    pub rests: bool,
-    /// What a leader knows about its peers; empty on others.
-    pub peers: Vec<PeerStatus>,
-}
-
-impl GroupStatus {
-    /// Whether the group was [reset](crate::Handle::reset_peers) elsewhere and what this node has
-    /// does not belong to it any more, or not yet: it follows nobody that it contradicts, and can't
-    /// lead.
-    #[must_use]
-    pub fn is_superseded(&self) -> bool {
-        Era::of(self.last.term) != Era::of(self.term)
-    }
 }
 
 enum State {
@@ -494,44 +453,5 @@ impl Shard {
     #[must_use]
     pub fn takes_part(&self) -> bool {
         matches!(self.state, State::Running)
-    }
-
-    /// A group's state, if it is on this shard and the shard has recovered. A shard whose log
-    /// failed or that was stopped leads and follows nobody, whatever its groups last were.
-    #[must_use]
-    pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
-        let group = self.groups.get(*self.slots.get(&group)? as usize)?;
-        Some(self.status_of(group))
-    }
-
-    fn status_of(&self, group: &Group) -> GroupStatus {
-        let status = group.raft.status();
-        let takes_part = self.takes_part();
-        GroupStatus {
-            group: group.id,
-            role: if takes_part { status.role } else { RoleName::Follower },
-            term: status.term,
-            leader: status.leader.filter(|_| takes_part),
-            commit: status.commit,
-            applied: status.applied,
-            last: status.last,
-            durable: status.durable,
-            configuration: group.raft.configuration().clone(),
-            transfers_to: status.transfers_to,
-            rests: status.rests && takes_part,
-            peers: group.raft.peers().collect(),
-        }
-    }
-
-    /// A group's state machine, likewise.
-    pub fn state_machine(&mut self, group: GroupId) -> Option<&mut dyn StateMachine> {
-        let slot = *self.slots.get(&group)? as usize;
-        self.groups.get_mut(slot).map(|group| &mut *group.machine)
-    }
-
-    /// A group's protocol, likewise: for checking invariants.
-    #[must_use]
-    pub fn raft(&self, group: GroupId) -> Option<&Raft> {
-        self.groups.get(*self.slots.get(&group)? as usize).map(|group| &group.raft)
     }
 }

@@ -2,7 +2,7 @@
 
 use ringleader_wal::{GroupId, LogPosition};
 
-use super::{Death, Shard, State};
+use super::Shard;
 use crate::error::{ResetError, UnknownCause};
 use crate::raft::era::Era;
 use crate::raft::{Configuration, Reset};
@@ -30,13 +30,7 @@ impl Shard {
         group: GroupId,
         members: &Configuration,
     ) -> Result<Reset, ResetError> {
-        match &self.state {
-            State::Running => {}
-            State::Recovering | State::Dead(Death::Stopped) => return Err(ResetError::Stopped),
-            State::Dead(Death::Storage(cause)) => {
-                return Err(ResetError::StorageFailed(cause.clone()));
-            }
-        }
+        self.check_runs(ResetError::Stopped, ResetError::Stopped, ResetError::StorageFailed)?;
         let slot = *self.slots.get(&group).ok_or(ResetError::UnknownGroup(group))?;
         if !self.wal.has_space() {
             return Err(ResetError::NoSpace);

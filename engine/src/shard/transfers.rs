@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringleader_wal::{GroupId, NodeId, Term};
 
-use super::{Death, Shard, State};
+use super::{Shard, State};
 use crate::error::TransferError;
 use crate::raft::transfer::TransferRefused;
 use crate::time::Time;
@@ -75,14 +75,8 @@ impl Shard {
         group: GroupId,
         to: Option<NodeId>,
     ) -> Result<Pending, TransferError> {
-        match &self.state {
-            State::Running => {}
-            State::Recovering => return Err(TransferRefused::NotLeader { leader: None }.into()),
-            State::Dead(Death::Stopped) => return Err(TransferError::Stopped),
-            State::Dead(Death::Storage(cause)) => {
-                return Err(TransferError::StorageFailed(cause.clone()));
-            }
-        }
+        let not_yet = TransferRefused::NotLeader { leader: None }.into();
+        self.check_runs(not_yet, TransferError::Stopped, TransferError::StorageFailed)?;
         let slot = *self.slots.get(&group).ok_or(TransferError::UnknownGroup(group))?;
         let to = self.hand_over(now, slot, to)?;
         let until = now + self.config.raft.election_timeout * PATIENCE;

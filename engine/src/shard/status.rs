@@ -1,0 +1,90 @@
+//! Looking at a group from outside: for callers, reports and tests.
+
+use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Term};
+use serde::{Deserialize, Serialize};
+
+use super::Shard;
+use super::group::Group;
+use crate::raft::era::Era;
+use crate::raft::{Configuration, PeerStatus, Raft, RoleName};
+use crate::state_machine::StateMachine;
+
+/// A group as its node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: GroupId,
+    /// This node's role in it.
+    pub role: RoleName,
+    /// The current term.
+    pub term: Term,
+    /// The term's leader, if it is known.
+    pub leader: Option<NodeId>,
+    /// The last entry known committed.
+    pub commit: LogIndex,
+    /// The last entry that the state machine took.
+    pub applied: LogIndex,
+    /// The last entry of this node's log.
+    pub last: LogPosition,
+    /// The last entry that survives a crash of this node.
+    pub durable: LogIndex,
+    /// Who the members are, by the latest configuration in this node's log.
+    pub configuration: Configuration,
+    /// To whom a leader is handing its office.
+    pub transfers_to: Option<NodeId>,
+    /// Whether the member rests, because nothing happens in the group.
+    pub rests: bool,
+    /// What a leader knows about its peers; empty on others.
+    pub peers: Vec<PeerStatus>,
+}
+
+impl GroupStatus {
+    /// Whether the group was [reset](crate::Handle::reset_peers) elsewhere and what this node has
+    /// does not belong to it any more, or not yet: it follows nobody that it contradicts, and can't
+    /// lead.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        Era::of(self.last.term) != Era::of(self.term)
+    }
+}
+
+impl Shard {
+    /// A group's state, if it is on this shard and the shard has recovered. A shard whose log
+    /// failed or that was stopped leads and follows nobody, whatever its groups last were.
+    #[must_use]
+    pub fn status(&self, group: GroupId) -> Option<GroupStatus> {
+        let group = self.groups.get(*self.slots.get(&group)? as usize)?;
+        Some(self.status_of(group))
+    }
+
+    pub(super) fn status_of(&self, group: &Group) -> GroupStatus {
+        let status = group.raft.status();
+        let takes_part = self.takes_part();
+        GroupStatus {
+            group: group.id,
+            role: if takes_part { status.role } else { RoleName::Follower },
+            term: status.term,
+            leader: status.leader.filter(|_| takes_part),
+            commit: status.commit,
+            applied: status.applied,
+            last: status.last,
+            durable: status.durable,
+            configuration: group.raft.configuration().clone(),
+            transfers_to: status.transfers_to,
+            rests: status.rests && takes_part,
+            peers: group.raft.peers().collect(),
+        }
+    }
+
+    /// A group's state machine, likewise.
+    pub fn state_machine(&mut self, group: GroupId) -> Option<&mut dyn StateMachine> {
+        let slot = *self.slots.get(&group)? as usize;
+        self.groups.get_mut(slot).map(|group| &mut *group.machine)
+    }
+
+    /// A group's protocol, likewise: for checking invariants.
+    #[must_use]
+    pub fn raft(&self, group: GroupId) -> Option<&Raft> {
+        self.groups.get(*self.slots.get(&group)? as usize).map(|group| &group.raft)
+    }
+}
