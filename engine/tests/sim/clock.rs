@@ -82,6 +82,14 @@ impl World {
         self.nodes[node].clock.set_rate(now, rate(rng, self.plan.clock.drift_ppm));
     }
 
+    /// A node's clock stands still, as that of a machine that is suspended does, or goes on.
+    pub(crate) fn suspend_clock(&mut self, node: usize, suspended: bool) {
+        let now = self.now();
+        let at = &mut self.nodes[node];
+        let rate = if suspended { 0 } else { rate(&mut at.rng, PROMISED_PPM) };
+        at.clock.set_rate(now, rate);
+    }
+
     /// Clocks are as true as promised again.
     pub(crate) fn mend_clocks(&mut self) {
         let now = self.now();

@@ -66,7 +66,8 @@ impl World {
     }
 
     /// A leader at rest stands still, and nothing reaches it. When it goes on there is another, which
-    /// has written, and the first that the old one hears is somebody who wants to read.
+    /// has written, and the first that the old one hears is somebody who wants to read. Where no lease
+    /// rests on clocks, its own stood still with it: it does not know that time has passed.
     fn stop_a_leader_short(&mut self, at: usize) {
         let Some(old) = self.checker.leader(at) else { return };
         if !self.can_spare_one(at) {
@@ -77,6 +78,10 @@ impl World {
         for other in (0..self.plan.nodes).filter(|other| *other != old) {
             self.network.block(old, other);
             self.network.block(other, old);
+        }
+        let timeless = self.plan.raft.lease_reads.is_none();
+        if timeless {
+            self.suspend_clock(old, true);
         }
         let end = self.now() + self.plan.patience;
         let mut written = None;
@@ -93,6 +98,9 @@ impl World {
         let submission = self.clients.single_read(group, at, old, how, key);
         self.after(0, Event::Read { node: old, client, submission });
         self.run_until(self.now() + 4 * LOOK_EVERY);
+        if timeless {
+            self.suspend_clock(old, false);
+        }
         self.reunite();
         self.settle();
     }
