@@ -104,7 +104,8 @@ pub(crate) struct NodeSetup {
     pub(crate) payload: usize,
     /// Default: the engine's. A tenth of it is the heartbeats' interval.
     pub(crate) election_timeout_ms: Option<u64>,
-    /// Snapshots, which are taken on request alone; without it, there are none.
+    /// Snapshots of some size, which are taken on request alone. Without it they are small, and are
+    /// taken by the bytes of the log.
     pub(crate) snapshots: Option<SnapshotSetup>,
     /// Where it serves its metrics.
     pub(crate) metrics: Option<SocketAddr>,

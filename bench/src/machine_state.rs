@@ -13,7 +13,7 @@ use crate::load::Routing;
 pub(crate) struct Machine {
     pub(crate) ledger: Ledger,
     restoring: Restoring,
-    /// Bytes of a snapshot; zero takes none.
+    /// Bytes of a snapshot, at least.
     snapshot_bytes: u64,
     index: usize,
     roles: Arc<Roles>,
@@ -33,10 +33,7 @@ impl StateMachine for Machine {
     }
 
     fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
-        let image = || -> Box<dyn SnapshotSource> {
-            Box::new(Image::of(&self.ledger, self.snapshot_bytes))
-        };
-        (self.snapshot_bytes > 0).then(image)
+        Some(Box::new(Image::of(&self.ledger, self.snapshot_bytes)))
     }
 
     fn restore(&mut self, chunk: &[u8]) -> Result<(), MachineError> {

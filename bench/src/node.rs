@@ -226,9 +226,10 @@ fn engine_config(setup: &NodeSetup) -> EngineConfig {
         config.raft.election_timeout = Duration::from_millis(timeout);
         config.raft.heartbeat_interval = config.raft.election_timeout / 10;
     }
+    // By bytes alone: a million entries, the default, come many times a second here.
+    config.snapshots.entries = None;
     if let Some(SnapshotSetup { send_rate, .. }) = setup.snapshots {
-        let snapshots = &mut config.snapshots;
-        (snapshots.entries, snapshots.bytes, snapshots.keep_entries) = (None, None, 0);
+        (config.snapshots.bytes, config.snapshots.keep_entries) = (None, 0);
         config.net.bulk.bytes_per_second = send_rate;
     }
     // What was asked to be in flight must fit, all on one shard and in one group if need be.
