@@ -265,6 +265,7 @@ impl Log {
     }
 
     /// Whether there is a block to be freed that is durable and not after `unneeded`.
+    #[inline]
     pub(super) fn holds_any(&self, unneeded: LogIndex) -> bool {
         let unneeded = unneeded.min(self.durable);
         self.blocks.front().is_some_and(|block| block.last_index() <= unneeded)

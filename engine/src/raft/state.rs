@@ -265,13 +265,17 @@ impl State {
     }
 
     /// Whether blocks are in memory that this node itself has no more use for.
+    #[inline]
     pub(super) fn holds_applied_blocks(&self) -> bool {
         self.log.holds_any(self.last_applied)
     }
 
     /// Frees the blocks that nobody needs: durable, applied, and not after `acked`.
+    #[inline]
     pub(super) fn release(&mut self, acked: LogIndex) {
-        self.log.release(self.last_applied, acked, self.config.cache_bytes);
+        if self.holds_applied_blocks() {
+            self.log.release(self.last_applied, acked, self.config.cache_bytes);
+        }
     }
 
     /// Whether a log that ends at `last` may be elected by this one (thesis, section 3.6.1).

@@ -18,8 +18,10 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Durability {
     held: BTreeMap<Seq, Vec<Held>>,
-    /// Groups that staged something, in the order of the batches.
-    watching: VecDeque<(Seq, u32)>,
+    /// Groups that staged something, by batch.
+    watching: VecDeque<(Seq, Vec<u32>)>,
+    /// Memory for the list of another batch.
+    spare: Vec<u32>,
 }
 
 impl Durability {
@@ -31,30 +33,37 @@ impl Durability {
     /// Notes that `slot` staged something in batch `seq`, the newest there is.
     pub(super) fn watch(&mut self, seq: Seq, slot: u32) {
         debug_assert!(self.watching.back().is_none_or(|(last, _)| *last <= seq));
-        if self.watching.back() != Some(&(seq, slot)) {
-            self.watching.push_back((seq, slot));
-        }
-    }
-
-    /// The next group that staged something in a batch up to `durable`.
-    pub(super) fn next_durable(&mut self, durable: Seq) -> Option<u32> {
-        match self.watching.front() {
-            Some(&(seq, slot)) if seq <= durable => {
-                self.watching.pop_front();
-                Some(slot)
+        match self.watching.back_mut() {
+            Some((last, slots)) if *last == seq => {
+                if slots.last() != Some(&slot) {
+                    slots.push(slot);
+                }
             }
-            _ => None,
+            _ => {
+                let mut slots = std::mem::take(&mut self.spare);
+                slots.push(slot);
+                self.watching.push_back((seq, slots));
+            }
         }
     }
 
-    /// The group so many places behind the next one.
-    pub(super) fn later(&self, places: usize) -> Option<u32> {
-        self.watching.get(places - 1).map(|(_, slot)| *slot)
+    /// The groups that staged something in the next batch, if that is one up to `durable`.
+    pub(super) fn next_durable(&mut self, durable: Seq) -> Option<Vec<u32>> {
+        let (seq, _) = self.watching.front()?;
+        if *seq <= durable { self.watching.pop_front().map(|(_, slots)| slots) } else { None }
+    }
+
+    /// Keeps the memory of a list that was worked off.
+    pub(super) fn keep(&mut self, mut slots: Vec<u32>) {
+        slots.clear();
+        self.spare = slots;
     }
 
     /// Forgets a group that is gone.
     pub(super) fn forget(&mut self, slot: u32) {
-        self.watching.retain(|(_, watching)| *watching != slot);
+        for (_, slots) in &mut self.watching {
+            slots.retain(|watching| *watching != slot);
+        }
         self.held.values_mut().for_each(|held| held.retain(|held| held.slot != slot));
     }
 

@@ -170,9 +170,20 @@ impl Group {
     /// Encodes what this turn brought as the block that starts at `at`, and takes it over into the
     /// waiting; `None` when nothing is left. What does not fit a block is left for the next call.
     pub(super) fn next_block(&mut self, at: LogPosition) -> Option<Block> {
-        if self.incoming.is_empty() {
-            return None;
+        if let Some(run) = self.incoming.first()?
+            && self.incoming.len() == 1
+            && run.payload_bytes() <= BLOCK_BYTES
+        {
+            // What one caller submitted, as a rule.
+            let block = Block::encode(self.id, at, BlockKind::Operations, [run.encoded()]);
+            let run = self.incoming.pop().flatten();
+            self.waiting.push(run.map(|run| Waiting { first: at.index, run }));
+            return Some(block);
         }
+        Some(self.block_of_many(at))
+    }
+
+    fn block_of_many(&mut self, at: LogPosition) -> Block {
         let (mut whole, mut part, mut room) = (0, None, BLOCK_BYTES);
         for run in self.incoming.iter_mut().flatten() {
             match run.fitting(room, whole == 0) {
@@ -196,7 +207,7 @@ impl Group {
             self.waiting.push(Some(Waiting { first, run }));
             first = next;
         }
-        Some(block)
+        block
     }
 
     /// Applies the next committed entries, about `budget` bytes of them, if they are in memory;

@@ -333,9 +333,12 @@ impl Shard {
             self.send_held(&held);
         }
         self.settle_existence(durable);
-        while let Some(slot) = self.durability.next_durable(durable) {
-            self.approach(Visit::Durable, |places| self.durability.later(places));
-            self.call(slot, |raft, out| raft.on_durable(now, durable, out));
+        while let Some(slots) = self.durability.next_durable(durable) {
+            for (at, &slot) in slots.iter().enumerate() {
+                self.approach(Visit::Durable, |places| slots.get(at + places).copied());
+                self.call(slot, |raft, out| raft.on_durable(now, durable, out));
+            }
+            self.durability.keep(slots);
         }
     }
 
@@ -409,7 +412,7 @@ impl Shard {
         let (mut blocks, mut operations) = (0, 0);
         for (at, &slot) in proposing.iter().enumerate() {
             self.approach(Visit::Propose, |places| proposing.get(at + places).copied());
-            loop {
+            while self.groups[slot as usize].has_incoming() {
                 let group = &mut self.groups[slot as usize];
                 // Leadership may have gone since the proposal was admitted: follow_role has
                 // answered it then, and nothing is incoming.

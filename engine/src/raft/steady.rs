@@ -1,0 +1,84 @@
+//! What makes up the steady state: entries for a follower, and what it says of them to its leader.
+//! They change neither term nor office, so they go without the checks for that and leave nothing to
+//! be done after them; and those who read them off the wire pass them in without a [`Message`]
+//! around them, which has room for far more and would be moved about for nothing.
+
+use ringleader_wal::{LogIndex, NodeId, Term};
+
+use super::message::{AppendBlock, AppendOutcome, Message};
+use super::output::Outlet;
+use super::{Raft, Role};
+use crate::time::Time;
+
+impl Raft {
+    /// [`Raft::step`] for a [`Message::AppendRequest`] of one block.
+    pub fn step_append(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        request: AppendBlock,
+        out: &mut dyn Outlet,
+    ) {
+        self.advance_clock(now);
+        let term = self.state.term();
+        match &mut self.role {
+            Role::Follower(follower) if request.term == term && follower.takes_from(from) => {
+                let AppendBlock { prev, commit, block, .. } = request;
+                follower.append_request(&mut self.state, prev, commit, [block], out);
+            }
+            _ => self.step_any(from, request.into(), out),
+        }
+    }
+
+    /// [`Raft::step`] for a [`Message::AppendResponse`] that says [`AppendOutcome::Matched`].
+    pub fn step_matched(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        term: Term,
+        match_index: LogIndex,
+        out: &mut dyn Outlet,
+    ) {
+        self.advance_clock(now);
+        match &mut self.role {
+            Role::Leader(leader) if term == self.state.term() => {
+                leader.matched(&mut self.state, from, match_index, out);
+                if leader.has_change_to_pursue(&self.state) {
+                    self.pursue_change_and_finish(out);
+                }
+            }
+            _ => {
+                let outcome = AppendOutcome::Matched { match_index };
+                self.step_any(from, Message::AppendResponse { term, outcome }, out);
+            }
+        }
+    }
+
+    /// Handles a message of the leader that this node follows, or an answer to this leader; gives
+    /// any other back.
+    pub(super) fn replication(
+        &mut self,
+        from: NodeId,
+        message: Message,
+        out: &mut dyn Outlet,
+    ) -> Result<(), Message> {
+        let term = self.state.term();
+        let state = &mut self.state;
+        match (&mut self.role, message) {
+            (
+                Role::Follower(follower),
+                Message::AppendRequest { term: of, prev, commit, blocks },
+            ) if of == term && follower.takes_from(from) => {
+                follower.append_request(state, prev, commit, blocks, out);
+            }
+            (Role::Leader(leader), Message::AppendResponse { term: of, outcome }) if of == term => {
+                leader.append_response(state, from, outcome, out);
+                if leader.has_change_to_pursue(state) {
+                    self.pursue_change_and_finish(out);
+                }
+            }
+            (_, message) => return Err(message),
+        }
+        Ok(())
+    }
+}
