@@ -148,7 +148,7 @@ impl Block {
         if length > OWNED_LEN {
             return Ok(Self(Storage::shared(bytes.split_to(length))));
         }
-        let storage = Storage::copied(block);
+        let storage = Storage::copied_from(bytes, length);
         bytes.advance(length);
         Ok(Self(storage))
     }
@@ -204,6 +204,12 @@ impl Block {
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.bytes()
+    }
+
+    /// The memory within the block, if that holds the encoded block, and how much of it does.
+    #[inline]
+    pub(crate) fn inline(&self) -> Option<(&[u8; INLINE_LEN], usize)> {
+        self.0.inline()
     }
 
     /// The encoded block: its own memory if it is a long one, otherwise a copy.

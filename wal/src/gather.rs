@@ -28,7 +28,12 @@ impl Gather {
     #[inline]
     pub fn push(&mut self, block: &Block) {
         self.len += block.len();
-        if block.len() <= OWNED_LEN {
+        if let Some((bytes, len)) = block.inline() {
+            // A copy of a length that the compiler knows is a few instructions.
+            let end = self.tail.len() + len;
+            self.tail.extend_from_slice(bytes);
+            self.tail.truncate(end);
+        } else if block.len() <= OWNED_LEN {
             self.tail.extend_from_slice(block.as_bytes());
         } else {
             self.seal_tail();

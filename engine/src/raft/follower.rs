@@ -1,6 +1,6 @@
 //! The follower: takes entries from its leader and vouches for what is durable.
 
-use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
+use ringleader_wal::{Block, BlockKind, LogIndex, LogPosition, NodeId};
 
 use super::configurations::configuration_of;
 use super::message::{AppendOutcome, Message, SnapshotId};
@@ -170,7 +170,8 @@ fn commit_to(state: &mut State, commit: LogIndex) {
 fn well_formed(state: &State, prev: LogPosition, blocks: &[Block]) -> Option<LogIndex> {
     let mut last = prev;
     for block in blocks {
-        let readable = configuration_of(block).is_none_or(|read| read.is_ok());
+        let readable = block.kind() != BlockKind::Configuration
+            || configuration_of(block).is_some_and(|read| read.is_ok());
         let follows = block.group() == state.group
             && block.first_index().prev() == last.index
             && block.term() >= last.term

@@ -362,6 +362,7 @@ impl Leader {
     }
 
     /// Frees what no peer waits for.
+    #[inline]
     pub(super) fn release(&self, state: &mut State) {
         if state.holds_applied_blocks() {
             let acked = self.peers.iter().map(|peer| peer.match_index).min();
@@ -489,6 +490,7 @@ fn probe(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut dyn
     peer.paused = true;
 }
 
+#[inline]
 fn send_append(
     peer: &mut Progress,
     prev_index: LogIndex,

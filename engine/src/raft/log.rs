@@ -127,6 +127,7 @@ impl Log {
     }
 
     /// Appends a block that starts where the log ends.
+    #[inline]
     pub(super) fn append(&mut self, block: Block) {
         assert_eq!(block.first_index(), self.last.next(), "the log has no gaps");
         let last = self.last();

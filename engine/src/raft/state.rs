@@ -4,7 +4,9 @@ use std::mem::offset_of;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringleader_wal::{Block, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term};
+use ringleader_wal::{
+    Block, BlockKind, GroupId, HardState, LogIndex, LogPosition, NodeId, Seq, Term,
+};
 
 use super::Restored;
 use super::config::RaftConfig;
@@ -150,6 +152,7 @@ impl State {
         }
     }
 
+    #[inline]
     pub(super) fn append(&mut self, block: Block, out: &mut dyn Outlet) {
         self.emit_hard_state(out);
         self.unstaged = true;
@@ -158,13 +161,21 @@ impl State {
     }
 
     /// Appends a block of any kind. A configuration is in force from here on.
+    #[inline]
     pub(super) fn append_any(&mut self, block: Block, out: &mut dyn Outlet) {
-        if let Some(Ok(configuration)) = configuration_of(&block) {
+        if block.kind() == BlockKind::Configuration {
+            self.reconfigure(&block, out);
+        }
+        self.append(block, out);
+    }
+
+    #[cold]
+    fn reconfigure(&mut self, block: &Block, out: &mut dyn Outlet) {
+        if let Some(Ok(configuration)) = configuration_of(block) {
             let base = self.log.base().index;
             self.configurations.append(block.first_index(), configuration, base);
             announce(out);
         }
-        self.append(block, out);
     }
 
     pub(super) fn truncate(&mut self, from: LogIndex, out: &mut dyn Outlet) {

@@ -55,7 +55,7 @@ impl Deliver for &mut Delivery<'_> {
     #[inline]
     fn announce(&mut self, groups: impl Iterator<Item = GroupId>) {
         for group in groups {
-            let slot = self.shard.slots.get(&group).copied().unwrap_or(NOBODY);
+            let slot = self.shard.slots.find(group).unwrap_or(NOBODY);
             self.slots[self.announced % RING] = slot;
             self.announced += 1;
         }

@@ -18,8 +18,10 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Durability {
     held: BTreeMap<Seq, Vec<Held>>,
-    /// Groups that staged something, by batch.
-    watching: VecDeque<(Seq, Vec<u32>)>,
+    /// Groups that staged something in the newest batch that holds anything, and that batch.
+    newest: (Seq, Vec<u32>),
+    /// The same of the batches before it, in order.
+    earlier: VecDeque<(Seq, Vec<u32>)>,
     /// Memory for the list of another batch.
     spare: Vec<u32>,
 }
@@ -31,26 +33,40 @@ impl Durability {
     }
 
     /// Notes that `slot` staged something in batch `seq`, the newest there is.
+    #[inline]
     pub(super) fn watch(&mut self, seq: Seq, slot: u32) {
-        debug_assert!(self.watching.back().is_none_or(|(last, _)| *last <= seq));
-        match self.watching.back_mut() {
-            Some((last, slots)) if *last == seq => {
-                if slots.last() != Some(&slot) {
-                    slots.push(slot);
-                }
-            }
-            _ => {
-                let mut slots = std::mem::take(&mut self.spare);
-                slots.push(slot);
-                self.watching.push_back((seq, slots));
-            }
+        if self.newest.0 != seq {
+            self.begin(seq);
+        }
+        let slots = &mut self.newest.1;
+        if slots.last() != Some(&slot) {
+            slots.push(slot);
+        }
+    }
+
+    fn begin(&mut self, seq: Seq) {
+        debug_assert!(self.newest.0 < seq);
+        let next = (seq, std::mem::take(&mut self.spare));
+        let before = std::mem::replace(&mut self.newest, next);
+        if before.1.is_empty() {
+            self.keep(before.1);
+        } else {
+            self.earlier.push_back(before);
         }
     }
 
     /// The groups that staged something in the next batch, if that is one up to `durable`.
     pub(super) fn next_durable(&mut self, durable: Seq) -> Option<Vec<u32>> {
-        let (seq, _) = self.watching.front()?;
-        if *seq <= durable { self.watching.pop_front().map(|(_, slots)| slots) } else { None }
+        if let Some((seq, _)) = self.earlier.front() {
+            let is_durable = *seq <= durable;
+            return if is_durable {
+                self.earlier.pop_front().map(|(_, slots)| slots)
+            } else {
+                None
+            };
+        }
+        let (seq, slots) = &mut self.newest;
+        (*seq <= durable && !slots.is_empty()).then(|| std::mem::take(slots))
     }
 
     /// Keeps the memory of a list that was worked off.
@@ -61,7 +77,7 @@ impl Durability {
 
     /// Forgets a group that is gone.
     pub(super) fn forget(&mut self, slot: u32) {
-        for (_, slots) in &mut self.watching {
+        for (_, slots) in self.earlier.iter_mut().chain([&mut self.newest]) {
             slots.retain(|watching| *watching != slot);
         }
         self.held.values_mut().for_each(|held| held.retain(|held| held.slot != slot));

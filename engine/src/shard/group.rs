@@ -256,9 +256,13 @@ impl Group {
         self.applied(last, replies, answers);
     }
 
+    #[inline]
     fn applied(&mut self, last: LogIndex, replies: &Replies, answers: &mut Vec<AnswerRun>) {
         let before = self.raft.applied_index();
-        self.answer_through(last, replies, answers);
+        // Nobody waits on a follower.
+        if !self.waiting.is_empty() {
+            self.answer_through(last, replies, answers);
+        }
         self.raft.on_applied(last);
         if self.tells_members {
             self.tell_members(before, last);
@@ -279,10 +283,11 @@ impl Group {
             } else {
                 self.waiting.pop().flatten().expect("the first is there").run
             };
-            self.in_flight -= run.weight();
             let end = LogIndex(first.0 + run.len() as u64 - 1);
             let replies = replies.between(first, end);
-            answers.push(run.answer(Outcome::Applied { first, term, replies }));
+            let answer = run.answer(Outcome::Applied { first, term, replies });
+            self.in_flight -= answer.weight();
+            answers.push(answer);
         }
     }
 

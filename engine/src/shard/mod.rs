@@ -26,6 +26,7 @@ mod proposal;
 mod reading;
 mod reads;
 mod resets;
+mod slots;
 mod snapshot;
 mod status;
 mod timers;
@@ -54,6 +55,7 @@ use links::Links;
 use port::Aside;
 use proposal::{Outcome, SubmissionRun};
 use reads::Readers;
+use slots::Slots;
 use snapshot::Snapshots;
 use timers::Timers;
 use transfers::Transfers;
@@ -118,7 +120,7 @@ pub struct Shard {
     config: ShardConfig,
     state: State,
     groups: Vec<Group>,
-    slots: NumberMap<GroupId, u32>,
+    slots: Slots,
     wal: Wal,
     links: Links,
     timers: Timers,
@@ -146,8 +148,7 @@ impl Shard {
     /// A shard that begins with recovering its log.
     #[must_use]
     pub fn new(config: ShardConfig, wal: Wal) -> Self {
-        let slots =
-            config.groups.iter().zip(0..).map(|(group, slot)| (group.group, slot)).collect();
+        let slots = config.groups.iter().map(|group| group.group).collect();
         Self {
             state: State::Recovering,
             groups: Vec::with_capacity(config.groups.len()),
@@ -219,7 +220,7 @@ impl Shard {
                 return refuse(run, ProposeError::StorageFailed(cause.clone()));
             }
         }
-        let Some(&slot) = self.slots.get(&group) else {
+        let Some(slot) = self.slots.find(group) else {
             return refuse(run, ProposeError::UnknownGroup(group));
         };
         if !self.wal.has_space() {

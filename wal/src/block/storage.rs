@@ -58,6 +58,25 @@ impl Storage {
         Self::filled(block.len(), |bytes| bytes.copy_from_slice(block))
     }
 
+    /// Copies the encoded block of `length` bytes that `bytes` begins with.
+    #[inline]
+    pub(super) fn copied_from(bytes: &[u8], length: usize) -> Self {
+        match bytes.first_chunk::<INLINE_LEN>() {
+            // A copy of a length that the compiler knows is a few instructions. What it takes of the
+            // bytes behind the block is never looked at.
+            Some(chunk) if length <= INLINE_LEN => Self::Inline { bytes: *chunk },
+            _ => Self::copied(&bytes[..length]),
+        }
+    }
+
+    #[inline]
+    pub(super) fn inline(&self) -> Option<(&[u8; INLINE_LEN], usize)> {
+        match self {
+            Self::Inline { bytes } => Some((bytes, self.len())),
+            _ => None,
+        }
+    }
+
     /// Keeps an encoded block where it is.
     pub(super) fn shared(bytes: Bytes) -> Self {
         Self::Shared { header: header_of(&bytes), bytes: Box::new(bytes) }
