@@ -379,7 +379,7 @@ fn take_piece(group: GroupId, body: &mut Bytes) -> Result<Block, CodecError> {
 }
 
 /// The body's next block, which must follow `before`.
-#[inline]
+#[inline(always)]
 fn take_block(group: GroupId, before: LogPosition, body: &mut Bytes) -> Result<Block, CodecError> {
     let block = Block::take(body).map_err(|error| CodecError::Block { group, error })?;
     let follows =

@@ -138,7 +138,7 @@ impl Block {
     ///
     /// # Errors
     /// Says what is wrong; no byte of a refused block was used or taken off.
-    #[inline]
+    #[inline(always)]
     pub fn take(bytes: &mut Bytes) -> Result<Self, BlockError> {
         let length = announced_len(bytes)?;
         let Some(block) = bytes.get(..length) else {

@@ -136,7 +136,7 @@ impl Follower {
 /// Appends what the log does not hold yet of a block. Only an entry that contradicts the leader's makes
 /// the log shorter, never a request that happens to end earlier: it may be an old one, overtaken
 /// by those that brought the rest. False if the block contradicts what can't be wrong.
-#[inline]
+#[inline(always)]
 fn store(state: &mut State, block: Block, out: &mut dyn Outlet) -> bool {
     // The steady path: what follows the last entry is new as a whole.
     if block.first_index() == state.log.last_index().next() {
@@ -166,7 +166,7 @@ fn commit_to(state: &mut State, commit: LogIndex) {
 
 /// The last index of the request, if its blocks are entries of this group that follow `prev` and
 /// each other, in terms that a leader of the current term can have.
-#[inline]
+#[inline(always)]
 fn well_formed(state: &State, prev: LogPosition, blocks: &[Block]) -> Option<LogIndex> {
     let mut last = prev;
     for block in blocks {

@@ -6,7 +6,7 @@ use std::slice;
 use ringleader_wal::{Block, LogIndex, LogPosition, NodeId, prefetch};
 
 use super::change::Change;
-use super::message::{AppendOutcome, AppendRequest, Message, SnapshotId};
+use super::message::{AppendRequest, Message, SnapshotId};
 use super::output::{Event, Load, Outlet, SnapshotEvent};
 use super::progress::{Mode, Progress};
 use super::quorum;
@@ -154,72 +154,6 @@ impl Leader {
         }
     }
 
-    pub(super) fn append_response(
-        &mut self,
-        state: &mut State,
-        from: NodeId,
-        outcome: AppendOutcome,
-        out: &mut dyn Outlet,
-    ) {
-        match outcome {
-            AppendOutcome::Matched { match_index } => self.matched(state, from, match_index, out),
-            AppendOutcome::Conflict { prev_index, hint } => {
-                self.conflicting(state, from, prev_index, hint, out);
-            }
-        }
-    }
-
-    /// A peer's log is like this one up to `match_index`, durably.
-    pub(super) fn matched(
-        &mut self,
-        state: &mut State,
-        from: NodeId,
-        match_index: LogIndex,
-        out: &mut dyn Outlet,
-    ) {
-        // Who has just been removed may still answer.
-        let Some(at) = self.peers.iter().position(|peer| peer.id == from) else { return };
-        let peer = &mut self.peers[at];
-        peer.heard_at = state.now;
-        if match_index > state.log.last_index() {
-            state.ignored += 1;
-        } else if peer.matched(match_index) {
-            // What it is sent now is to carry what this answer commits.
-            self.advance_commit(state, match_index);
-            self.release(state);
-            replicate(&mut self.peers[at], self.term_start, state, out);
-            self.pursue_transfer(state, out);
-        }
-    }
-
-    /// A peer's log has no entry like this log's at `prev_index`.
-    fn conflicting(
-        &mut self,
-        state: &State,
-        from: NodeId,
-        prev_index: LogIndex,
-        hint: LogPosition,
-        out: &mut dyn Outlet,
-    ) {
-        let term_start = self.term_start;
-        let Some(peer) = self.peer(from) else { return };
-        peer.heard_at = state.now;
-        if peer.is_current_conflict(prev_index) {
-            // Both logs skip whole terms: the follower to an entry that isn't newer than
-            // what it was asked for, the leader to one that isn't newer than that.
-            let before = hint.index.min(prev_index.prev());
-            let agreed = state.log.last_at_most(before, hint.term);
-            if agreed.index < prev_index {
-                peer.probe(agreed.index.next(), false);
-                replicate(peer, term_start, state, out);
-            } else {
-                // There is no place left to ask for.
-                peer.wait_for_snapshot(prev_index.next());
-                out.snapshot(SnapshotEvent::Send { peer: from });
-            }
-        }
-    }
-
     /// The peer lives: whatever it was sent before and did not answer may be lost.
     pub(super) fn heartbeat_response(
         &mut self,
@@ -342,7 +276,8 @@ impl Leader {
 
     /// Commits what a quorum holds durably, now that one of its members got to `news`; this node's
     /// own disk is one vote, and not even a necessary one (thesis, section 10.2.1).
-    fn advance_commit(&self, state: &mut State, news: LogIndex) {
+    #[inline(always)]
+    pub(super) fn advance_commit(&self, state: &mut State, news: LogIndex) {
         if news <= state.commit_index {
             return;
         }
@@ -447,7 +382,12 @@ fn restart(peer: &mut Progress, paused: bool) {
 
 /// Sends what the peer may be sent now.
 #[inline]
-fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut dyn Outlet) {
+pub(super) fn replicate(
+    peer: &mut Progress,
+    term_start: LogIndex,
+    state: &State,
+    out: &mut dyn Outlet,
+) {
     // Most answers are to the newest entries.
     if peer.mode != Mode::Replicate || peer.next_index <= state.log.last_index() {
         replicate_some(peer, term_start, state, out);
@@ -465,7 +405,9 @@ fn replicate_some(peer: &mut Progress, term_start: LogIndex, state: &State, out:
                 && !peer.window_is_full(&state.config)
             {
                 let (from, max_bytes) = (peer.next_index, state.config.max_append_bytes);
-                if let Some(blocks) = state.log.gather(from, max_bytes) {
+                if let Some(newest) = state.log.newest_from(from) {
+                    send_append(peer, from.prev(), slice::from_ref(newest), state, out);
+                } else if let Some(blocks) = state.log.gather(from, max_bytes) {
                     send_append(peer, from.prev(), &blocks, state, out);
                 } else {
                     peer.loading = Some(from);
@@ -490,7 +432,7 @@ fn probe(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut dyn
     peer.paused = true;
 }
 
-#[inline]
+#[inline(always)]
 fn send_append(
     peer: &mut Progress,
     prev_index: LogIndex,

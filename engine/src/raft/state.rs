@@ -152,7 +152,9 @@ impl State {
         }
     }
 
-    #[inline]
+    // Always inlined, like what it calls and what calls it on a follower: a block is as long as a cache
+    // line, and each function that it is given to moves it.
+    #[inline(always)]
     pub(super) fn append(&mut self, block: Block, out: &mut dyn Outlet) {
         self.emit_hard_state(out);
         self.unstaged = true;
@@ -161,7 +163,7 @@ impl State {
     }
 
     /// Appends a block of any kind. A configuration is in force from here on.
-    #[inline]
+    #[inline(always)]
     pub(super) fn append_any(&mut self, block: Block, out: &mut dyn Outlet) {
         if block.kind() == BlockKind::Configuration {
             self.reconfigure(&block, out);

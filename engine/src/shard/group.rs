@@ -256,7 +256,7 @@ impl Group {
         self.applied(last, replies, answers);
     }
 
-    #[inline]
+    #[inline(always)]
     fn applied(&mut self, last: LogIndex, replies: &Replies, answers: &mut Vec<AnswerRun>) {
         let before = self.raft.applied_index();
         // Nobody waits on a follower.

@@ -86,6 +86,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<Header, BlockError> {
     Ok(header)
 }
 
+#[inline(always)]
 fn check_table(bytes: &[u8], header: &Header) -> Result<(), BlockError> {
     if header.count == 0 || header.first_index == 0 || header.term == 0 {
         return Err(BlockError::Malformed("no entry, or index or term zero"));
