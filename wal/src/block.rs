@@ -31,9 +31,9 @@ use bytes::{Buf, Bytes};
 
 use crate::types::{GroupId, LogIndex, LogPosition, Term};
 use layout::{Header, at, check, ends, put, read_u32, seal};
-use storage::{INLINE_LEN, Storage};
+use storage::Storage;
 
-pub(crate) use storage::OWNED_LEN;
+pub(crate) use storage::{INLINE_LEN, OWNED_LEN};
 
 pub use layout::BLOCK_HEADER_LEN;
 

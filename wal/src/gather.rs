@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::block::{Block, OWNED_LEN};
+use crate::block::{Block, INLINE_LEN, OWNED_LEN};
 
 /// Collects blocks as few pieces of memory: a thousand small blocks are one piece, not a thousand.
 ///
@@ -21,7 +21,9 @@ impl Gather {
     /// An empty one, with room for copies of `bytes` bytes.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { parts: Vec::new(), tail: BytesMut::with_capacity(bytes), len: 0 }
+        // The last one is copied with what lies behind it; see `push`.
+        let tail = BytesMut::with_capacity(bytes + INLINE_LEN);
+        Self { parts: Vec::new(), tail, len: 0 }
     }
 
     /// Adds a block behind all others.

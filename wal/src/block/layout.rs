@@ -58,7 +58,7 @@ pub(super) fn read_u64(bytes: &[u8], at: usize) -> u64 {
 
 /// Checks that `bytes` are one block, all of them and nothing else.
 #[inline]
-pub(super) fn check(bytes: &[u8]) -> Result<Header, BlockError> {
+pub(super) fn check(bytes: &[u8]) -> Result<(), BlockError> {
     let length = announced_len(bytes)?;
     if bytes.len() < length {
         return Err(BlockError::Short { have: bytes.len(), need: length });
@@ -82,8 +82,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<Header, BlockError> {
         count: header.count.to_native(),
         kind,
     };
-    check_table(bytes, &header)?;
-    Ok(header)
+    check_table(bytes, &header)
 }
 
 #[inline(always)]

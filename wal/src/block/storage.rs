@@ -12,7 +12,7 @@ use super::pool::{self, Piece};
 
 /// Longest block that needs no memory of its own: one entry of 19 bytes. More would make every
 /// block larger than a cache line.
-pub(super) const INLINE_LEN: usize = 63;
+pub(crate) const INLINE_LEN: usize = 63;
 
 /// Longest block that has its memory to itself. It is copied wherever it goes, and is never taken for
 /// [`Bytes`], whose count of who has them is dearer than that.
