@@ -12,7 +12,9 @@ use ringleader_wal::{Block, BlockError, Gather, GroupId, LogIndex, LogPosition, 
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize, rancor};
 
-use crate::raft::message::{AppendOutcome, AppendRequest, Blocks, Message, SnapshotId};
+use crate::raft::message::{
+    AppendBlock, AppendOutcome, AppendRequest, Blocks, Message, SnapshotId,
+};
 use crate::raft::reads::{Consistency, ReadTicket};
 
 /// Why a frame was refused. The sender is broken or not what it says: its connection is closed.
@@ -239,6 +241,17 @@ pub(crate) trait Deliver {
 
     /// The next of the messages announced.
     fn deliver(&mut self, group: GroupId, message: Message);
+
+    /// The same for a request of one block.
+    fn append(&mut self, group: GroupId, request: AppendBlock) {
+        self.deliver(group, request.into());
+    }
+
+    /// The same for the answer that the log matches the leader's up to an index.
+    fn matched(&mut self, group: GroupId, term: Term, match_index: LogIndex) {
+        let outcome = AppendOutcome::Matched { match_index };
+        self.deliver(group, Message::AppendResponse { term, outcome });
+    }
 }
 
 impl<F: FnMut(GroupId, Message)> Deliver for F {
@@ -266,12 +279,39 @@ pub(crate) fn decode(
         ahead.next().into_iter().for_each(|groups| to.announce(groups));
         for message in chunk {
             let group = group_of(message);
-            to.deliver(group, from_wire(group, message, &mut body)?);
+            match (message.kind.to_native(), message.blocks.to_native()) {
+                (kind::APPEND_REQUEST, 1) => {
+                    to.append(group, append_from_wire(group, message, &mut body)?);
+                }
+                (kind::MATCHED, _) => {
+                    let (term, index) = (message.term.to_native(), message.index.to_native());
+                    to.matched(group, Term(term), LogIndex(index));
+                }
+                _ => to.deliver(group, from_wire(group, message, &mut body)?),
+            }
         }
     }
     if body.is_empty() { Ok(()) } else { Err(CodecError::Trailing(body.len())) }
 }
 
+#[inline]
+fn append_from_wire(
+    group: GroupId,
+    message: &ArchivedWireMessage,
+    body: &mut Bytes,
+) -> Result<AppendBlock, CodecError> {
+    let (index, entry_term) = (message.index.to_native(), message.entry_term.to_native());
+    let prev = LogPosition { index: LogIndex(index), term: Term(entry_term) };
+    Ok(AppendBlock {
+        term: Term(message.term.to_native()),
+        prev,
+        commit: LogIndex(message.other_index.to_native()),
+        block: take_block(group, prev, body)?,
+    })
+}
+
+/// Reads a message of any kind.
+#[inline(never)]
 fn from_wire(
     group: GroupId,
     message: &ArchivedWireMessage,
@@ -338,6 +378,15 @@ fn take_piece(group: GroupId, body: &mut Bytes) -> Result<Block, CodecError> {
     if fits { Ok(piece) } else { Err(CodecError::Order(group)) }
 }
 
+/// The body's next block, which must follow `before`.
+#[inline(always)]
+fn take_block(group: GroupId, before: LogPosition, body: &mut Bytes) -> Result<Block, CodecError> {
+    let block = Block::take(body).map_err(|error| CodecError::Block { group, error })?;
+    let follows =
+        before.index.0.checked_add(1) == Some(block.first_index().0) && before.term <= block.term();
+    if block.group() == group && follows { Ok(block) } else { Err(CodecError::Order(group)) }
+}
+
 fn take_blocks(
     group: GroupId,
     mut before: LogPosition,
@@ -345,12 +394,7 @@ fn take_blocks(
     body: &mut Bytes,
 ) -> Result<Blocks, CodecError> {
     let mut take = || {
-        let block = Block::take(body).map_err(|error| CodecError::Block { group, error })?;
-        let follows = before.index.0.checked_add(1) == Some(block.first_index().0)
-            && before.term <= block.term();
-        if block.group() != group || !follows {
-            return Err(CodecError::Order(group));
-        }
+        let block = take_block(group, before, body)?;
         before = block.last_position();
         Ok(block)
     };

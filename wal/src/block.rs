@@ -17,7 +17,7 @@
 //! place; [`Block::parse`] checks everything once (length, CRC, the table's order) and every later
 //! access relies on that.
 //!
-//! A block of one small operation, 62 bytes at most, is kept within the [`Block`] itself; one of up
+//! A block of one small operation, 63 bytes at most, is kept within the [`Block`] itself; one of up
 //! to 1 KiB in memory of its own; a longer one as [`Bytes`], which the log, the network and the state
 //! machine share with it.
 
@@ -31,9 +31,9 @@ use bytes::{Buf, Bytes};
 
 use crate::types::{GroupId, LogIndex, LogPosition, Term};
 use layout::{Header, at, check, ends, put, read_u32, seal};
-use storage::{INLINE_LEN, Memory, Storage};
+use storage::Storage;
 
-pub(crate) use storage::OWNED_LEN;
+pub(crate) use storage::{INLINE_LEN, OWNED_LEN};
 
 pub use layout::BLOCK_HEADER_LEN;
 
@@ -128,11 +128,9 @@ impl Block {
     /// # Errors
     /// Says what is wrong; no byte of a refused block was used.
     pub fn parse(bytes: Bytes) -> Result<Self, BlockError> {
-        let header = check(&bytes)?;
-        if bytes.len() <= INLINE_LEN {
-            return Ok(Self(Storage::inline(&bytes)));
-        }
-        Ok(Self(Storage::shared(&header, Memory::Bytes(bytes))))
+        check(&bytes)?;
+        let inline = bytes.len() <= INLINE_LEN;
+        Ok(Self(if inline { Storage::copied(&bytes) } else { Storage::shared(bytes) }))
     }
 
     /// Takes the block that `bytes` begins with off it, and checks it. One of up to 1 KiB is copied:
@@ -140,21 +138,17 @@ impl Block {
     ///
     /// # Errors
     /// Says what is wrong; no byte of a refused block was used or taken off.
-    #[inline]
+    #[inline(always)]
     pub fn take(bytes: &mut Bytes) -> Result<Self, BlockError> {
         let length = announced_len(bytes)?;
         let Some(block) = bytes.get(..length) else {
             return Err(BlockError::Short { have: bytes.len(), need: length });
         };
-        let header = check(block)?;
+        check(block)?;
         if length > OWNED_LEN {
-            return Ok(Self(Storage::shared(&header, Memory::Bytes(bytes.split_to(length)))));
+            return Ok(Self(Storage::shared(bytes.split_to(length))));
         }
-        let storage = if length <= INLINE_LEN {
-            Storage::inline(block)
-        } else {
-            Storage::shared(&header, Memory::copied(block))
-        };
+        let storage = Storage::copied_from(bytes, length);
         bytes.advance(length);
         Ok(Self(storage))
     }
@@ -185,17 +179,10 @@ impl Block {
         let length32 = u32::try_from(length).expect("a block is below 4 GiB");
         let (group, term, first_index) = (group.0, first.term.0, first.index.0);
         let header = Header { group, term, first_index, count, kind };
-        if length <= INLINE_LEN {
-            let mut bytes = [0; INLINE_LEN];
-            put(&mut &mut bytes[..], length32, &header, runs);
-            seal(&mut bytes[..length]);
-            return Self(Storage::Inline { len: length as u8, bytes });
-        }
-        let memory = Memory::filled(length, |bytes| {
-            put(&mut &mut *bytes, length32, &header, runs);
+        Self(Storage::filled(length, |bytes| {
+            put(bytes, length32, &header, runs);
             seal(bytes);
-        });
-        Self(Storage::shared(&header, memory))
+        }))
     }
 
     /// The empty entry of a new leader.
@@ -219,37 +206,26 @@ impl Block {
         self.0.bytes()
     }
 
+    /// The memory within the block, if that holds the encoded block, and how much of it does.
+    #[inline]
+    pub(crate) fn inline(&self) -> Option<(&[u8; INLINE_LEN], usize)> {
+        self.0.inline()
+    }
+
     /// The encoded block: its own memory if it is a long one, otherwise a copy.
     #[must_use]
     pub fn bytes(&self) -> Bytes {
         match &self.0 {
-            Storage::Shared { bytes: Memory::Bytes(bytes), .. } => bytes.clone(),
+            Storage::Shared { bytes, .. } => Bytes::clone(bytes),
             _ => Bytes::copy_from_slice(self.as_bytes()),
         }
     }
 
-    /// The same block with memory of its own, if it isn't long: one out of a large buffer keeps
-    /// all of that in memory.
+    /// The same block with memory of its own: one out of a large buffer keeps all of that in memory.
     #[must_use]
     pub fn detached(&self) -> Self {
         match &self.0 {
-            Storage::Shared {
-                kind,
-                count,
-                group,
-                term,
-                first_index,
-                bytes: Memory::Bytes(bytes),
-            } => {
-                let header = Header {
-                    group: *group,
-                    term: *term,
-                    first_index: *first_index,
-                    count: *count,
-                    kind: *kind,
-                };
-                Self(Storage::shared(&header, Memory::copied(bytes)))
-            }
+            Storage::Shared { bytes, .. } => Self(Storage::copied(bytes)),
             _ => self.clone(),
         }
     }
@@ -258,7 +234,7 @@ impl Block {
     #[must_use]
     #[inline]
     pub fn crc(&self) -> u32 {
-        read_u32(self.as_bytes(), 0)
+        self.0.crc()
     }
 
     /// The group whose log the block belongs to.

@@ -13,11 +13,17 @@ const LINE: usize = 64;
 #[allow(clippy::inline_always, reason = "the loop has a constant length where it is inlined")]
 pub fn prefetch<T: ?Sized>(place: &T, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
-    for at in (0..bytes.min(size_of_val(place))).step_by(LINE) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let start = std::ptr::from_ref(place).cast::<i8>();
-        // SAFETY: `at` is within `place`, and a prefetch does nothing that a program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(at)) };
+        let bytes = bytes.min(size_of_val(place));
+        // Not with `step_by`, whose loops are not unrolled.
+        let mut at = 0;
+        while at < bytes {
+            // SAFETY: `at` is within `place`, and a prefetch does nothing that a program can see.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(at)) };
+            at += LINE;
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (place, bytes, LINE);

@@ -106,12 +106,16 @@ impl Segments {
     /// The segment `id`, which must be in the log.
     #[inline]
     pub(crate) fn at(&mut self, id: u64) -> &mut Segment {
-        let last = self.list.len() - 1;
-        if self.list[last].id == id {
-            return &mut self.list[last];
-        }
+        let newest = self.list.len().wrapping_sub(1);
+        let is_newest = self.list.get(newest).is_some_and(|segment| segment.id == id);
+        let at = if is_newest { newest } else { self.find(id) };
+        &mut self.list[at]
+    }
+
+    #[cold]
+    fn find(&self, id: u64) -> usize {
         let at = self.list.binary_search_by_key(&id, |segment| segment.id);
-        &mut self.list[at.expect("a span or state names a segment of the log")]
+        at.expect("a span or state names a segment of the log")
     }
 
     pub(crate) fn add_span(&mut self, id: u64, bytes: u32) {

@@ -58,6 +58,19 @@ impl Staged {
         }
     }
 
+    /// Adds a record, which takes `len` bytes with its body.
+    #[inline(always)]
+    fn push(&mut self, record: &Record, body: Option<&Block>, len: usize) -> (Seq, Place) {
+        self.meta.extend_from_slice(&record.encode());
+        if let Some(block) = body {
+            self.bodies.push(block);
+        }
+        let Self { segment, offset, records, .. } = *self;
+        self.records += 1;
+        self.used += len;
+        (self.seq, Place { segment, offset: offset as u32, record: records })
+    }
+
     /// Bytes without padding.
     pub(crate) fn used(&self) -> usize {
         self.used
@@ -176,7 +189,6 @@ impl Staging {
         self.offset = PAGE as u64;
     }
 
-    #[inline]
     fn open(&mut self) -> &mut Staged {
         if self.open.is_none() {
             // The first record of a batch may exceed the limit, but never the segment.
@@ -189,23 +201,24 @@ impl Staging {
         self.open.as_mut().expect("just opened")
     }
 
-    /// Adds a record for which [`Staging::room`] said that it is ready.
+    /// Adds a record if it fits the open batch, which it does as a rule.
     #[inline(always)]
+    pub(crate) fn try_push(
+        &mut self,
+        record: &Record,
+        body: Option<&Block>,
+    ) -> Option<(Seq, Place)> {
+        let len = RECORD_LEN + body.map_or(0, Block::len);
+        let open = self.open.as_mut().filter(|open| open.used + len <= open.limit)?;
+        self.bytes += len;
+        Some(open.push(record, body, len))
+    }
+
+    /// Adds a record for which [`Staging::room`] said that it is ready.
     pub(crate) fn push(&mut self, record: &Record, body: Option<&Block>) -> (Seq, Place) {
-        let open = self.open();
-        open.meta.extend_from_slice(&record.encode());
-        let mut bytes = RECORD_LEN;
-        if let Some(block) = body {
-            open.bodies.push(block);
-            bytes += block.len();
-        }
-        let place =
-            Place { segment: open.segment, offset: open.offset as u32, record: open.records };
-        open.records += 1;
-        open.used += bytes;
-        let seq = open.seq;
-        self.bytes += bytes;
-        (seq, place)
+        let len = RECORD_LEN + body.map_or(0, Block::len);
+        self.bytes += len;
+        self.open().push(record, body, len)
     }
 
     /// The record pushed last was rewritten forward, not staged by the owner.

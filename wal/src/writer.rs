@@ -84,11 +84,19 @@ impl Wal {
     fn push_block(&mut self, block: &Block, moved: bool) -> (Seq, Entry) {
         let (first, count, len) = (block.first_index(), block.count(), block.len() as u32);
         let (group, crc) = (block.group(), block.crc());
-        self.make_room(block.len());
         let record = Record::Block { group, first, count, len, crc, moved };
-        let (seq, place) = self.staging.push(&record, Some(block));
+        let (seq, place) = match self.staging.try_push(&record, Some(block)) {
+            Some(pushed) => pushed,
+            None => self.push_into_next(&record, block),
+        };
         let last = LogIndex(first.0 + u64::from(count) - 1);
         (seq, Entry { first, last, term: block.term(), bytes: len, place })
+    }
+
+    #[cold]
+    fn push_into_next(&mut self, record: &Record, block: &Block) -> (Seq, Place) {
+        self.make_room(block.len());
+        self.staging.push(record, Some(block))
     }
 
     /// Stages a group's term and vote, and returns the number of the batch.
@@ -224,7 +232,6 @@ impl Wal {
     }
 
     /// Makes sure that a record with a body of `body` bytes can be pushed.
-    #[inline]
     fn make_room(&mut self, body: usize) {
         loop {
             match self.staging.room(body) {

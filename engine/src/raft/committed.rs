@@ -77,6 +77,7 @@ impl Raft {
     ///
     /// # Panics
     /// When `index` is not committed, or lower than before.
+    #[inline(always)]
     pub fn on_applied(&mut self, index: LogIndex) {
         let state = &mut self.state;
         assert!(state.last_applied <= index && index <= state.commit_index, "applied in order");

@@ -1,9 +1,9 @@
 //! The follower: takes entries from its leader and vouches for what is durable.
 
-use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
+use ringleader_wal::{Block, BlockKind, LogIndex, LogPosition, NodeId};
 
 use super::configurations::configuration_of;
-use super::message::{AppendOutcome, Blocks, Message, SnapshotId};
+use super::message::{AppendOutcome, Message, SnapshotId};
 use super::output::{Outlet, SnapshotEvent};
 use super::state::State;
 
@@ -22,6 +22,12 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn of(leader: Option<NodeId>) -> Self {
         Self { leader, ..Self::default() }
+    }
+
+    /// Whether the leader is known and this member does not rest.
+    #[inline]
+    pub(super) fn takes_from(&self, leader: NodeId) -> bool {
+        self.leader == Some(leader) && !self.rests
     }
 
     pub(super) fn heartbeat(
@@ -44,10 +50,10 @@ impl Follower {
         state: &mut State,
         prev: LogPosition,
         commit: LogIndex,
-        blocks: Blocks,
+        blocks: impl IntoIterator<Item = Block> + AsRef<[Block]>,
         out: &mut dyn Outlet,
     ) {
-        let Some(last) = well_formed(state, prev, &blocks) else {
+        let Some(last) = well_formed(state, prev, blocks.as_ref()) else {
             state.ignored += 1;
             return;
         };
@@ -56,7 +62,7 @@ impl Follower {
             self.refuse(state, prev, out);
             return;
         }
-        if !store(state, blocks, out) {
+        if !blocks.into_iter().all(|block| store(state, block, out)) {
             state.contradicted();
             return;
         }
@@ -127,18 +133,11 @@ impl Follower {
     }
 }
 
-/// Appends what the log does not hold yet. Only an entry that contradicts the leader's makes
+/// Appends what the log does not hold yet of a block. Only an entry that contradicts the leader's makes
 /// the log shorter, never a request that happens to end earlier: it may be an old one, overtaken
-/// by those that brought the rest. False if the blocks contradict what can't be wrong.
-fn store(state: &mut State, blocks: Blocks, out: &mut dyn Outlet) -> bool {
-    match blocks {
-        Blocks::None => true,
-        Blocks::One(block) => store_block(state, block, out),
-        Blocks::Many(blocks) => blocks.into_iter().all(|block| store_block(state, block, out)),
-    }
-}
-
-fn store_block(state: &mut State, block: Block, out: &mut dyn Outlet) -> bool {
+/// by those that brought the rest. False if the block contradicts what can't be wrong.
+#[inline(always)]
+fn store(state: &mut State, block: Block, out: &mut dyn Outlet) -> bool {
     // The steady path: what follows the last entry is new as a whole.
     if block.first_index() == state.log.last_index().next() {
         state.append_any(block, out);
@@ -167,10 +166,12 @@ fn commit_to(state: &mut State, commit: LogIndex) {
 
 /// The last index of the request, if its blocks are entries of this group that follow `prev` and
 /// each other, in terms that a leader of the current term can have.
-fn well_formed(state: &State, prev: LogPosition, blocks: &Blocks) -> Option<LogIndex> {
+#[inline(always)]
+fn well_formed(state: &State, prev: LogPosition, blocks: &[Block]) -> Option<LogIndex> {
     let mut last = prev;
-    for block in blocks.as_slice() {
-        let readable = configuration_of(block).is_none_or(|read| read.is_ok());
+    for block in blocks {
+        let readable = block.kind() != BlockKind::Configuration
+            || configuration_of(block).is_some_and(|read| read.is_ok());
         let follows = block.group() == state.group
             && block.first_index().prev() == last.index
             && block.term() >= last.term

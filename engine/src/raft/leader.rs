@@ -6,7 +6,7 @@ use std::slice;
 use ringleader_wal::{Block, LogIndex, LogPosition, NodeId, prefetch};
 
 use super::change::Change;
-use super::message::{AppendOutcome, AppendRequest, Message, SnapshotId};
+use super::message::{AppendRequest, Message, SnapshotId};
 use super::output::{Event, Load, Outlet, SnapshotEvent};
 use super::progress::{Mode, Progress};
 use super::quorum;
@@ -154,49 +154,6 @@ impl Leader {
         }
     }
 
-    pub(super) fn append_response(
-        &mut self,
-        state: &mut State,
-        from: NodeId,
-        outcome: AppendOutcome,
-        out: &mut dyn Outlet,
-    ) {
-        // Who has just been removed may still answer.
-        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else { return };
-        peer.heard_at = state.now;
-        match outcome {
-            AppendOutcome::Matched { match_index } if match_index <= state.log.last_index() => {
-                if peer.matched(match_index) {
-                    // What it is sent now is to carry what this answer commits.
-                    self.advance_commit(state, match_index);
-                    self.release(state);
-                    let term_start = self.term_start;
-                    if let Some(peer) = self.peer(from) {
-                        replicate(peer, term_start, state, out);
-                    }
-                    self.pursue_transfer(state, out);
-                }
-            }
-            AppendOutcome::Matched { .. } => state.ignored += 1,
-            AppendOutcome::Conflict { prev_index, hint } => {
-                if peer.is_current_conflict(prev_index) {
-                    // Both logs skip whole terms: the follower to an entry that isn't newer than
-                    // what it was asked for, the leader to one that isn't newer than that.
-                    let before = hint.index.min(prev_index.prev());
-                    let agreed = state.log.last_at_most(before, hint.term);
-                    if agreed.index < prev_index {
-                        peer.probe(agreed.index.next(), false);
-                        replicate(peer, self.term_start, state, out);
-                    } else {
-                        // There is no place left to ask for.
-                        peer.wait_for_snapshot(prev_index.next());
-                        out.snapshot(SnapshotEvent::Send { peer: from });
-                    }
-                }
-            }
-        }
-    }
-
     /// The peer lives: whatever it was sent before and did not answer may be lost.
     pub(super) fn heartbeat_response(
         &mut self,
@@ -319,7 +276,8 @@ impl Leader {
 
     /// Commits what a quorum holds durably, now that one of its members got to `news`; this node's
     /// own disk is one vote, and not even a necessary one (thesis, section 10.2.1).
-    fn advance_commit(&self, state: &mut State, news: LogIndex) {
+    #[inline(always)]
+    pub(super) fn advance_commit(&self, state: &mut State, news: LogIndex) {
         if news <= state.commit_index {
             return;
         }
@@ -339,6 +297,7 @@ impl Leader {
     }
 
     /// Frees what no peer waits for.
+    #[inline]
     pub(super) fn release(&self, state: &mut State) {
         if state.holds_applied_blocks() {
             let acked = self.peers.iter().map(|peer| peer.match_index).min();
@@ -422,7 +381,20 @@ fn restart(peer: &mut Progress, paused: bool) {
 }
 
 /// Sends what the peer may be sent now.
-fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut dyn Outlet) {
+#[inline]
+pub(super) fn replicate(
+    peer: &mut Progress,
+    term_start: LogIndex,
+    state: &State,
+    out: &mut dyn Outlet,
+) {
+    // Most answers are to the newest entries.
+    if peer.mode != Mode::Replicate || peer.next_index <= state.log.last_index() {
+        replicate_some(peer, term_start, state, out);
+    }
+}
+
+fn replicate_some(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut dyn Outlet) {
     match peer.mode {
         Mode::Snapshot => {}
         Mode::Probe if peer.paused => {}
@@ -433,7 +405,9 @@ fn replicate(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut
                 && !peer.window_is_full(&state.config)
             {
                 let (from, max_bytes) = (peer.next_index, state.config.max_append_bytes);
-                if let Some(blocks) = state.log.gather(from, max_bytes) {
+                if let Some(newest) = state.log.newest_from(from) {
+                    send_append(peer, from.prev(), slice::from_ref(newest), state, out);
+                } else if let Some(blocks) = state.log.gather(from, max_bytes) {
                     send_append(peer, from.prev(), &blocks, state, out);
                 } else {
                     peer.loading = Some(from);
@@ -458,6 +432,7 @@ fn probe(peer: &mut Progress, term_start: LogIndex, state: &State, out: &mut dyn
     peer.paused = true;
 }
 
+#[inline(always)]
 fn send_append(
     peer: &mut Progress,
     prev_index: LogIndex,

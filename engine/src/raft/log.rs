@@ -5,7 +5,6 @@
 //! 2. `runs` holds the first position of every term after `base`, indices and terms ascending.
 //! 3. `blocks` are contiguous and end at `last`; what precedes them is durable and can be loaded.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::slice;
 
@@ -127,6 +126,7 @@ impl Log {
     }
 
     /// Appends a block that starts where the log ends.
+    #[inline(always)]
     pub(super) fn append(&mut self, block: Block) {
         assert_eq!(block.first_index(), self.last.next(), "the log has no gaps");
         let last = self.last();
@@ -241,20 +241,23 @@ impl Log {
         Some(CommittedBlocks::new(head, tail, from, last))
     }
 
+    /// The last block, if it begins with `from` and is in memory: what the steady path asks for is
+    /// the block that was just appended.
+    #[inline]
+    pub(super) fn newest_from(&self, from: LogIndex) -> Option<&Block> {
+        self.blocks.back().filter(|block| block.first_index() == from)
+    }
+
     /// What one message carries of the entries from `from` on: whole blocks of at most `max_bytes`
     /// together, or one larger block; none if they are not in memory.
-    pub(super) fn gather(&self, from: LogIndex, max_bytes: usize) -> Option<Cow<'_, [Block]>> {
-        // The steady path asks for the block that was just appended.
-        if let Some(newest) = self.blocks.back().filter(|block| block.first_index() == from) {
-            return Some(Cow::Borrowed(slice::from_ref(newest)));
-        }
+    pub(super) fn gather(&self, from: LogIndex, max_bytes: usize) -> Option<Vec<Block>> {
         let mut room = max_bytes;
         let blocks = self.blocks_from(from)?.enumerate().map_while(|(at, block)| {
             let fits = at == 0 || block.len() <= room;
             room = room.saturating_sub(block.len());
             fits.then(|| block.slice(block.first_index().max(from), block.last_index()))
         });
-        Some(Cow::Owned(blocks.collect()))
+        Some(blocks.collect())
     }
 
     /// Whether `block` is a part of this log; it tells blocks read back from the WAL from blocks
@@ -265,6 +268,7 @@ impl Log {
     }
 
     /// Whether there is a block to be freed that is durable and not after `unneeded`.
+    #[inline]
     pub(super) fn holds_any(&self, unneeded: LogIndex) -> bool {
         let unneeded = unneeded.min(self.durable);
         self.blocks.front().is_some_and(|block| block.last_index() <= unneeded)

@@ -163,6 +163,26 @@ pub struct AppendRequest<'a> {
     pub blocks: &'a [Block],
 }
 
+/// A [`Message::AppendRequest`] of one block, as nearly all are.
+#[derive(Clone, Debug)]
+pub struct AppendBlock {
+    /// The leader's term.
+    pub term: Term,
+    /// The entry before the block's first.
+    pub prev: LogPosition,
+    /// The leader's commit index.
+    pub commit: LogIndex,
+    /// The block.
+    pub block: Block,
+}
+
+impl From<AppendBlock> for Message {
+    fn from(request: AppendBlock) -> Self {
+        let AppendBlock { term, prev, commit, block } = request;
+        Self::AppendRequest { term, prev, commit, blocks: Blocks::One(block) }
+    }
+}
+
 impl From<AppendRequest<'_>> for Message {
     fn from(request: AppendRequest<'_>) -> Self {
         let AppendRequest { term, prev, commit, blocks } = request;
@@ -209,6 +229,26 @@ impl Blocks {
             Self::One(block) => std::slice::from_ref(block),
             Self::Many(blocks) => blocks,
         }
+    }
+}
+
+impl AsRef<[Block]> for Blocks {
+    fn as_ref(&self) -> &[Block] {
+        self.as_slice()
+    }
+}
+
+impl IntoIterator for Blocks {
+    type Item = Block;
+    type IntoIter = std::iter::Chain<std::option::IntoIter<Block>, std::vec::IntoIter<Block>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let (one, many) = match self {
+            Self::None => (None, Vec::new()),
+            Self::One(block) => (Some(block), Vec::new()),
+            Self::Many(blocks) => (None, blocks),
+        };
+        one.into_iter().chain(many)
     }
 }
 

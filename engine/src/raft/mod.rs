@@ -25,6 +25,7 @@
 //! | [`rest`] | groups that rest while nothing happens |
 //! | `log` | terms, durability and the recent blocks |
 //! | `compact` | what a snapshot means for the log |
+//! | `steady` | the messages that make up the steady state |
 //! | `term` | what a message's term means |
 //! | `committed` | what the state machine takes |
 //! | `fifo` | a queue that is short as a rule |
@@ -75,6 +76,7 @@ pub mod rest;
 mod rng;
 mod state;
 pub mod status;
+mod steady;
 mod term;
 pub mod transfer;
 
@@ -185,40 +187,9 @@ impl Raft {
     /// is ignored and counted.
     pub fn step(&mut self, now: Time, from: NodeId, message: Message, out: &mut dyn Outlet) {
         self.advance_clock(now);
-        // What makes up the steady state changes neither term nor office: it goes without the
-        // checks for that, and leaves nothing to be done after it.
         if let Err(message) = self.replication(from, message, out) {
             self.step_any(from, message, out);
         }
-    }
-
-    /// Handles a message of the leader that this node follows, or an answer to this leader; gives
-    /// any other back.
-    #[inline(always)]
-    fn replication(
-        &mut self,
-        from: NodeId,
-        message: Message,
-        out: &mut dyn Outlet,
-    ) -> Result<(), Message> {
-        let term = self.state.term();
-        let state = &mut self.state;
-        match (&mut self.role, message) {
-            (
-                Role::Follower(follower),
-                Message::AppendRequest { term: of, prev, commit, blocks },
-            ) if of == term && follower.leader == Some(from) && !follower.rests => {
-                follower.append_request(state, prev, commit, blocks, out);
-            }
-            (Role::Leader(leader), Message::AppendResponse { term: of, outcome }) if of == term => {
-                leader.append_response(state, from, outcome, out);
-                if leader.has_change_to_pursue(state) {
-                    self.pursue_change_and_finish(out);
-                }
-            }
-            (_, message) => return Err(message),
-        }
-        Ok(())
     }
 
     fn step_any(&mut self, from: NodeId, message: Message, out: &mut dyn Outlet) {

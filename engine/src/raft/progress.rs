@@ -112,12 +112,14 @@ impl Progress {
         }
     }
 
+    #[inline]
     pub(super) fn sent(&mut self, last: LogIndex, bytes: usize) {
         self.next_index = last.next();
         self.window.requests.push((last, bytes));
         self.window.bytes += bytes;
     }
 
+    #[inline]
     pub(super) fn window_is_full(&self, config: &RaftConfig) -> bool {
         self.window.requests.len() >= config.max_inflight_messages
             || self.window.bytes >= config.max_inflight_bytes

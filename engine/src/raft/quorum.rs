@@ -57,6 +57,7 @@ fn reached_by<T: Copy + Default + Ord>(
 
 /// The highest value that a majority reached. The values are those of all voters, at most
 /// [`MAX_VOTERS`].
+#[inline]
 pub(super) fn reached_by_most<T: Copy + Default + Ord>(
     first: T,
     mut others: impl ExactSizeIterator<Item = T>,

@@ -1,11 +1,12 @@
 //! A frame's messages on their way to the groups.
 
-use ringleader_wal::{GroupId, NodeId};
+use ringleader_wal::{GroupId, LogIndex, NodeId, Term};
 
 use super::Shard;
 use super::group::Visit;
 use crate::codec::{CHUNK, Deliver};
-use crate::raft::Message;
+use crate::raft::message::AppendBlock;
+use crate::raft::{Message, Outlet, Raft};
 use crate::time::Time;
 
 /// Places in the ring of announced messages: no more are announced at any moment.
@@ -29,6 +30,21 @@ impl<'a> Delivery<'a> {
         Self { shard, now, from, slots: [NOBODY; RING], announced: 0, delivered: 0 }
     }
 
+    /// Has the group of the next message take it.
+    #[inline]
+    fn next(&mut self, step: impl FnOnce(&mut Raft, &mut dyn Outlet)) {
+        let slot = self.slots[self.delivered % RING];
+        let later = |places| {
+            let at = self.delivered + places;
+            (at < self.announced).then(|| self.slots[at % RING])
+        };
+        self.shard.approach(Visit::Message, later);
+        self.delivered += 1;
+        if slot != NOBODY {
+            self.shard.call(slot, step);
+        }
+    }
+
     /// Counts what was delivered.
     pub(super) fn finish(self) {
         self.shard.counters.messages_received += self.delivered as u64;
@@ -39,24 +55,26 @@ impl Deliver for &mut Delivery<'_> {
     #[inline]
     fn announce(&mut self, groups: impl Iterator<Item = GroupId>) {
         for group in groups {
-            let slot = self.shard.slots.get(&group).copied().unwrap_or(NOBODY);
+            let slot = self.shard.slots.find(group).unwrap_or(NOBODY);
             self.slots[self.announced % RING] = slot;
             self.announced += 1;
         }
     }
 
-    #[inline]
     fn deliver(&mut self, _: GroupId, message: Message) {
-        let slot = self.slots[self.delivered % RING];
-        let later = |places| {
-            let at = self.delivered + places;
-            (at < self.announced).then(|| self.slots[at % RING])
-        };
-        self.shard.approach(Visit::Message, later);
-        self.delivered += 1;
         let Delivery { now, from, .. } = **self;
-        if slot != NOBODY {
-            self.shard.call(slot, |raft, out| raft.step(now, from, message, out));
-        }
+        self.next(|raft, out| raft.step(now, from, message, out));
+    }
+
+    #[inline]
+    fn append(&mut self, _: GroupId, request: AppendBlock) {
+        let Delivery { now, from, .. } = **self;
+        self.next(|raft, out| raft.step_append(now, from, request, out));
+    }
+
+    #[inline]
+    fn matched(&mut self, _: GroupId, term: Term, match_index: LogIndex) {
+        let Delivery { now, from, .. } = **self;
+        self.next(|raft, out| raft.step_matched(now, from, term, match_index, out));
     }
 }

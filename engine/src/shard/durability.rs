@@ -18,8 +18,12 @@ pub(super) struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Durability {
     held: BTreeMap<Seq, Vec<Held>>,
-    /// Groups that staged something, in the order of the batches.
-    watching: VecDeque<(Seq, u32)>,
+    /// Groups that staged something in the newest batch that holds anything, and that batch.
+    newest: (Seq, Vec<u32>),
+    /// The same of the batches before it, in order.
+    earlier: VecDeque<(Seq, Vec<u32>)>,
+    /// Memory for the list of another batch.
+    spare: Vec<u32>,
 }
 
 impl Durability {
@@ -29,32 +33,53 @@ impl Durability {
     }
 
     /// Notes that `slot` staged something in batch `seq`, the newest there is.
+    #[inline]
     pub(super) fn watch(&mut self, seq: Seq, slot: u32) {
-        debug_assert!(self.watching.back().is_none_or(|(last, _)| *last <= seq));
-        if self.watching.back() != Some(&(seq, slot)) {
-            self.watching.push_back((seq, slot));
+        if self.newest.0 != seq {
+            self.begin(seq);
+        }
+        let slots = &mut self.newest.1;
+        if slots.last() != Some(&slot) {
+            slots.push(slot);
         }
     }
 
-    /// The next group that staged something in a batch up to `durable`.
-    pub(super) fn next_durable(&mut self, durable: Seq) -> Option<u32> {
-        match self.watching.front() {
-            Some(&(seq, slot)) if seq <= durable => {
-                self.watching.pop_front();
-                Some(slot)
-            }
-            _ => None,
+    fn begin(&mut self, seq: Seq) {
+        debug_assert!(self.newest.0 < seq);
+        let next = (seq, std::mem::take(&mut self.spare));
+        let before = std::mem::replace(&mut self.newest, next);
+        if before.1.is_empty() {
+            self.keep(before.1);
+        } else {
+            self.earlier.push_back(before);
         }
     }
 
-    /// The group so many places behind the next one.
-    pub(super) fn later(&self, places: usize) -> Option<u32> {
-        self.watching.get(places - 1).map(|(_, slot)| *slot)
+    /// The groups that staged something in the next batch, if that is one up to `durable`.
+    pub(super) fn next_durable(&mut self, durable: Seq) -> Option<Vec<u32>> {
+        if let Some((seq, _)) = self.earlier.front() {
+            let is_durable = *seq <= durable;
+            return if is_durable {
+                self.earlier.pop_front().map(|(_, slots)| slots)
+            } else {
+                None
+            };
+        }
+        let (seq, slots) = &mut self.newest;
+        (*seq <= durable && !slots.is_empty()).then(|| std::mem::take(slots))
+    }
+
+    /// Keeps the memory of a list that was worked off.
+    pub(super) fn keep(&mut self, mut slots: Vec<u32>) {
+        slots.clear();
+        self.spare = slots;
     }
 
     /// Forgets a group that is gone.
     pub(super) fn forget(&mut self, slot: u32) {
-        self.watching.retain(|(_, watching)| *watching != slot);
+        for (_, slots) in self.earlier.iter_mut().chain([&mut self.newest]) {
+            slots.retain(|watching| *watching != slot);
+        }
         self.held.values_mut().for_each(|held| held.retain(|held| held.slot != slot));
     }
 

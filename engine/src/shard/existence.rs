@@ -174,7 +174,7 @@ impl Shard {
     fn end_group(&mut self, slot: u32) -> Seq {
         let now = self.groups[slot as usize].raft.now();
         let group = self.groups[slot as usize].id;
-        self.slots.remove(&group);
+        self.slots.remove(group);
         let Self { existence, effects, .. } = self;
         let creating = existence.creating.extract_if(.., |creating| creating.group == group);
         let destroyed =

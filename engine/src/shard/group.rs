@@ -170,9 +170,20 @@ impl Group {
     /// Encodes what this turn brought as the block that starts at `at`, and takes it over into the
     /// waiting; `None` when nothing is left. What does not fit a block is left for the next call.
     pub(super) fn next_block(&mut self, at: LogPosition) -> Option<Block> {
-        if self.incoming.is_empty() {
-            return None;
+        if let Some(run) = self.incoming.first()?
+            && self.incoming.len() == 1
+            && run.payload_bytes() <= BLOCK_BYTES
+        {
+            // What one caller submitted, as a rule.
+            let block = Block::encode(self.id, at, BlockKind::Operations, [run.encoded()]);
+            let run = self.incoming.pop().flatten();
+            self.waiting.push(run.map(|run| Waiting { first: at.index, run }));
+            return Some(block);
         }
+        Some(self.block_of_many(at))
+    }
+
+    fn block_of_many(&mut self, at: LogPosition) -> Block {
         let (mut whole, mut part, mut room) = (0, None, BLOCK_BYTES);
         for run in self.incoming.iter_mut().flatten() {
             match run.fitting(room, whole == 0) {
@@ -196,7 +207,7 @@ impl Group {
             self.waiting.push(Some(Waiting { first, run }));
             first = next;
         }
-        Some(block)
+        block
     }
 
     /// Applies the next committed entries, about `budget` bytes of them, if they are in memory;
@@ -245,9 +256,13 @@ impl Group {
         self.applied(last, replies, answers);
     }
 
+    #[inline(always)]
     fn applied(&mut self, last: LogIndex, replies: &Replies, answers: &mut Vec<AnswerRun>) {
         let before = self.raft.applied_index();
-        self.answer_through(last, replies, answers);
+        // Nobody waits on a follower.
+        if !self.waiting.is_empty() {
+            self.answer_through(last, replies, answers);
+        }
         self.raft.on_applied(last);
         if self.tells_members {
             self.tell_members(before, last);
@@ -268,10 +283,11 @@ impl Group {
             } else {
                 self.waiting.pop().flatten().expect("the first is there").run
             };
-            self.in_flight -= run.weight();
             let end = LogIndex(first.0 + run.len() as u64 - 1);
             let replies = replies.between(first, end);
-            answers.push(run.answer(Outcome::Applied { first, term, replies }));
+            let answer = run.answer(Outcome::Applied { first, term, replies });
+            self.in_flight -= answer.weight();
+            answers.push(answer);
         }
     }
 

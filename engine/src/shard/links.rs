@@ -60,9 +60,12 @@ impl GroupLinks {
 
     #[inline]
     pub(super) fn to(&self, node: NodeId) -> Option<LinkId> {
-        let found = self.near().find(|(member, _)| *member == node);
-        let found = found.or_else(|| self.far.iter().copied().find(|(member, _)| *member == node));
-        found.map(|(_, link)| link)
+        for at in 0..NEAR {
+            if self.near[at] == node && at < self.count {
+                return Some(self.near_links[at]);
+            }
+        }
+        self.far.iter().find(|(member, _)| *member == node).map(|(_, link)| *link)
     }
 }
 

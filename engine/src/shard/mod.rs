@@ -26,6 +26,7 @@ mod proposal;
 mod reading;
 mod reads;
 mod resets;
+mod slots;
 mod snapshot;
 mod status;
 mod timers;
@@ -54,6 +55,7 @@ use links::Links;
 use port::Aside;
 use proposal::{Outcome, SubmissionRun};
 use reads::Readers;
+use slots::Slots;
 use snapshot::Snapshots;
 use timers::Timers;
 use transfers::Transfers;
@@ -118,7 +120,7 @@ pub struct Shard {
     config: ShardConfig,
     state: State,
     groups: Vec<Group>,
-    slots: NumberMap<GroupId, u32>,
+    slots: Slots,
     wal: Wal,
     links: Links,
     timers: Timers,
@@ -146,8 +148,7 @@ impl Shard {
     /// A shard that begins with recovering its log.
     #[must_use]
     pub fn new(config: ShardConfig, wal: Wal) -> Self {
-        let slots =
-            config.groups.iter().zip(0..).map(|(group, slot)| (group.group, slot)).collect();
+        let slots = config.groups.iter().map(|group| group.group).collect();
         Self {
             state: State::Recovering,
             groups: Vec::with_capacity(config.groups.len()),
@@ -219,7 +220,7 @@ impl Shard {
                 return refuse(run, ProposeError::StorageFailed(cause.clone()));
             }
         }
-        let Some(&slot) = self.slots.get(&group) else {
+        let Some(slot) = self.slots.find(group) else {
             return refuse(run, ProposeError::UnknownGroup(group));
         };
         if !self.wal.has_space() {
@@ -333,9 +334,12 @@ impl Shard {
             self.send_held(&held);
         }
         self.settle_existence(durable);
-        while let Some(slot) = self.durability.next_durable(durable) {
-            self.approach(Visit::Durable, |places| self.durability.later(places));
-            self.call(slot, |raft, out| raft.on_durable(now, durable, out));
+        while let Some(slots) = self.durability.next_durable(durable) {
+            for (at, &slot) in slots.iter().enumerate() {
+                self.approach(Visit::Durable, |places| slots.get(at + places).copied());
+                self.call(slot, |raft, out| raft.on_durable(now, durable, out));
+            }
+            self.durability.keep(slots);
         }
     }
 
@@ -409,7 +413,7 @@ impl Shard {
         let (mut blocks, mut operations) = (0, 0);
         for (at, &slot) in proposing.iter().enumerate() {
             self.approach(Visit::Propose, |places| proposing.get(at + places).copied());
-            loop {
+            while self.groups[slot as usize].has_incoming() {
                 let group = &mut self.groups[slot as usize];
                 // Leadership may have gone since the proposal was admitted: follow_role has
                 // answered it then, and nothing is incoming.

@@ -1,6 +1,8 @@
 //! The bytes of a block, checked and written.
 
-use bytes::BufMut;
+use std::sync::LazyLock;
+
+use crc32fast::Hasher;
 use rkyv::Archive;
 
 use super::{BlockError, BlockKind, Run, announced_len};
@@ -56,7 +58,7 @@ pub(super) fn read_u64(bytes: &[u8], at: usize) -> u64 {
 
 /// Checks that `bytes` are one block, all of them and nothing else.
 #[inline]
-pub(super) fn check(bytes: &[u8]) -> Result<Header, BlockError> {
+pub(super) fn check(bytes: &[u8]) -> Result<(), BlockError> {
     let length = announced_len(bytes)?;
     if bytes.len() < length {
         return Err(BlockError::Short { have: bytes.len(), need: length });
@@ -64,7 +66,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<Header, BlockError> {
     if bytes.len() > length {
         return Err(BlockError::Malformed("bytes after the block's end"));
     }
-    let computed = crc32fast::hash(&bytes[4..]);
+    let computed = crc(&bytes[4..]);
     let stored = read_u32(bytes, 0);
     if computed != stored {
         return Err(BlockError::Checksum { computed, stored });
@@ -80,10 +82,10 @@ pub(super) fn check(bytes: &[u8]) -> Result<Header, BlockError> {
         count: header.count.to_native(),
         kind,
     };
-    check_table(bytes, &header)?;
-    Ok(header)
+    check_table(bytes, &header)
 }
 
+#[inline(always)]
 fn check_table(bytes: &[u8], header: &Header) -> Result<(), BlockError> {
     if header.count == 0 || header.first_index == 0 || header.term == 0 {
         return Err(BlockError::Malformed("no entry, or index or term zero"));
@@ -117,33 +119,48 @@ pub(super) fn ends(table: &[u8]) -> impl ExactSizeIterator<Item = u32> + '_ {
     table.chunks_exact(4).map(|end| u32::from_le_bytes(end.try_into().expect("four bytes")))
 }
 
-/// Writes a block of `length` bytes, its CRC left open.
+/// Writes a block of `length` bytes, which is what `block` has, its CRC left open.
 #[inline(always)]
 pub(super) fn put<'a>(
-    out: &mut impl BufMut,
+    block: &mut [u8],
     length: u32,
     header: &Header,
     runs: impl Iterator<Item = Run<'a>> + Clone,
 ) {
-    let mut start = [0; BLOCK_HEADER_LEN];
+    let (start, rest) = block.split_first_chunk_mut::<BLOCK_HEADER_LEN>().expect("a header fits");
     start[at::LENGTH..][..4].copy_from_slice(&length.to_le_bytes());
     start[at::GROUP..][..8].copy_from_slice(&header.group.to_le_bytes());
     start[at::TERM..][..8].copy_from_slice(&header.term.to_le_bytes());
     start[at::FIRST_INDEX..][..8].copy_from_slice(&header.first_index.to_le_bytes());
     start[at::COUNT..][..4].copy_from_slice(&header.count.to_le_bytes());
     start[at::KIND..][..4].copy_from_slice(&u32::from(header.kind as u8).to_le_bytes());
-    out.put_slice(&start);
+    let (mut table, mut payloads) = rest.split_at_mut(4 * header.count as usize);
     let mut origin = 0u32;
-    for run in runs.clone() {
+    for run in runs {
         let shift = origin.wrapping_sub(run.base);
-        run.ends.iter().for_each(|end| out.put_u32_le(end.wrapping_add(shift)));
+        let (places, others) = table.split_at_mut(4 * run.ends.len());
+        for (place, end) in places.chunks_exact_mut(4).zip(run.ends) {
+            place.copy_from_slice(&end.wrapping_add(shift).to_le_bytes());
+        }
+        let (place, behind) = payloads.split_at_mut(run.payload.len());
+        place.copy_from_slice(run.payload);
+        (table, payloads) = (others, behind);
         origin += run.payload.len() as u32;
     }
-    runs.for_each(|run| out.put_slice(run.payload));
 }
 
 #[inline]
 pub(super) fn seal(block: &mut [u8]) {
-    let crc = crc32fast::hash(&block[4..]);
+    let crc = crc(&block[4..]);
     block[..4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Every new [`Hasher`] asks what the CPU can do, for which a clone of one need not.
+static HASHER: LazyLock<Hasher> = LazyLock::new(Hasher::new);
+
+#[inline]
+fn crc(bytes: &[u8]) -> u32 {
+    let mut hasher = HASHER.clone();
+    hasher.update(bytes);
+    hasher.finalize()
 }

@@ -27,10 +27,10 @@ thread_local! {
 /// Bytes that do not change any more. A clone is a copy: nothing that happens to every block makes
 /// one, and a count of who has the bytes would make every block wait, when it is made and when it is
 /// dropped, until the CPU has got rid of all that it wrote before.
+/// There may be more of them than were asked for.
 pub(super) struct Piece {
     /// Always there, but for the moment in which it is dropped.
     memory: Option<Box<[u8]>>,
-    len: u32,
 }
 
 impl Piece {
@@ -39,7 +39,7 @@ impl Piece {
     pub(super) fn filled(len: usize, fill: impl FnOnce(&mut [u8])) -> Self {
         let mut memory = take(len);
         fill(&mut memory[..len]);
-        Self { memory: Some(memory), len: len as u32 }
+        Self { memory: Some(memory) }
     }
 }
 
@@ -73,7 +73,7 @@ impl Deref for Piece {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        self.memory.as_ref().map_or(&[], |memory| &memory[..self.len as usize])
+        self.memory.as_deref().unwrap_or_default()
     }
 }
 
@@ -113,7 +113,7 @@ mod tests {
             assert_ne!(second.as_ptr(), place, "it is in use");
             drop(first);
             assert_eq!(piece(len).as_ptr(), place);
-            assert_eq!(*second, vec![len as u8; len]);
+            assert_eq!(second[..len], vec![len as u8; len]);
         }
     }
 

@@ -4,132 +4,146 @@
 //! A shard with a thousand groups handles a thousand blocks of one small operation in each turn. To
 //! allocate and free memory for each of them would cost more than all that is done with its bytes.
 
-use std::ops::Deref;
-
 use bytes::Bytes;
 
 use super::BlockKind;
-use super::layout::{BLOCK_HEADER_LEN, Header, at, read_u32, read_u64};
+use super::layout::{BLOCK_HEADER_LEN, at, read_u32, read_u64};
 use super::pool::{self, Piece};
 
-/// Longest block that needs no memory of its own: one entry of 18 bytes. More would make every
+/// Longest block that needs no memory of its own: one entry of 19 bytes. More would make every
 /// block larger than a cache line.
-pub(super) const INLINE_LEN: usize = 62;
+pub(crate) const INLINE_LEN: usize = 63;
 
 /// Longest block that has its memory to itself. It is copied wherever it goes, and is never taken for
 /// [`Bytes`], whose count of who has them is dearer than that.
 pub(crate) const OWNED_LEN: usize = pool::MAX_LEN;
 
+type HeaderBytes = [u8; BLOCK_HEADER_LEN];
+
+/// The encoded header begins at the same place in all variants, which is what the representation is
+/// for: it is read a dozen times on a block's way through a replica, and then without asking first
+/// where the rest is. Bytes elsewhere hold a copy of it, since they may not be in the cache.
 #[derive(Clone)]
-pub(super) enum Memory {
-    Owned(Piece),
-    Bytes(Bytes),
-}
-
-impl Memory {
-    #[inline]
-    pub(super) fn copied(block: &[u8]) -> Self {
-        if block.len() <= OWNED_LEN {
-            return Self::Owned(Piece::filled(block.len(), |piece| piece.copy_from_slice(block)));
-        }
-        Self::Bytes(Bytes::copy_from_slice(block))
-    }
-
-    /// Has `fill` write `length` bytes, all of them.
-    #[inline]
-    pub(super) fn filled(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
-        if length <= OWNED_LEN {
-            return Self::Owned(Piece::filled(length, fill));
-        }
-        let mut memory = vec![0; length];
-        fill(&mut memory);
-        Self::Bytes(memory.into())
-    }
-}
-
-impl Deref for Memory {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Owned(piece) => piece,
-            Self::Bytes(bytes) => bytes,
-        }
-    }
-}
-
-#[derive(Clone)]
+#[repr(u8)]
 pub(super) enum Storage {
-    /// The header is read where it lies.
-    Inline { len: u8, bytes: [u8; INLINE_LEN] },
-    /// The header is kept beside the bytes: they may not be in the cache.
-    Shared { kind: BlockKind, count: u32, group: u64, term: u64, first_index: u64, bytes: Memory },
+    Inline { bytes: [u8; INLINE_LEN] },
+    Owned { header: HeaderBytes, piece: Piece },
+    Shared { header: HeaderBytes, bytes: Box<Bytes> },
 }
 
 const _: () = assert!(size_of::<Storage>() == 64, "a cache line");
-
-/// A number of the header, from where it lies or from beside the bytes.
-macro_rules! header_field {
-    ($name:ident: $number:ty, $read:ident, $at:expr) => {
-        #[inline]
-        pub(super) fn $name(&self) -> $number {
-            match self {
-                Self::Inline { bytes, .. } => $read(bytes, $at),
-                Self::Shared { $name, .. } => *$name,
-            }
-        }
-    };
-}
+const _: () = assert!(size_of::<Option<Storage>>() == 64, "whether there is one costs nothing");
 
 impl Storage {
-    /// Copies an encoded block that fits.
+    /// Has `fill` write an encoded block of `length` bytes, all of them.
     #[inline]
-    pub(super) fn inline(block: &[u8]) -> Self {
-        let mut bytes = [0; INLINE_LEN];
-        bytes[..block.len()].copy_from_slice(block);
-        Self::Inline { len: block.len() as u8, bytes }
+    pub(super) fn filled(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
+        if length <= INLINE_LEN {
+            let mut bytes = [0; INLINE_LEN];
+            fill(&mut bytes[..length]);
+            return Self::Inline { bytes };
+        }
+        if length <= OWNED_LEN {
+            let piece = Piece::filled(length, fill);
+            return Self::Owned { header: header_of(&piece), piece };
+        }
+        let mut bytes = vec![0; length];
+        fill(&mut bytes);
+        Self::shared(bytes.into())
+    }
+
+    /// Copies an encoded block.
+    #[inline]
+    pub(super) fn copied(block: &[u8]) -> Self {
+        Self::filled(block.len(), |bytes| bytes.copy_from_slice(block))
+    }
+
+    /// Copies the encoded block of `length` bytes that `bytes` begins with.
+    #[inline]
+    pub(super) fn copied_from(bytes: &[u8], length: usize) -> Self {
+        match bytes.first_chunk::<INLINE_LEN>() {
+            // A copy of a length that the compiler knows is a few instructions. What it takes of the
+            // bytes behind the block is never looked at.
+            Some(chunk) if length <= INLINE_LEN => Self::Inline { bytes: *chunk },
+            _ => Self::copied(&bytes[..length]),
+        }
     }
 
     #[inline]
-    pub(super) fn shared(header: &Header, bytes: Memory) -> Self {
-        let Header { kind, count, group, term, first_index, .. } = *header;
-        Self::Shared { kind, count, group, term, first_index, bytes }
+    pub(super) fn inline(&self) -> Option<(&[u8; INLINE_LEN], usize)> {
+        match self {
+            Self::Inline { bytes } => Some((bytes, self.len())),
+            _ => None,
+        }
+    }
+
+    /// Keeps an encoded block where it is.
+    pub(super) fn shared(bytes: Bytes) -> Self {
+        Self::Shared { header: header_of(&bytes), bytes: Box::new(bytes) }
+    }
+
+    #[inline]
+    fn header(&self) -> &HeaderBytes {
+        match self {
+            Self::Inline { bytes } => bytes.first_chunk().expect("a header fits"),
+            Self::Owned { header, .. } | Self::Shared { header, .. } => header,
+        }
     }
 
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Self::Inline { bytes } => &bytes[..self.len()],
+            Self::Owned { piece, .. } => &piece[..self.len()],
             Self::Shared { bytes, .. } => bytes,
         }
     }
 
     #[inline]
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Inline { len, .. } => usize::from(*len),
-            Self::Shared { bytes, .. } => bytes.len(),
-        }
+    pub(super) fn crc(&self) -> u32 {
+        read_u32(self.header(), 0)
     }
 
-    header_field!(group: u64, read_u64, at::GROUP);
-    header_field!(term: u64, read_u64, at::TERM);
-    header_field!(first_index: u64, read_u64, at::FIRST_INDEX);
-    header_field!(count: u32, read_u32, at::COUNT);
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        read_u32(self.header(), at::LENGTH) as usize
+    }
+
+    #[inline]
+    pub(super) fn group(&self) -> u64 {
+        read_u64(self.header(), at::GROUP)
+    }
+
+    #[inline]
+    pub(super) fn term(&self) -> u64 {
+        read_u64(self.header(), at::TERM)
+    }
+
+    #[inline]
+    pub(super) fn first_index(&self) -> u64 {
+        read_u64(self.header(), at::FIRST_INDEX)
+    }
+
+    #[inline]
+    pub(super) fn count(&self) -> u32 {
+        read_u32(self.header(), at::COUNT)
+    }
 
     #[inline]
     pub(super) fn kind(&self) -> BlockKind {
-        match self {
-            // It was checked when the block was made.
-            Self::Inline { bytes, .. } => match read_u32(bytes, at::KIND) {
-                0 => BlockKind::Operations,
-                1 => BlockKind::Noop,
-                _ => BlockKind::Configuration,
-            },
-            Self::Shared { kind, .. } => *kind,
+        // It was checked when the block was made.
+        match read_u32(self.header(), at::KIND) {
+            0 => BlockKind::Operations,
+            1 => BlockKind::Noop,
+            _ => BlockKind::Configuration,
         }
     }
+}
+
+/// The header of an encoded block.
+#[inline]
+fn header_of(block: &[u8]) -> HeaderBytes {
+    *block.first_chunk().expect("a block has a header")
 }
 
 const _: () = assert!(INLINE_LEN > BLOCK_HEADER_LEN && INLINE_LEN <= u8::MAX as usize);

@@ -155,7 +155,7 @@ impl Shard {
                 self.config.groups.push(GroupConfig { group, voters: Vec::new() });
             }
         }
-        self.slots = self.config.groups.iter().map(|config| config.group).zip(0..).collect();
+        self.slots = self.config.groups.iter().map(|config| config.group).collect();
         let held = opening.restored.keys().chain(opening.files.keys());
         match held.filter(|group| !self.slots.contains_key(group)).min() {
             None => Ok(()),
