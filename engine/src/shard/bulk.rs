@@ -59,6 +59,7 @@ impl Links {
         let bytes = frame.len() + FRAME_OVERHEAD;
         bulk.room = bulk.room.checked_sub(bytes)?;
         bulk.queued += bytes;
+        self.traffic_on(link).sends(piece);
         Some(frame)
     }
 }
@@ -104,6 +105,7 @@ impl Shard {
             let slot = self.slots.get(&group).copied();
             if let (Message::SnapshotPiece { .. }, Some(slot)) = (&message, slot) {
                 self.counters.messages_received += 1;
+                self.links.traffic_on(link).receives(now, group, &message);
                 self.call(slot, |raft, out| raft.step(now, from, message, out));
             }
         })

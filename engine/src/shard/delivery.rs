@@ -4,6 +4,7 @@ use ringleader_wal::{GroupId, NodeId};
 
 use super::Shard;
 use super::group::Visit;
+use super::links::LinkId;
 use crate::codec::{CHUNK, Deliver};
 use crate::raft::Message;
 use crate::time::Time;
@@ -18,6 +19,7 @@ pub(super) struct Delivery<'a> {
     shard: &'a mut Shard,
     now: Time,
     from: NodeId,
+    link: LinkId,
     /// The groups of the messages that were announced, each looked up once.
     slots: [u32; RING],
     announced: usize,
@@ -25,13 +27,16 @@ pub(super) struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    pub(super) fn new(shard: &'a mut Shard, now: Time, from: NodeId) -> Self {
-        Self { shard, now, from, slots: [NOBODY; RING], announced: 0, delivered: 0 }
+    pub(super) fn new(shard: &'a mut Shard, now: Time, from: NodeId, link: LinkId) -> Self {
+        Self { shard, now, from, link, slots: [NOBODY; RING], announced: 0, delivered: 0 }
     }
 
-    /// Counts what was delivered.
-    pub(super) fn finish(self) {
+    /// Counts what was delivered; a whole frame without anything is a beat.
+    pub(super) fn finish(self, is_whole: bool) {
         self.shard.counters.messages_received += self.delivered as u64;
+        if self.delivered == 0 && is_whole {
+            self.shard.links.traffic_on(self.link).receives_beat();
+        }
     }
 }
 
@@ -46,7 +51,7 @@ impl Deliver for &mut Delivery<'_> {
     }
 
     #[inline]
-    fn deliver(&mut self, _: GroupId, message: Message) {
+    fn deliver(&mut self, group: GroupId, message: Message) {
         let slot = self.slots[self.delivered % RING];
         let later = |places| {
             let at = self.delivered + places;
@@ -54,7 +59,8 @@ impl Deliver for &mut Delivery<'_> {
         };
         self.shard.approach(Visit::Message, later);
         self.delivered += 1;
-        let Delivery { now, from, .. } = **self;
+        let Delivery { now, from, link, .. } = **self;
+        self.shard.links.traffic_on(link).receives(now, group, &message);
         if slot != NOBODY {
             self.shard.call(slot, |raft, out| raft.step(now, from, message, out));
         }

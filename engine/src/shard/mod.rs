@@ -29,6 +29,7 @@ mod resets;
 mod snapshot;
 mod status;
 mod timers;
+mod traffic;
 mod transfers;
 
 use std::collections::HashMap;
@@ -73,6 +74,7 @@ pub use reading::{ReadCompletion, ReadRun, ReadSubmission};
 pub use resets::ResetAnswer;
 pub(crate) use snapshot::Founding;
 pub use status::GroupStatus;
+pub use traffic::{LinkStatus, MessageCounts, MessageKind};
 pub use transfers::{TransferId, TransferResult, Transferred};
 
 /// Makes a group's state machine, in its initial state.
@@ -255,9 +257,9 @@ impl Shard {
         self.hear(now, link);
         self.links.receive(Some(link));
         let from = self.links.node(link);
-        let mut delivery = Delivery::new(self, now, from);
+        let mut delivery = Delivery::new(self, now, from, link);
         let decoded = codec::decode(envelope, body, &mut delivery);
-        delivery.finish();
+        delivery.finish(decoded.is_ok());
         self.links.receive(None);
         decoded
     }
