@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 
 use ringleader_net::ShardHandover;
@@ -118,6 +118,7 @@ pub(crate) struct Inbox {
     requests: flume::Sender<Request>,
     doorbell: Doorbell,
     pub(crate) budget: Budget,
+    turned_away: AtomicU64,
 }
 
 /// The shard is gone.
@@ -134,7 +135,8 @@ impl Inbox {
     ) -> std::io::Result<(Self, (flume::Receiver<Request>, Bell))> {
         let (requests, receiver) = flume::bounded(messages);
         let (doorbell, bell) = Doorbell::new()?;
-        Ok((Self { requests, doorbell, budget: Budget::new(bytes) }, (receiver, bell)))
+        let (budget, turned_away) = (Budget::new(bytes), AtomicU64::new(0));
+        Ok((Self { requests, doorbell, budget, turned_away }, (receiver, bell)))
     }
 
     /// Queues without waiting and without waking the shard; gives the request back when the queue
@@ -156,6 +158,17 @@ impl Inbox {
         self.requests.send(request).map_err(|_| Closed)?;
         self.doorbell.ring();
         Ok(())
+    }
+
+    /// A caller is told that there is no room.
+    #[cold]
+    pub(crate) fn turn_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was.
+    pub(crate) fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
     }
 
     /// Whether the shard has ended.

@@ -74,7 +74,7 @@ impl Shard {
     /// The lane was lost, with what was on it.
     pub fn bulk_down(&mut self, link: LinkId) {
         *self.links.bulk_mut(link) = Bulk::default();
-        self.lane_changed(link);
+        self.lane_lost(link);
     }
 
     /// Bytes that the lane's outbox still takes, and those that wait in it; the driver says it

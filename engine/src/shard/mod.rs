@@ -16,6 +16,7 @@ mod durability;
 mod effects;
 mod existence;
 mod group;
+mod hooks;
 mod lifecycle;
 mod links;
 mod log_reads;
@@ -51,6 +52,7 @@ use delivery::Delivery;
 use durability::Durability;
 use existence::Existence;
 use group::{Group, Visit};
+use hooks::Hooks;
 use links::Links;
 use port::Aside;
 use proposal::{Outcome, SubmissionRun};
@@ -62,10 +64,12 @@ use transfers::Transfers;
 pub use bulk::Lane;
 pub use counters::{Counters, Followed, GroupHistory, GroupQueues, ShardHealth, SnapshotCounters};
 pub use effects::{
-    Effects, GroupEvent, GroupNotice, Notice, OutFrame, RecoverySummary, SnapshotAnswer, StepDown,
+    Effects, GiveUp, GroupEvent, GroupNotice, Notice, OutFrame, RecoverySummary, SnapshotAnswer,
+    StepDown, Timed,
 };
 pub use existence::{CreateAnswer, DestroyAnswer};
 pub(crate) use group::BLOCK_BYTES;
+pub use hooks::{Hook, HookWatch};
 pub use links::{LinkId, LinkPeer};
 pub use log_reads::LogAnswer;
 pub use membership::ChangeAnswer;
@@ -73,7 +77,8 @@ pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
 pub use reading::{ReadCompletion, ReadRun, ReadSubmission};
 pub use resets::ResetAnswer;
 pub(crate) use snapshot::Founding;
-pub use status::GroupStatus;
+pub use snapshot::{SnapshotStage, SnapshotUnderWay};
+pub use status::{GroupStatus, MemberStatus};
 pub use traffic::{LinkStatus, MessageCounts, MessageKind};
 pub use transfers::{TransferId, TransferResult, Transferred};
 
@@ -139,6 +144,7 @@ pub struct Shard {
     readers: Readers,
     replies: Replies,
     snapshots: Snapshots,
+    hooks: Hooks,
     effects: Effects,
     counters: Counters,
     newest_proposal: Option<Followed>,
@@ -169,6 +175,7 @@ impl Shard {
             existence: Existence::default(),
             readers: Readers::default(),
             replies: Replies::default(),
+            hooks: Hooks::default(),
             effects: Effects::default(),
             counters: Counters::default(),
             newest_proposal: None,

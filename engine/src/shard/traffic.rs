@@ -319,9 +319,8 @@ mod tests {
     #[test]
     fn one_request_is_followed_to_its_acknowledgement() {
         let mut traffic = Traffic::default();
-        let block = |index| {
-            Block::noop(GROUP, LogPosition { index: LogIndex(index), term: Term(1) })
-        };
+        let block =
+            |index| Block::noop(GROUP, LogPosition { index: LogIndex(index), term: Term(1) });
         send(&mut traffic, &[]);
         assert_eq!(traffic.follow(Time(5)), None);
         send(&mut traffic, &[block(3)]);
@@ -342,7 +341,10 @@ mod tests {
     #[test]
     fn what_is_never_acknowledged_is_not_followed_for_ever() {
         let mut traffic = Traffic::default();
-        send(&mut traffic, &[Block::noop(GROUP, LogPosition { index: LogIndex(1), term: Term(1) })]);
+        send(
+            &mut traffic,
+            &[Block::noop(GROUP, LogPosition { index: LogIndex(1), term: Term(1) })],
+        );
         let later = Time(1) + FOLLOWED_FOR;
         assert_eq!((traffic.follow(Time(1)), traffic.follow(later)), (None, None));
         traffic.receives(later, GROUP, &matched(1));

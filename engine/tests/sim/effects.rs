@@ -140,7 +140,7 @@ impl World {
                 self.counts.add("snapshots installed", 1);
                 self.checker.snapshot_taken(self.plan.seats.node(seat), group, at);
             }
-            Notice::SnapshotFailed(_, cause) => {
+            Notice::SnapshotFailed(.., cause) => {
                 self.counts.add("snapshots that failed", 1);
                 let causes = ["no space", "an earlier attempt"];
                 let harmed = process.excused || self.atlas.is_damaged(self.plan.seats.node(seat));
