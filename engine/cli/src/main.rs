@@ -29,7 +29,7 @@ Exit codes:
   6  this node does not lead the group, and a leader is needed; the message says who does
 
 Why is said on standard error: in words, or with --json as one line with the object
-  {"error": {"code", "message", "effect": "none" or "unknown", "leader" if known}, "exit_code"}";
+  {\"error\": {\"code\", \"message\", \"effect\": \"none\" or \"unknown\", \"leader\" if known}, \"exit_code\"}";
 
 /// Looks at Ringleader's nodes and their logs, and changes groups.
 #[derive(Parser)]

@@ -53,8 +53,8 @@ pub struct SnapshotCounters {
     pub taken: u64,
     /// Bytes of their files.
     pub taken_bytes: u64,
-    /// Nanoseconds from the beginning of each until it was durable, all together. Ticks are what it
-    /// is measured with, so a short one takes a few milliseconds or none.
+    /// Nanoseconds from the beginning of each until it was durable, all together. The beginning is the
+    /// tick before it, so that one may seem longer by a few milliseconds.
     pub taken_nanos: u64,
     /// Sent to peers as a whole; one that had to be sent again counts again.
     pub sent: u64,

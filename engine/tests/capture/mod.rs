@@ -12,15 +12,15 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// One event.
 #[derive(Clone, Debug)]
-pub struct Captured {
-    pub level: Level,
-    pub message: String,
-    pub fields: BTreeMap<&'static str, String>,
+pub(crate) struct Captured {
+    pub(crate) level: Level,
+    pub(crate) message: String,
+    pub(crate) fields: BTreeMap<&'static str, String>,
 }
 
 impl Captured {
     /// A field that is a number.
-    pub fn number(&self, name: &str) -> u64 {
+    pub(crate) fn number(&self, name: &str) -> u64 {
         let text = self.fields.get(name).unwrap_or_else(|| panic!("no {name} in {self:?}"));
         text.parse().unwrap_or_else(|_| panic!("{name} is no number in {self:?}"))
     }
@@ -54,13 +54,13 @@ impl Visit for Captured {
 }
 
 /// Keeps all events of this process from now on, those of all threads.
-pub fn begin() {
+pub(crate) fn begin() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tracing_subscriber::registry().with(Capture).init());
 }
 
 /// The events about a group whose message contains `message`, in order.
-pub fn about(group: GroupId, message: &str) -> Vec<Captured> {
+pub(crate) fn about(group: GroupId, message: &str) -> Vec<Captured> {
     let events = EVENTS.lock().expect("no panic under this lock");
     let group = group.to_string();
     let is_wanted = |event: &&Captured| {
