@@ -83,7 +83,7 @@ fn a_report_agrees_with_what_was_done() {
         "one at a time, they are followed: {acknowledged:?}"
     );
     assert!(shard.hooks.of(Hook::LeaderStart).count() >= 1);
-    let kinds = serde_json::to_value(&shard.links[0].messages_sent).expect("JSON");
+    let kinds = serde_json::to_value(shard.links[0].messages_sent).expect("JSON");
     assert_eq!(kinds.as_object().map(|kinds| kinds.len()), Some(MessageKind::ALL.len()));
 
     let status = &found.groups[0].status;
