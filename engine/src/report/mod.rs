@@ -1,6 +1,6 @@
 //! What a node tells about itself: one [`Report`], read as a text for people
 //! ([`Display`](std::fmt::Display)), as JSON (serde) or as Prometheus text
-//! (`to_prometheus`, with the feature `export`).
+//! (`Report::into_openmetrics`, with the feature `export`).
 //!
 //! Every core counts for itself, in plain fields. A report is gathered by requests to the shards'
 //! inboxes: each shard answers between two turns, the groups a page at a time, so that ten thousand
@@ -39,12 +39,12 @@ mod exporter;
 mod gather;
 mod link;
 #[cfg(feature = "export")]
-mod metrics;
+mod page;
 #[cfg(feature = "export")]
 mod prometheus;
+mod shard_tables;
 mod table;
 mod text;
-mod text_shard;
 mod timings;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringleader_wal::NodeId;
 
-use super::{GroupReport, Report, Table};
+use super::{GroupReport, Report, ShardReport, Table};
 use crate::raft::{Configuration, Membership, Mode, RoleName};
 use crate::shard::{GroupStatus, MemberStatus, ShardHealth};
 
@@ -34,6 +34,121 @@ impl fmt::Display for ShardHealth {
             Self::Running => f.write_str("running"),
             Self::StorageFailed(cause) => write!(f, "STORAGE FAILED: {cause}"),
             Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+impl fmt::Display for ShardReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shard, health, groups, resting, counters, callers, log, .. } = self;
+        writeln!(f, "shard {shard}: {health}; {groups} groups, {resting} of them at rest")?;
+        writeln!(
+            f,
+            "  callers   inbox {}, in flight {} B; applied {}, refused {} ({} as too many), unknown {}; \
+             reads {}, failed {} ({} as too many), in {} requests; turned away {} times",
+            callers.inbox,
+            callers.in_flight_bytes,
+            callers.applied,
+            callers.refused,
+            callers.refused_busy,
+            callers.unknown,
+            callers.reads_served,
+            callers.reads_failed,
+            callers.reads_busy,
+            counters.read_requests,
+            callers.turned_away
+        )?;
+        writeln!(
+            f,
+            "  turns     {}; proposed {} operations in {} blocks; applied {} entries in {} calls",
+            counters.turns,
+            counters.operations_proposed,
+            counters.blocks_proposed,
+            counters.entries_applied,
+            counters.apply_calls
+        )?;
+        let history = &counters.groups;
+        writeln!(
+            f,
+            "  groups    {} elections, {} won; {} step-downs, {} leader changes, {} truncations; {} \
+             silences of peers",
+            history.elections,
+            history.elected,
+            history.stepped_down,
+            history.leader_changes,
+            history.truncations,
+            counters.silences
+        )?;
+        self.write_rare(f)?;
+        writeln!(
+            f,
+            "  log       durable through batch {}; staged {} B, in memory {} B; under way: {} writes, \
+             {} others; {} spare segments, {} B of files{}",
+            log.durable,
+            log.staged_bytes,
+            self.memory_bytes,
+            log.writes_in_flight,
+            log.others_in_flight,
+            log.spare_segments,
+            log.file_bytes,
+            if log.has_space { "" } else { "; NO SPACE" }
+        )?;
+        let tables = [
+            self.timing_table(),
+            self.segment_table(),
+            self.snapshot_table(),
+            self.link_table(),
+            self.message_table(),
+        ];
+        for table in tables {
+            if !table.is_empty() {
+                table.to_string().lines().try_for_each(|line| writeln!(f, "  {line}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ShardReport {
+    fn write_rare(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (snapshots, operations) = (&self.counters.snapshots, &self.operations);
+        writeln!(
+            f,
+            "  snapshots {} taken of {} B in {:?}; {} sent, {} B; {} installed, {} B; {} failures; \
+             transfers {} broken, {} resumed, {} given up here, {} of leaders' given up",
+            snapshots.taken,
+            snapshots.taken_bytes,
+            Duration::from_nanos(snapshots.taken_nanos),
+            snapshots.sent,
+            snapshots.sent_bytes,
+            snapshots.installed,
+            snapshots.installed_bytes,
+            snapshots.failed,
+            snapshots.broken,
+            snapshots.resumed,
+            snapshots.sends_given_up,
+            snapshots.receives_given_up
+        )?;
+        writeln!(
+            f,
+            "  asked     transfers {} done, {} refused, {} failed; changes {} done, {} refused, {} \
+             unknown; {} resets, {} log reads; groups {} created, {} destroyed",
+            operations.transfers_done,
+            operations.transfers_refused,
+            operations.transfers_failed,
+            operations.changes_done,
+            operations.changes_refused,
+            operations.changes_unknown,
+            operations.resets,
+            operations.log_reads,
+            operations.groups_created,
+            operations.groups_destroyed
+        )?;
+        let refusals = self.refusals.iter();
+        let refusals = refusals.map(|refusal| format!("{} x {}", refusal.count, refusal.reason));
+        match refusals.collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => Ok(()),
+            some => writeln!(f, "  refused   {some}"),
         }
     }
 }

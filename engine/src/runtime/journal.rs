@@ -108,7 +108,7 @@ impl Journal {
                 tracing::info!(shard, %group, %term, index = %at, %commit, "the members changed");
             }
             GroupEvent::ChangeGivenUp { node } => {
-                tracing::warn!(shard, %group, %term, %node, "a change of the members was given up: the node did not catch up");
+                tracing::warn!(shard, %group, %term, index = %last.index, %node, "a change of the members was given up: the node did not catch up");
             }
             GroupEvent::MembersReset { at } => {
                 tracing::warn!(shard, %group, %term, index = %at, %commit, "the members were set anew without a majority: what only others had is lost");
@@ -117,7 +117,7 @@ impl Journal {
                 tracing::warn!(shard, %group, %term, index = %last.index, %commit, "the group was reset elsewhere; what this node has beyond that is void");
             }
             GroupEvent::Truncated { from } => {
-                tracing::info!(shard, %group, %term, %from, %commit, "dropped entries that an earlier leader left uncommitted");
+                tracing::info!(shard, %group, %term, index = %last.index, %from, %commit, "dropped entries that an earlier leader left uncommitted");
             }
             _ => moves(shard, notice),
         }

@@ -1,126 +1,10 @@
-//! A shard's report as text for people.
-
-use std::fmt;
-use std::time::Duration;
+//! What a shard measured and whom it talks to, as tables for people.
 
 use super::{LinkReport, ShardReport, Table};
 use crate::shard::{Hook, MessageKind, SnapshotStage};
 
-impl fmt::Display for ShardReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shard, health, groups, resting, counters, callers, log, .. } = self;
-        writeln!(f, "shard {shard}: {health}; {groups} groups, {resting} of them at rest")?;
-        writeln!(
-            f,
-            "  callers   inbox {}, in flight {} B; applied {}, refused {} ({} as too many), unknown {}; \
-             reads {}, failed {} ({} as too many), in {} requests; turned away {} times",
-            callers.inbox,
-            callers.in_flight_bytes,
-            callers.applied,
-            callers.refused,
-            callers.refused_busy,
-            callers.unknown,
-            callers.reads_served,
-            callers.reads_failed,
-            callers.reads_busy,
-            counters.read_requests,
-            callers.turned_away
-        )?;
-        writeln!(
-            f,
-            "  turns     {}; proposed {} operations in {} blocks; applied {} entries in {} calls",
-            counters.turns,
-            counters.operations_proposed,
-            counters.blocks_proposed,
-            counters.entries_applied,
-            counters.apply_calls
-        )?;
-        let history = &counters.groups;
-        writeln!(
-            f,
-            "  groups    {} elections, {} won; {} step-downs, {} leader changes, {} truncations; {} \
-             silences of peers",
-            history.elections,
-            history.elected,
-            history.stepped_down,
-            history.leader_changes,
-            history.truncations,
-            counters.silences
-        )?;
-        self.write_rare(f)?;
-        writeln!(
-            f,
-            "  log       durable through batch {}; staged {} B, in memory {} B; under way: {} writes, \
-             {} others; {} spare segments, {} B of files{}",
-            log.durable,
-            log.staged_bytes,
-            self.memory_bytes,
-            log.writes_in_flight,
-            log.others_in_flight,
-            log.spare_segments,
-            log.file_bytes,
-            if log.has_space { "" } else { "; NO SPACE" }
-        )?;
-        let tables = [
-            self.timing_table(),
-            self.segment_table(),
-            self.snapshot_table(),
-            self.link_table(),
-            self.message_table(),
-        ];
-        for table in tables {
-            if !table.is_empty() {
-                table.to_string().lines().try_for_each(|line| writeln!(f, "  {line}"))?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl ShardReport {
-    fn write_rare(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (snapshots, operations) = (&self.counters.snapshots, &self.operations);
-        writeln!(
-            f,
-            "  snapshots {} taken of {} B in {:?}; {} sent, {} B; {} installed, {} B; {} failures; \
-             transfers {} broken, {} resumed, {} given up here, {} of leaders' given up",
-            snapshots.taken,
-            snapshots.taken_bytes,
-            Duration::from_nanos(snapshots.taken_nanos),
-            snapshots.sent,
-            snapshots.sent_bytes,
-            snapshots.installed,
-            snapshots.installed_bytes,
-            snapshots.failed,
-            snapshots.broken,
-            snapshots.resumed,
-            snapshots.sends_given_up,
-            snapshots.receives_given_up
-        )?;
-        writeln!(
-            f,
-            "  asked     transfers {} done, {} refused, {} failed; changes {} done, {} refused, {} \
-             unknown; {} resets, {} log reads; groups {} created, {} destroyed",
-            operations.transfers_done,
-            operations.transfers_refused,
-            operations.transfers_failed,
-            operations.changes_done,
-            operations.changes_refused,
-            operations.changes_unknown,
-            operations.resets,
-            operations.log_reads,
-            operations.groups_created,
-            operations.groups_destroyed
-        )?;
-        let refusals = self.refusals.iter();
-        let refusals = refusals.map(|refusal| format!("{} x {}", refusal.count, refusal.reason));
-        match refusals.collect::<Vec<_>>().join(", ") {
-            none if none.is_empty() => Ok(()),
-            some => writeln!(f, "  refused   {some}"),
-        }
-    }
-
-    fn timing_table(&self) -> Table {
+    pub(super) fn timing_table(&self) -> Table {
         let mut table = Table::new(&["time", "count", "p50", "p99", "p99.9", "max"]);
         let timings = &self.timings;
         let rows = [
@@ -151,7 +35,7 @@ impl ShardReport {
         table
     }
 
-    fn segment_table(&self) -> Table {
+    pub(super) fn segment_table(&self) -> Table {
         let headings = ["segment", "file", "bytes", "durable", "live", "states", "reads"];
         let mut table = Table::new(&headings);
         for segment in &self.log.segments {
@@ -164,7 +48,7 @@ impl ShardReport {
         table
     }
 
-    fn snapshot_table(&self) -> Table {
+    pub(super) fn snapshot_table(&self) -> Table {
         let mut table = Table::new(&[
             "snapshot of",
             "is",
@@ -192,7 +76,7 @@ impl ShardReport {
         table
     }
 
-    fn link_table(&self) -> Table {
+    pub(super) fn link_table(&self) -> Table {
         let mut table = Table::new(&[
             "link to",
             "state",
@@ -223,7 +107,7 @@ impl ShardReport {
     }
 
     /// Of each kind of message that went over some link, those sent and those received.
-    fn message_table(&self) -> Table {
+    pub(super) fn message_table(&self) -> Table {
         let both =
             |link: &LinkReport, kind| link.messages_sent.of(kind) + link.messages_received.of(kind);
         let seen = |kind: &MessageKind| self.links.iter().any(|link| both(link, *kind) > 0);
