@@ -137,7 +137,7 @@ impl Handle {
         let (inbox, submission) = self.prepare(group, None, payload)?;
         let weight = submission.weight();
         if !inbox.budget.try_take(weight) {
-            inbox.turn_away();
+            inbox.budget.turn_away();
             return Err(ProposeError::Busy);
         }
         let (reply, answer) = flume::bounded(1);
@@ -145,7 +145,7 @@ impl Handle {
             inbox.budget.give_back(weight);
             return Err(match error {
                 flume::TrySendError::Full(_) => {
-                    inbox.turn_away();
+                    inbox.budget.turn_away();
                     ProposeError::Busy
                 }
                 flume::TrySendError::Disconnected(_) => ProposeError::Stopped,

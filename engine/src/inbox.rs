@@ -118,7 +118,6 @@ pub(crate) struct Inbox {
     requests: flume::Sender<Request>,
     doorbell: Doorbell,
     pub(crate) budget: Budget,
-    turned_away: AtomicU64,
 }
 
 /// The shard is gone.
@@ -135,8 +134,7 @@ impl Inbox {
     ) -> std::io::Result<(Self, (flume::Receiver<Request>, Bell))> {
         let (requests, receiver) = flume::bounded(messages);
         let (doorbell, bell) = Doorbell::new()?;
-        let (budget, turned_away) = (Budget::new(bytes), AtomicU64::new(0));
-        Ok((Self { requests, doorbell, budget, turned_away }, (receiver, bell)))
+        Ok((Self { requests, doorbell, budget: Budget::new(bytes) }, (receiver, bell)))
     }
 
     /// Queues without waiting and without waking the shard; gives the request back when the queue
@@ -160,17 +158,6 @@ impl Inbox {
         Ok(())
     }
 
-    /// A caller is told that there is no room.
-    #[cold]
-    pub(crate) fn turn_away(&self) {
-        self.turned_away.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How often that was.
-    pub(crate) fn turned_away(&self) -> u64 {
-        self.turned_away.load(Ordering::Relaxed)
-    }
-
     /// Whether the shard has ended.
     pub(crate) fn is_closed(&self) -> bool {
         self.requests.is_disconnected()
@@ -189,6 +176,7 @@ pub(crate) struct Budget {
     closed: AtomicBool,
     has_waiters: AtomicBool,
     waiters: Mutex<Vec<Waker>>,
+    turned_away: AtomicU64,
 }
 
 impl Budget {
@@ -200,6 +188,7 @@ impl Budget {
             closed: AtomicBool::new(false),
             has_waiters: AtomicBool::new(false),
             waiters: Mutex::default(),
+            turned_away: AtomicU64::new(0),
         }
     }
 
@@ -238,6 +227,17 @@ impl Budget {
     pub(crate) fn taken(&self) -> usize {
         let taken = self.limit - self.available.load(Ordering::Relaxed);
         usize::try_from(taken).unwrap_or(0)
+    }
+
+    /// A caller is told that there is no room.
+    #[cold]
+    pub(crate) fn turn_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was.
+    pub(crate) fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
     }
 
     pub(crate) fn give_back(&self, weight: usize) {

@@ -212,7 +212,7 @@ impl<A: Announce> Queue<A> {
     pub fn submit(&mut self) -> Result<usize, SubmitError> {
         let submitted = self.try_submit();
         if submitted == Err(SubmitError::Busy) {
-            self.inbox.turn_away();
+            self.inbox.budget.turn_away();
         }
         submitted
     }

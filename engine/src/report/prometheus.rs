@@ -43,15 +43,6 @@ pub(super) const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     }),
     ("snapshots_sent", "Snapshots sent to peers as a whole", |s| s.counters.snapshots.sent),
     ("snapshot_sent_bytes", "Bytes sent of snapshots", |s| s.counters.snapshots.sent_bytes),
-    ("snapshots_installed", "Snapshots of leaders put in place", |s| {
-        s.counters.snapshots.installed
-    }),
-    ("snapshot_installed_bytes", "Bytes of snapshots put in place", |s| {
-        s.counters.snapshots.installed_bytes
-    }),
-    ("snapshots_failed", "Attempts to take, send or install one that failed", |s| {
-        s.counters.snapshots.failed
-    }),
     ("snapshot_transfers_broken", "Snapshots on their way when the connection was lost", |s| {
         s.counters.snapshots.broken
     }),
@@ -63,6 +54,15 @@ pub(super) const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     }),
     ("snapshot_receives_given_up", "Snapshots not received to their end", |s| {
         s.counters.snapshots.receives_given_up
+    }),
+    ("snapshots_installed", "Snapshots of leaders put in place", |s| {
+        s.counters.snapshots.installed
+    }),
+    ("snapshot_installed_bytes", "Bytes of snapshots put in place", |s| {
+        s.counters.snapshots.installed_bytes
+    }),
+    ("snapshots_failed", "Attempts to take, send or install one that failed", |s| {
+        s.counters.snapshots.failed
     }),
     ("transfers_done", "Leaderships handed over on request", |s| s.operations.transfers_done),
     ("transfers_refused", "Transfers not begun", |s| s.operations.transfers_refused),

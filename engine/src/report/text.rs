@@ -114,8 +114,7 @@ impl ShardReport {
         let (snapshots, operations) = (&self.counters.snapshots, &self.operations);
         writeln!(
             f,
-            "  snapshots {} taken of {} B in {:?}; {} sent, {} B; {} installed, {} B; {} failures; \
-             transfers {} broken, {} resumed, {} given up here, {} of leaders' given up",
+            "  snapshots {} taken of {} B in {:?}; {} sent, {} B; {} installed, {} B; {} failures",
             snapshots.taken,
             snapshots.taken_bytes,
             Duration::from_nanos(snapshots.taken_nanos),
@@ -123,11 +122,7 @@ impl ShardReport {
             snapshots.sent_bytes,
             snapshots.installed,
             snapshots.installed_bytes,
-            snapshots.failed,
-            snapshots.broken,
-            snapshots.resumed,
-            snapshots.sends_given_up,
-            snapshots.receives_given_up
+            snapshots.failed
         )?;
         writeln!(
             f,
@@ -143,6 +138,14 @@ impl ShardReport {
             operations.log_reads,
             operations.groups_created,
             operations.groups_destroyed
+        )?;
+        writeln!(
+            f,
+            "  on a link snapshots: {} broken, {} resumed, {} not sent to the end, {} not received",
+            snapshots.broken,
+            snapshots.resumed,
+            snapshots.sends_given_up,
+            snapshots.receives_given_up
         )?;
         let refusals = self.refusals.iter();
         let refusals = refusals.map(|refusal| format!("{} x {}", refusal.count, refusal.reason));

@@ -70,6 +70,7 @@ struct Driver {
     _bell: glommio::Task<()>,
     reactor: ReactorPass,
     clock: Clock,
+    hooks: HookClock,
     /// For the tasks of callers on this core.
     shared: Arc<Shared>,
     sleepers: Rc<Sleepers>,
@@ -80,7 +81,6 @@ struct Driver {
     completions: Vec<(OpId, Result<DiskOutput, DiskError>)>,
     effects: Effects,
     meter: Meter,
-    hooks: HookClock,
     transfers: HashMap<TransferId, flume::Sender<TransferResult>>,
     next_transfer: u64,
     /// How long the shard may take over handing its leaderships over before it stops.
@@ -348,7 +348,7 @@ impl Driver {
         let mut callers = self.meter.callers;
         callers.inbox = self.requests.len();
         callers.in_flight_bytes = self.inbox.budget.taken();
-        callers.turned_away = self.inbox.turned_away();
+        callers.turned_away = self.inbox.budget.turned_away();
         ShardReport {
             shard: self.number,
             health: self.shard.health(),

@@ -64,8 +64,6 @@ pub struct SnapshotCounters {
     pub installed: u64,
     /// Bytes of their files.
     pub installed_bytes: u64,
-    /// Attempts to take, send or install one that failed.
-    pub failed: u64,
     /// Transfers to peers whose connection was lost on the way.
     pub broken: u64,
     /// Those of them that went on from where they were.
@@ -75,6 +73,8 @@ pub struct SnapshotCounters {
     pub sends_given_up: u64,
     /// Transfers from leaders that were given up, because they did not get on or a newer one came.
     pub receives_given_up: u64,
+    /// Attempts to take, send or install one that failed.
+    pub failed: u64,
 }
 
 /// What happened in a group, as this node saw it, since the shard was made.
