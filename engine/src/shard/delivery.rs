@@ -5,6 +5,7 @@ use ringleader_wal::{GroupId, NodeId};
 use super::Shard;
 use super::group::Visit;
 use super::links::LinkId;
+use super::traffic::MessageKind;
 use crate::codec::{CHUNK, Deliver};
 use crate::raft::Message;
 use crate::time::Time;
@@ -35,7 +36,7 @@ impl<'a> Delivery<'a> {
     pub(super) fn finish(self, is_whole: bool) {
         self.shard.counters.messages_received += self.delivered as u64;
         if self.delivered == 0 && is_whole {
-            self.shard.links.traffic_on(self.link).receives_beat();
+            self.shard.links.traffic_on(self.link).receives_kind(MessageKind::Beat);
         }
     }
 }

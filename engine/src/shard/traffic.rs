@@ -234,20 +234,31 @@ impl Traffic {
 
     #[inline]
     pub(super) fn receives(&mut self, now: Time, group: GroupId, message: &Message) {
-        self.received.add(MessageKind::of(message));
-        if let Message::AppendResponse { outcome: AppendOutcome::Matched { match_index }, .. } =
-            message
-            && let Some(followed) = self.followed
+        match message {
+            Message::AppendResponse { outcome: AppendOutcome::Matched { match_index }, .. } => {
+                self.receives_matched(now, group, *match_index);
+            }
+            _ => self.receives_kind(MessageKind::of(message)),
+        }
+    }
+
+    /// One of a kind that need not be looked at.
+    #[inline]
+    pub(super) fn receives_kind(&mut self, kind: MessageKind) {
+        self.received.add(kind);
+    }
+
+    /// The peer's log is durable and like the leader's up to there.
+    #[inline]
+    pub(super) fn receives_matched(&mut self, now: Time, group: GroupId, match_index: LogIndex) {
+        self.receives_kind(MessageKind::AppendMatched);
+        if let Some(followed) = self.followed
             && followed.group == group
-            && *match_index >= followed.last
+            && match_index >= followed.last
         {
             self.took = followed.since.map(|since| now.since(since));
             self.followed = None;
         }
-    }
-
-    pub(super) fn receives_beat(&mut self) {
-        self.received.add(MessageKind::Beat);
     }
 
     /// What was on its way is not acknowledged any more.
