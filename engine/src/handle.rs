@@ -137,13 +137,17 @@ impl Handle {
         let (inbox, submission) = self.prepare(group, None, payload)?;
         let weight = submission.weight();
         if !inbox.budget.try_take(weight) {
+            inbox.budget.turn_away();
             return Err(ProposeError::Busy);
         }
         let (reply, answer) = flume::bounded(1);
         if let Err(error) = inbox.try_send(Request::Propose { submission, reply }) {
             inbox.budget.give_back(weight);
             return Err(match error {
-                flume::TrySendError::Full(_) => ProposeError::Busy,
+                flume::TrySendError::Full(_) => {
+                    inbox.budget.turn_away();
+                    ProposeError::Busy
+                }
                 flume::TrySendError::Disconnected(_) => ProposeError::Stopped,
             });
         }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 
 use ringleader_net::ShardHandover;
@@ -176,6 +176,7 @@ pub(crate) struct Budget {
     closed: AtomicBool,
     has_waiters: AtomicBool,
     waiters: Mutex<Vec<Waker>>,
+    turned_away: AtomicU64,
 }
 
 impl Budget {
@@ -187,6 +188,7 @@ impl Budget {
             closed: AtomicBool::new(false),
             has_waiters: AtomicBool::new(false),
             waiters: Mutex::default(),
+            turned_away: AtomicU64::new(0),
         }
     }
 
@@ -225,6 +227,17 @@ impl Budget {
     pub(crate) fn taken(&self) -> usize {
         let taken = self.limit - self.available.load(Ordering::Relaxed);
         usize::try_from(taken).unwrap_or(0)
+    }
+
+    /// A caller is told that there is no room.
+    #[cold]
+    pub(crate) fn turn_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was.
+    pub(crate) fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
     }
 
     pub(crate) fn give_back(&self, weight: usize) {

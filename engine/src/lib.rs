@@ -135,12 +135,13 @@ pub use queue::{Announce, FromThread, PushError, Queue, SubmitError};
 pub use raft::reads::Consistency;
 pub use raft::transfer::TransferRefused;
 pub use raft::{
-    Configuration, MembershipChange, Priorities, RaftConfig, Reset, ResetRefused, RoleName,
+    Configuration, Membership, MembershipChange, Priorities, RaftConfig, Reset, ResetRefused,
+    RoleName,
 };
 pub use read_log::LogPortion;
 pub use report::Report;
 pub use ringleader_net::{BulkConfig, NetConfig};
 pub use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig};
 pub use runtime::found_group;
-pub use shard::{Applied, Completion, GroupStatus, ReadCompletion, Transferred};
+pub use shard::{Applied, Completion, GroupStatus, MemberStatus, ReadCompletion, Transferred};
 pub use state_machine::{Entries, Entry, MachineError, Replies, SnapshotSource, StateMachine};

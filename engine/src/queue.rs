@@ -210,6 +210,14 @@ impl<A: Announce> Queue<A> {
     /// # Errors
     /// What was staged stays staged.
     pub fn submit(&mut self) -> Result<usize, SubmitError> {
+        let submitted = self.try_submit();
+        if submitted == Err(SubmitError::Busy) {
+            self.inbox.budget.turn_away();
+        }
+        submitted
+    }
+
+    fn try_submit(&mut self) -> Result<usize, SubmitError> {
         if self.staged.is_empty() && self.staged_reads.is_none() {
             return Ok(0);
         }
@@ -228,7 +236,7 @@ impl<A: Announce> Queue<A> {
     /// [`SubmitError::Stopped`]; what was staged stays staged.
     pub async fn submit_when_room(&mut self) -> Result<usize, SubmitError> {
         loop {
-            match self.submit() {
+            match self.try_submit() {
                 Err(SubmitError::Busy) => {}
                 done => return done,
             }

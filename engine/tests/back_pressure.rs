@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures_lite::future::{self, block_on};
 use nodes::GROUP;
 use ringleader::{
-    Engine, Entries, GroupId, Handle, ProposeError, ProposeReply, Replies, StateMachine,
+    Consistency, Engine, Entries, GroupId, Handle, LogIndex, ProposeError, ProposeReply, ReadError,
+    Replies, StateMachine,
 };
 
 const PAYLOAD: usize = 16 << 10;
@@ -27,12 +28,20 @@ impl StateMachine for Count {
     }
 }
 
+type Read = Pin<Box<dyn Future<Output = Result<LogIndex, ReadError>>>>;
+
+async fn read_index(handle: Handle) -> Result<LogIndex, ReadError> {
+    handle.read_index(GROUP, Consistency::Linearizable).await
+}
+
 type Outcome = Pin<Box<dyn Future<Output = Result<ProposeReply, ProposeError>>>>;
 
 fn start(addresses: &[std::net::SocketAddr], node: u64, dir: &std::path::Path) -> Engine {
     let mut config = nodes::config(addresses, node, 2, dir);
     config.limits.group_bytes = LIMIT;
     config.limits.shard_bytes = 16 * LIMIT;
+    config.limits.group_reads = 1;
+    config.limits.read_timeout = Duration::from_secs(600);
     // The leader is to stay one: this is about what it takes, not about who leads.
     config.raft.check_quorum = false;
     config.handover = Duration::ZERO;
@@ -107,6 +116,18 @@ fn a_group_without_its_followers_takes_so_much_and_no_more() {
         assert_eq!(refused, Err(ProposeError::Busy));
     }
     assert_eq!(in_flight(&handle), full, "what is refused leaves nothing behind");
+    // Reads wait for a quorum, as many as may; both kinds of overload are counted apart.
+    let mut read: Read = Box::pin(read_index(handle.clone()));
+    assert!(block_on(future::poll_once(&mut read)).is_none());
+    assert_eq!(block_on(read_index(handle.clone())), Err(ReadError::Busy));
+    let report = block_on(handle.report()).expect("it runs");
+    let callers = report.shards[0].callers;
+    assert_eq!((callers.refused_busy, callers.reads_busy), (busy as u64 + 100, 1));
+    assert_eq!(callers.turned_away, 0, "the shard had room");
+    let group = report.groups.iter().find(|group| group.status.group == GROUP);
+    let queues = group.expect("the group is here").queues;
+    assert!(queues.reads == 1 && queues.memory_bytes >= taken.len() * PAYLOAD, "{queues:?}");
+    drop(read);
     // The other group has its own limit and is not kept from taking.
     let other = handle.try_propose(GroupId(2), &payload).expect("the shard has room");
     let mut other: Outcome = Box::pin(other);

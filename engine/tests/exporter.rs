@@ -79,9 +79,61 @@ fn metrics_are_served_and_count() {
     assert!(grown("ringleader_log_batches_total") >= 9.0);
     assert_eq!(value(&page, "ringleader_up{"), 1.0);
     assert_eq!(value(&page, "ringleader_group_leader{shard=\"0\",group=\"1\"}"), 1.0);
+    let messages = "ringleader_link_messages_sent_total";
+    assert!(page.contains("# HELP ringleader_link_messages_sent "), "{page}");
+    assert!(!page.contains(&format!("{messages}{{")), "it is alone");
+    let started = "ringleader_hook_seconds_count{shard=\"0\",hook=\"leader_start\"}";
+    assert_eq!(value(&page, started), 1.0);
+    assert_eq!(value(&page, "ringleader_group_first_index{shard=\"0\",group=\"1\"}"), 1.0);
+    assert_eq!(value(&page, "ringleader_group_members_dead{shard=\"0\",group=\"1\"}"), 0.0);
+    assert_eq!(value(&page, "ringleader_operations_busy_total{"), 0.0);
     let last =
         page.lines().find(|line| line.contains("commit_seconds_bucket") && line.contains("+Inf"));
     assert!(last.is_some_and(|line| line.ends_with(" 10")), "{last:?}");
+}
+
+/// Every family has its help, and is there once.
+#[test]
+fn connections_are_shown_by_the_kind_of_message() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = nodes::addresses(3);
+    let start = |node| {
+        let config = nodes::config(&addresses, node, 1, dir.path());
+        Engine::start(config, |_| Box::new(Null)).expect("the node starts")
+    };
+    let engines: Vec<Engine> = (1..=3).map(start).collect();
+    let handle = nodes::leader(&engines, GroupId(1));
+    let address = "127.0.0.1:0".parse().expect("an address");
+    let exporter = Exporter::start(address, handle.clone(), 100).expect("it listens");
+    let counts = |line: &&str, name: &str| line.starts_with(name) && !line.ends_with(" 0");
+    let page = nodes::eventually("both peers to acknowledge entries", || {
+        (0..9).for_each(|_| assert!(block_on(handle.propose(GroupId(1), b"x")).is_ok()));
+        let page = metrics(exporter.address());
+        let count = |name| page.lines().filter(|line| counts(line, name)).count();
+        let both = count("ringleader_link_acknowledged_seconds_count{") == 2
+            && count("ringleader_link_alive{") == 2;
+        both.then_some(page)
+    });
+    check(&page);
+    let sum = |name: &str, kind: &str| -> f64 {
+        let (name, kind) = (format!("{name}{{"), format!("kind=\"{kind}\""));
+        let lines = page.lines().filter(|line| line.starts_with(&name) && line.contains(&kind));
+        let values: Vec<&str> = lines.filter_map(|line| Some(line.rsplit_once(' ')?.1)).collect();
+        assert_eq!(values.len(), 2, "one for each peer: {name} {kind}");
+        values.iter().map(|value| value.parse::<f64>().expect("a number")).sum()
+    };
+    assert!(sum("ringleader_link_messages_sent_total", "append") >= 10.0);
+    assert!(sum("ringleader_link_messages_received_total", "append_matched") >= 9.0);
+    assert!(sum("ringleader_link_messages_sent_total", "vote_request") >= 1.0);
+    let names: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    for name in &names {
+        assert!(page.contains(&format!("# HELP {name} ")), "{name} has no help");
+    }
+    let mut once = names.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), names.len(), "no family is there twice");
 }
 
 #[test]

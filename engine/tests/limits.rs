@@ -43,6 +43,7 @@ fn with_tiny_limits_every_operation_is_answered_and_what_was_busy_comes_later() 
             Err(error) => panic!("{error}"),
         }
     }
+    let turned_away = refused.len() as u64;
     let mut applied = Vec::new();
     for (number, proposed) in accepted {
         match block_on(proposed) {
@@ -53,6 +54,10 @@ fn with_tiny_limits_every_operation_is_answered_and_what_was_busy_comes_later() 
     }
     assert_eq!((applied.len() + refused.len()) as u64, OPERATIONS);
     assert!(!applied.is_empty() && !refused.is_empty(), "{} refused", refused.len());
+    let report = block_on(handle.report()).expect("it runs");
+    let callers = report.shards[0].callers;
+    assert_eq!(callers.turned_away, turned_away);
+    assert_eq!(callers.refused_busy, refused.len() as u64 - turned_away);
     let numbers = |engine: &Engine| {
         let read = engine.handle();
         let read = read.inspect(GROUP, |numbers: &mut Numbers| numbers.0.clone());

@@ -7,11 +7,11 @@ use std::path::Path;
 use bytes::Bytes;
 use futures_lite::future::block_on;
 use nodes::{addresses, config, eventually, leader};
-use ringleader::report::Report;
-use ringleader::shard::ShardHealth;
+use ringleader::report::{LinkReport, Report};
+use ringleader::shard::{Hook, MessageKind, ShardHealth};
 use ringleader::{
-    Consistency, Engine, Entries, GroupId, Handle, LogIndex, MachineError, MembershipChange,
-    NodeId, Replies, RoleName, SnapshotSource, StateMachine,
+    Consistency, Engine, Entries, GroupId, Handle, LogIndex, LogPosition, MachineError,
+    MembershipChange, NodeId, Replies, RoleName, SnapshotSource, StateMachine,
 };
 
 const OPERATIONS: u64 = 100;
@@ -67,7 +67,28 @@ fn a_report_agrees_with_what_was_done() {
     assert!(shard.log_counters.batches >= OPERATIONS && shard.log.has_space);
     assert!(!shard.log.segments.is_empty() && shard.log.file_bytes >= 4 << 20);
 
+    // All groups of a shard share a frame, and yet messages are counted by their kind.
+    let sum = |of: fn(&LinkReport, MessageKind) -> u64, kind| -> u64 {
+        shard.links.iter().map(|link| of(link, kind)).sum()
+    };
+    let sent = |kind| sum(|link, kind| link.messages_sent.of(kind), kind);
+    let received = |kind| sum(|link, kind| link.messages_received.of(kind), kind);
+    assert!(sent(MessageKind::Append) >= OPERATIONS);
+    assert!(received(MessageKind::AppendMatched) >= OPERATIONS);
+    assert!(sent(MessageKind::PreVoteRequest) > 0 && received(MessageKind::PreVoteGranted) > 0);
+    assert!(sent(MessageKind::VoteRequest) > 0 && received(MessageKind::VoteGranted) > 0);
+    let acknowledged = shard.links.iter().map(|link| link.acknowledged.count()).max();
+    assert!(
+        acknowledged >= Some(OPERATIONS / 2),
+        "one at a time, they are followed: {acknowledged:?}"
+    );
+    assert!(shard.hooks.of(Hook::LeaderStart).count() >= 1);
+    let kinds = serde_json::to_value(shard.links[0].messages_sent).expect("JSON");
+    assert_eq!(kinds.as_object().map(|kinds| kinds.len()), Some(MessageKind::ALL.len()));
+
     let status = &found.groups[0].status;
+    assert_eq!((status.base, status.snapshot), (LogPosition::default(), None));
+    assert_eq!((status.members.len(), status.voted_for), (3, status.leader));
     assert_eq!((found.groups.len(), status.group, status.role), (1, group, RoleName::Leader));
     assert_eq!(status.peers.len(), 2);
     assert_eq!(found.groups[0].apply_lag(), 0);
@@ -149,6 +170,10 @@ fn what_is_asked_for_seldom_is_counted() {
     let snapshots = &found.counters.snapshots;
     assert_eq!((snapshots.taken, snapshots.failed), (1, 0), "{taken:?}");
     assert!(snapshots.taken_bytes > 0);
+    assert_eq!(found.timings.snapshot_taken.count(), 1);
+    assert_eq!(found.hooks.of(Hook::Snapshot).count(), 1);
+    let of_group = block_on(handle.status(group)).expect("it is here");
+    assert_eq!(of_group.snapshot, Some(taken));
     let operations = found.operations;
     assert_eq!((operations.changes_done, operations.changes_refused), (1, 1));
     assert_eq!((operations.transfers_done, operations.transfers_refused), (0, 1));
@@ -168,6 +193,9 @@ fn what_is_asked_for_seldom_is_counted() {
     });
     let text = report(&engines[0].handle()).to_string();
     assert!(text.contains("transfers") && text.contains("snapshots"), "{text}");
+    for part in ["not alive", "hands over to", "log from", "append_matched", "hook snapshot"] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
 }
 
 #[test]

@@ -59,8 +59,8 @@ pub use event::{DownReason, NetEvent};
 pub use frame::{Frame, FrameKind};
 pub use handshake::{Identity, Lane};
 pub use runtime::{
-    BindError, BoundListener, IntroduceError, Introducer, Introduction, Listener, ListenerStats,
-    Net, ShardHandover,
+    Attempts, BindError, BoundListener, IntroduceError, Introducer, Introduction, Listener,
+    ListenerStats, Net, ShardHandover,
 };
 
 /// One shard of one node.

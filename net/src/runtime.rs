@@ -24,4 +24,5 @@ mod socket;
 pub use introduce::{IntroduceError, Introducer, Introduction};
 pub use listener::{Listener, ListenerStats, ShardHandover};
 pub use net::Net;
+pub use shared::Attempts;
 pub use socket::{BindError, BoundListener};

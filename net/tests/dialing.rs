@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use common::{World, at, config, data, identity, run};
 use ringleader_net::handshake::wire::encode_reply;
 use ringleader_net::handshake::{Accepted, Local, Reply};
-use ringleader_net::{BoundListener, FrameKind, Listener, PeerNode, ShardHandover};
+use ringleader_net::{Attempts, BoundListener, FrameKind, Listener, PeerNode, ShardHandover};
 
 /// An address where every caller is answered with the next of `answers` and then hung up on.
 fn answering_machine(answers: Vec<Vec<u8>>) -> (SocketAddr, std::thread::JoinHandle<()>) {
@@ -52,12 +52,18 @@ fn a_dialer_survives_every_kind_of_answer() {
         world.until("all answers", |_| thread.is_finished().then_some(())).await;
         thread.join().expect("all answers were asked for");
         assert_eq!(world.shard(at(1, 0)).events, [], "none of them made a connection");
+        let attempts = |world: &mut World| world.shard(at(1, 0)).net.attempts(at(2, 0));
+        world.until("six failures", |world| (attempts(world).failed >= 6).then_some(())).await;
+        let Attempts { failed, failed_in_a_row } = attempts(&mut world);
+        assert_eq!(failed, failed_in_a_row);
 
         // The node turns out to be elsewhere.
         world.open(bound.pop().unwrap(), identity(2, 1));
         world.start(identity(2, 1), 0);
         world.shard(at(1, 0)).net.set_peer(real);
         world.connected().await;
+        let Attempts { failed, failed_in_a_row } = attempts(&mut world);
+        assert!(failed >= 6 && failed_in_a_row == 0, "{failed}, {failed_in_a_row}");
         world.finish().await;
     });
 }

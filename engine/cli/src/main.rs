@@ -26,7 +26,10 @@ Exit codes:
   3  nobody could be asked: no such directory, not readable, in use, not answering, stopped
   4  refused, with the reason: nothing has changed
   5  UNKNOWN: it may have happened or may yet; look before you ask again
-  6  this node does not lead the group, and a leader is needed; the message says who does";
+  6  this node does not lead the group, and a leader is needed; the message says who does
+
+Why is said on standard error: in words, or with --json as one line with the object
+  {\"error\": {\"code\", \"message\", \"effect\": \"none\" or \"unknown\", \"leader\" if known}, \"exit_code\"}";
 
 /// Looks at Ringleader's nodes and their logs, and changes groups.
 #[derive(Parser)]
@@ -60,6 +63,6 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(json),
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Call, Refusal};
+use crate::raft::RoleName;
 use crate::report::Report;
 
 pub(super) fn status(call: &Call<'_>) -> Result<Value, Refusal> {
@@ -16,8 +17,14 @@ pub(super) fn groups(call: &Call<'_>) -> Result<Value, Refusal> {
 pub(super) fn peers(call: &Call<'_>) -> Result<Value, Refusal> {
     let report = call.report()?;
     let links = report.shards.iter().map(|s| json!({ "shard": s.shard, "links": s.links }));
-    let led = report.groups.iter().filter(|group| !group.status.peers.is_empty());
-    Ok(json!({ "connections": links.collect::<Value>(), "groups": led.collect::<Vec<_>>() }))
+    let groups = || report.groups.iter();
+    let led = groups().filter(|group| !group.status.peers.is_empty());
+    let followed = groups().filter(|group| group.status.role != RoleName::Leader);
+    Ok(json!({
+        "connections": links.collect::<Value>(),
+        "groups": led.collect::<Vec<_>>(),
+        "followed": followed.collect::<Vec<_>>(),
+    }))
 }
 
 pub(super) fn metrics(call: &Call<'_>) -> Result<Value, Refusal> {

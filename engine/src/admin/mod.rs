@@ -26,6 +26,10 @@
 //! | `reset-peers` | [`ResetPeers`] | other members without a majority: **loses data** |
 //! | `nodes`, `set-node`, `forget-node` | none, [`Node`], [`Forget`] | whom this node connects to |
 //!
+//! `peers` answers with `connections` (each with `alive`), `groups` (those that this node leads, each
+//! with its `peers`) and `followed` (the others, each with its `members`); whoever is listed there has
+//! `alive` too.
+//!
 //! A node carries out what it can itself: a change of a group or a transfer is the leader's to do,
 //! and the others name it. Nothing is passed on to other nodes.
 

@@ -21,6 +21,7 @@ use ringleader_wal::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::quorum::MAX_VOTERS;
+use super::status::Membership;
 
 /// The most learners that a configuration may have.
 pub const MAX_LEARNERS: usize = 32;
@@ -115,6 +116,16 @@ impl Configuration {
     #[must_use]
     pub fn contains(&self, node: NodeId) -> bool {
         self.has_vote(node) || self.learners.contains(&node)
+    }
+
+    /// What `node` is.
+    #[must_use]
+    pub fn membership(&self, node: NodeId) -> Membership {
+        match node {
+            _ if self.has_vote(node) => Membership::Voter,
+            _ if self.contains(node) => Membership::Learner,
+            _ => Membership::None,
+        }
     }
 
     /// Everyone who has a vote, each once.

@@ -64,6 +64,11 @@ impl Log {
         self.base
     }
 
+    /// Bytes of the blocks in memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn last_index(&self) -> LogIndex {
         self.last
     }

@@ -101,7 +101,7 @@ use self::reads::ReadAnswer;
 pub(crate) use self::reset::founding_position;
 pub use self::reset::{Reset, ResetRefused};
 use self::state::State;
-pub use self::status::{PeerStatus, RoleName, Status};
+pub use self::status::{Membership, PeerStatus, RoleName, Status};
 use crate::time::Time;
 
 /// What the WAL remembers of one group.

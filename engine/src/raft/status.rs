@@ -53,6 +53,19 @@ pub struct Status {
     pub ignored: u64,
 }
 
+/// What a node is in a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Membership {
+    /// It has a vote, before or after a change that is under way.
+    Voter,
+    /// It gets the log and has none.
+    Learner,
+    /// It is no member: it catches up to become one, or is yet to learn that it no longer is.
+    #[default]
+    None,
+}
+
 /// What a leader knows about one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerStatus {
@@ -72,6 +85,14 @@ pub struct PeerStatus {
     /// message, proposal or heartbeat; for one that was never heard, since this node leads. One
     /// that is alive answers every heartbeat.
     pub heard_ms_ago: u64,
+    /// Whether it votes.
+    #[serde(default)]
+    pub membership: Membership,
+    /// Whether it is alive: as a shard tells, there is a connection to it, on which something came
+    /// within an election timeout, of whatever group; as [`Raft::peers`] knows by itself, it
+    /// answered in this group within that time by the group's clock.
+    #[serde(default)]
+    pub alive: bool,
 }
 
 impl Raft {
@@ -193,7 +214,19 @@ impl Raft {
                 inflight_messages,
                 inflight_bytes,
                 heard_ms_ago: self.state.now.since(peer.heard_at).as_millis() as u64,
+                membership: self.configuration().membership(peer.id),
+                alive: self.state.now.since(peer.heard_at) < self.state.config.election_timeout,
             }
         })
+    }
+
+    /// Bytes of the log's blocks that are in memory.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.state.log.held_bytes()
+    }
+
+    /// A member's priority, as this one was configured.
+    pub(crate) fn priority_of(&self, node: NodeId) -> u16 {
+        self.state.priority_of(node)
     }
 }

@@ -10,9 +10,10 @@ const DIGITS: u8 = 2;
 const HIGHEST: u64 = 3_600_000_000_000;
 
 /// The distribution of a value, to within 1 %. As JSON it is its [`Summary`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Distribution {
-    histogram: Histogram<u64>,
+    /// None before the first value: what is never measured takes no memory.
+    histogram: Option<Histogram<u64>>,
     sum: u64,
 }
 
@@ -35,31 +36,31 @@ pub struct Summary {
     pub max: u64,
 }
 
-impl Default for Distribution {
-    fn default() -> Self {
-        let histogram = Histogram::new_with_bounds(1, HIGHEST, DIGITS);
-        Self { histogram: histogram.expect("bounds that the crate accepts"), sum: 0 }
-    }
+fn empty() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, HIGHEST, DIGITS).expect("bounds that the crate accepts")
 }
 
 impl Distribution {
     /// Counts a value.
     #[inline]
     pub fn record(&mut self, value: u64) {
-        self.histogram.saturating_record(value);
+        self.histogram.get_or_insert_with(empty).saturating_record(value);
         self.sum = self.sum.saturating_add(value);
     }
 
     /// Adds another's values, of another shard for example.
     pub fn add(&mut self, other: &Self) {
-        self.histogram.add(&other.histogram).expect("both have the same bounds");
+        if let Some(others) = &other.histogram {
+            let own = self.histogram.get_or_insert_with(empty);
+            own.add(others).expect("both have the same bounds");
+        }
         self.sum = self.sum.saturating_add(other.sum);
     }
 
     /// Values recorded.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.histogram.len()
+        self.histogram.as_ref().map_or(0, Histogram::len)
     }
 
     /// Their sum.
@@ -71,14 +72,14 @@ impl Distribution {
     /// The value that `share` (0 to 1) of the values are at most; 0 if there are none.
     #[must_use]
     pub fn quantile(&self, share: f64) -> u64 {
-        self.histogram.value_at_quantile(share)
+        self.histogram.as_ref().map_or(0, |values| values.value_at_quantile(share))
     }
 
     /// How many values are at most each of `bounds`, which ascend.
     #[must_use]
     pub fn at_most(&self, bounds: &[u64]) -> Vec<u64> {
         let mut counts = vec![0; bounds.len()];
-        for bucket in self.histogram.iter_recorded() {
+        for bucket in self.histogram.iter().flat_map(Histogram::iter_recorded) {
             let from = bounds.partition_point(|bound| *bound < bucket.value_iterated_to());
             counts[from..].iter_mut().for_each(|count| *count += bucket.count_at_value());
         }
@@ -95,7 +96,7 @@ impl Distribution {
             p90: self.quantile(0.9),
             p99: self.quantile(0.99),
             p999: self.quantile(0.999),
-            max: if self.count() == 0 { 0 } else { self.histogram.max() },
+            max: self.histogram.as_ref().map_or(0, Histogram::max),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a node tells about itself: one [`Report`], read as a text for people
 //! ([`Display`](std::fmt::Display)), as JSON (serde) or as Prometheus text
-//! (`to_prometheus`, with the feature `export`).
+//! (`Report::into_openmetrics`, with the feature `export`).
 //!
 //! Every core counts for itself, in plain fields. A report is gathered by requests to the shards'
 //! inboxes: each shard answers between two turns, the groups a page at a time, so that ten thousand
@@ -14,29 +14,38 @@
 //! |---|---|
 //! | `append-logs`, `-count`, `-bytes` | [`Timings::write`], [`Timings::sync`], [`Timings::write_bytes`]; [`WalStats`] has batches, records, bytes |
 //! | `truncate-log-prefix`, `-suffix` | a record in the next batch, not an operation: [`GroupHistory::truncations`], segments recycled and removed in [`WalStats`] |
-//! | `replicate-entries`, `-count`, `-bytes`, `handle-append-entries`, `-count` | [`Counters::blocks_proposed`], [`Counters::operations_proposed`], [`LinkReport`]; all groups of a shard share a frame, so that a message has no time of its own: [`Timings::commit`] is from the proposal to its being applied |
-//! | `handle-heartbeat-requests`, `heartbeat-times`, `append-entries-times`, `probe-times` | [`Counters::messages_received`], [`Counters::timeouts`], frames in [`LinkReport`] |
-//! | `read-index`, `handle-read-index`, `-entries` | [`Timings::linearizable`], [`CallerCounters::reads_served`], [`Counters::read_requests`] |
-//! | `pre-vote`, `request-vote` | [`GroupHistory::elections`] and `elected`; messages take no time to speak of |
+//! | `replicate-entries`, `-count`, `-bytes` | [`LinkReport::acknowledged`] is the time from a request to its acknowledgement; [`Counters::blocks_proposed`], [`Counters::operations_proposed`], bytes of [`LinkReport`]; [`Timings::commit`] is from the proposal to its being applied |
+//! | `handle-append-entries`, `-count` | [`LinkReport::messages_received`]: [`Append`](MessageKind::Append), [`Probe`](MessageKind::Probe); all groups of a shard share a frame, so that a message has no time of its own: [`Timings::turn`] |
+//! | `handle-heartbeat-requests`, `heartbeat-times`, `append-entries-times`, `probe-times`, `install-snapshot-times` | [`LinkReport::messages_sent`] and `messages_received`, by [`MessageKind`], for each connection; [`Counters::timeouts`] |
+//! | `read-index`, `handle-read-index`, `-entries` | [`Timings::linearizable`], [`CallerCounters::reads_served`], [`Counters::read_requests`]; [`ReadRequest`](MessageKind::ReadRequest) |
+//! | `pre-vote`, `request-vote` | asked, granted and refused, for each connection: [`MessageKind`]; [`GroupHistory::elections`] and `elected`; messages take no time to speak of |
 //! | `save-raft-meta` | the hard state is a record of the log: [`Timings::write`] |
-//! | `install-snapshot`, `install-snapshot-times`, `fsm-snapshot-save`, `-load` | [`SnapshotCounters`] |
+//! | `install-snapshot` | [`Timings::snapshot_installed`], [`SnapshotCounters`], which also has transfers that broke, went on, or were given up |
+//! | `fsm-snapshot-save`, `-load` | [`Timings::snapshot_taken`], [`Timings::snapshot_loaded`]; the state machine's own part of taking one is a hook |
 //! | `fsm-commit`, `fsm-apply-tasks`, `-count` | [`Timings::apply`], [`Timings::applied`], [`Counters::entries_applied`] |
-//! | `fsm-leader-start`, `-stop`, `-start-following`, `-stop-following`, `-shutdown`, `-flush`, `-error` | parts of a turn: [`Timings::turn`] |
+//! | `fsm-leader-start`, `-stop`, `-start-following`, `-stop-following` | [`HookTimings`] |
+//! | `fsm-shutdown`, `-flush`, `-error` | there are no such hooks |
 //! | `node-lock-blocked`, `locked` | there is no lock |
-//! | `apply-task-overload-times`, `read-index-overload-times` | [`CallerCounters::refused`], [`CallerCounters::reads_failed`] |
+//! | `apply-task-overload-times`, `read-index-overload-times` | [`CallerCounters::refused_busy`], `reads_busy` and `turned_away` |
 //! | replicator's `log-lags`, `next-index`, `replicate-inflights-count`, `state`, `running-state` | [`PeerStatus`](crate::raft::PeerStatus), [`GroupReport::peer_lag`] |
-//! | replicator's `consecutive-error-times`, `block-times` | `heard_ms_ago` there, [`Counters::requests_dropped`], `outbox_bytes` and `given_up` of [`LinkReport`] |
-//! | disruptors' `buffer-size`, `remaining-capacity`, `logs-size`, `logs-memory-bytes` | [`CallerCounters::inbox`] and `in_flight_bytes`, [`GroupQueues`], `staged_bytes` of [`WalStatus`] |
+//! | replicator's `consecutive-error-times`, `block-times` | [`LinkReport::failed_in_a_row`] and `failed_connects`, `alive` and `heard_ms_ago`; [`Counters::requests_dropped`], `outbox_bytes` and `given_up` of [`LinkReport`] |
+//! | disruptors' `buffer-size`, `remaining-capacity` | [`CallerCounters::inbox`] and `in_flight_bytes`, [`GroupQueues`], `staged_bytes` of [`WalStatus`] |
+//! | `logs-size`, `logs-memory-bytes` | [`GroupQueues::memory_bytes`], [`ShardReport::memory_bytes`]; [`GroupStatus::base`] and `last` |
 //! | thread pools | there is none |
 
 mod distribution;
 #[cfg(feature = "export")]
 mod exporter;
 mod gather;
+mod link;
+#[cfg(feature = "export")]
+mod page;
 #[cfg(feature = "export")]
 mod prometheus;
+mod shard_tables;
 mod table;
 mod text;
+mod timings;
 
 use std::time::Duration;
 
@@ -46,11 +55,15 @@ use serde::{Deserialize, Serialize};
 pub use self::distribution::{Distribution, Summary};
 #[cfg(feature = "export")]
 pub use self::exporter::Exporter;
+pub use self::link::LinkReport;
 pub use self::table::Table;
-pub use self::text::{group_table, peer_table};
+pub use self::text::{group_table, member_table, peer_table};
+pub use self::timings::{HookTimings, Timings};
+use crate::shard::{
+    Counters, GroupHistory, GroupQueues, GroupStatus, ShardHealth, SnapshotUnderWay,
+};
 #[cfg(doc)]
-use crate::shard::SnapshotCounters;
-use crate::shard::{Counters, GroupHistory, GroupQueues, GroupStatus, LinkPeer, ShardHealth};
+use crate::shard::{MessageKind, SnapshotCounters};
 
 /// A node's state and everything it has counted since its start.
 #[derive(Clone, Debug, Serialize)]
@@ -84,6 +97,8 @@ pub struct ShardReport {
     pub counters: Counters,
     /// What its driver measured.
     pub timings: Timings,
+    /// How long hooks of state machines took.
+    pub hooks: HookTimings,
     /// Callers.
     pub callers: CallerCounters,
     /// What was asked of groups seldom.
@@ -95,36 +110,13 @@ pub struct ShardReport {
     pub log: WalStatus,
     /// What its log counted.
     pub log_counters: WalStats,
+    /// Bytes of its groups' logs that are in memory, of which each group keeps up to
+    /// [`RaftConfig::cache_bytes`](crate::RaftConfig::cache_bytes) for peers that lag a little.
+    pub memory_bytes: usize,
+    /// Snapshots that are being taken, sent or received.
+    pub snapshots: Vec<SnapshotUnderWay>,
     /// Its connections.
     pub links: Vec<LinkReport>,
-}
-
-/// Distributions since the start. All times are in nanoseconds.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Timings {
-    /// From taking a proposal out of the inbox until it is applied here. A sample: at any moment
-    /// one proposal of the shard is followed, the last of a turn.
-    pub commit: Distribution,
-    /// From taking reads out of the inbox until they are served. A sample: at any moment the reads
-    /// of one submission are followed.
-    pub linearizable: Distribution,
-    /// A turn's length, without the wait before it.
-    pub turn: Distribution,
-    /// The part of a turn in which state machines apply; turns that applied nothing don't count.
-    pub apply: Distribution,
-    /// From handing a log write to the kernel until the shard saw its completion. A durable write,
-    /// or with coalesced syncs one that a sync follows.
-    pub write: Distribution,
-    /// Likewise for syncs of the log.
-    pub sync: Distribution,
-    /// Likewise for reads of the log.
-    pub read: Distribution,
-    /// Bytes of a log write, padding included.
-    pub write_bytes: Distribution,
-    /// Events that a turn took in: completions, frames' arrivals, requests.
-    pub events: Distribution,
-    /// Entries that a turn gave to state machines; turns that applied nothing don't count.
-    pub applied: Distribution,
 }
 
 /// What callers asked of a shard.
@@ -140,12 +132,19 @@ pub struct CallerCounters {
     pub applied: u64,
     /// Operations answered with an error that says that they were not proposed.
     pub refused: u64,
+    /// Those of them that were too many: [`ProposeError::Busy`](crate::ProposeError::Busy).
+    pub refused_busy: u64,
     /// Operations answered as unknown.
     pub unknown: u64,
     /// Reads served.
     pub reads_served: u64,
     /// Reads that failed, without any effect.
     pub reads_failed: u64,
+    /// Those of them that were too many: [`ReadError::Busy`](crate::ReadError::Busy).
+    pub reads_busy: u64,
+    /// Times that a caller was told that there is no room before anything reached the shard: by
+    /// [`try_propose`](crate::Handle::try_propose) or [`Queue::submit`](crate::Queue::submit).
+    pub turned_away: u64,
 }
 
 /// What became of requests that are seldom, on the node that was asked.
@@ -183,31 +182,6 @@ pub struct RefusalReport {
     pub count: u64,
 }
 
-/// A connection to a peer's shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct LinkReport {
-    /// The node at the other end.
-    pub node: NodeId,
-    /// Its shard.
-    pub shard: u32,
-    /// Whether there is a connection.
-    pub connected: bool,
-    /// Connections made so far, this one included.
-    pub connections: u64,
-    /// Frames handed to the connection or to the lane for bulk data beside it.
-    pub frames_sent: u64,
-    /// Their bytes, headers included.
-    pub bytes_sent: u64,
-    /// Frames received on either.
-    pub frames_received: u64,
-    /// Their bytes, headers included.
-    pub bytes_received: u64,
-    /// Bytes that wait to be written.
-    pub outbox_bytes: usize,
-    /// Connections given up because the outbox was full or a frame made no sense.
-    pub given_up: u64,
-}
-
 /// One group, as this node sees it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GroupReport {
@@ -220,24 +194,6 @@ pub struct GroupReport {
     pub queues: GroupQueues,
     /// What happened to it since the shard started.
     pub history: GroupHistory,
-}
-
-impl LinkReport {
-    /// Of a connection over which nothing went yet.
-    pub(crate) fn of(peer: &LinkPeer) -> Self {
-        Self {
-            node: peer.node,
-            shard: peer.shard,
-            connected: false,
-            connections: 0,
-            frames_sent: 0,
-            bytes_sent: 0,
-            frames_received: 0,
-            bytes_received: 0,
-            outbox_bytes: 0,
-            given_up: 0,
-        }
-    }
 }
 
 impl GroupReport {

@@ -1,27 +1,23 @@
 //! A report as OpenMetrics text, which Prometheus reads.
 //!
 //! Times are in seconds, sizes in bytes. Everything has the label `shard`; what is of one
-//! connection has `peer` and `peer_shard`, of one group `group`, of one peer of a group `peer`.
+//! connection has `peer` and `peer_shard`, and `kind` if it is of one kind of message; what is of one
+//! group has `group`, of one peer of a group `peer`, of one hook of state machines `hook`.
 
-use std::fmt;
-
-use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::page::Page;
 use super::{Distribution, GroupReport, LinkReport, Report, ShardReport};
-use crate::raft::{Mode, PeerStatus, RoleName};
+use crate::raft::{Membership, Mode, PeerStatus, RoleName};
 use crate::shard::ShardHealth;
 
-type Labels = Vec<(&'static str, String)>;
 /// A metric's name, its help, and its value in `T`.
-type Metric<T> = (&'static str, &'static str, fn(&T) -> u64);
+pub(super) type Metric<T> = (&'static str, &'static str, fn(&T) -> u64);
 /// Likewise a distribution.
-type Spread = (&'static str, &'static str, fn(&ShardReport) -> &Distribution);
+pub(super) type Spread = (&'static str, &'static str, fn(&ShardReport) -> &Distribution);
 
-const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
+pub(super) const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     ("turns", "Turns of the shard", |s| s.counters.turns),
     ("blocks_proposed", "Blocks proposed", |s| s.counters.blocks_proposed),
     ("operations_proposed", "Operations proposed", |s| s.counters.operations_proposed),
@@ -39,6 +35,7 @@ const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     }),
     ("reads_served", "Reads served", |s| s.callers.reads_served),
     ("reads_failed", "Reads that failed, without any effect", |s| s.callers.reads_failed),
+    ("reads_busy", "Reads that failed because too many were in flight", |s| s.callers.reads_busy),
     ("snapshots_taken", "Snapshots taken", |s| s.counters.snapshots.taken),
     ("snapshot_taken_bytes", "Bytes of snapshots taken", |s| s.counters.snapshots.taken_bytes),
     ("snapshot_taken_nanoseconds", "Time that taking snapshots took", |s| {
@@ -46,6 +43,18 @@ const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     }),
     ("snapshots_sent", "Snapshots sent to peers as a whole", |s| s.counters.snapshots.sent),
     ("snapshot_sent_bytes", "Bytes sent of snapshots", |s| s.counters.snapshots.sent_bytes),
+    ("snapshot_transfers_broken", "Snapshots on their way when the connection was lost", |s| {
+        s.counters.snapshots.broken
+    }),
+    ("snapshot_transfers_resumed", "Those of them that went on from where they were", |s| {
+        s.counters.snapshots.resumed
+    }),
+    ("snapshot_sends_given_up", "Snapshots not sent to their end", |s| {
+        s.counters.snapshots.sends_given_up
+    }),
+    ("snapshot_receives_given_up", "Snapshots not received to their end", |s| {
+        s.counters.snapshots.receives_given_up
+    }),
     ("snapshots_installed", "Snapshots of leaders put in place", |s| {
         s.counters.snapshots.installed
     }),
@@ -81,6 +90,12 @@ const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     ("requests", "Requests taken from the inbox", |s| s.callers.requests),
     ("operations_applied", "Operations answered as applied", |s| s.callers.applied),
     ("operations_refused", "Operations answered as not proposed", |s| s.callers.refused),
+    ("operations_busy", "Operations refused because too much was in flight", |s| {
+        s.callers.refused_busy
+    }),
+    ("submissions_turned_away", "Submissions without room, before they reached the shard", |s| {
+        s.callers.turned_away
+    }),
     ("operations_unknown", "Operations whose outcome is unknown", |s| s.callers.unknown),
     ("log_batches", "Batches written to the log", |s| s.log_counters.batches),
     ("log_marks", "Idle marks among them", |s| s.log_counters.marks),
@@ -99,7 +114,7 @@ const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     }),
 ];
 
-const SHARD_GAUGES: &[Metric<ShardReport>] = &[
+pub(super) const SHARD_GAUGES: &[Metric<ShardReport>] = &[
     ("up", "1 while the shard takes part in its groups", |s| {
         (s.health == ShardHealth::Running).into()
     }),
@@ -110,6 +125,10 @@ const SHARD_GAUGES: &[Metric<ShardReport>] = &[
     ("groups_resting", "Groups that rest, because nothing happens in them", |s| s.resting as u64),
     ("inbox_requests", "Requests waiting in the inbox", |s| s.callers.inbox as u64),
     ("in_flight_bytes", "Bytes of proposals in flight", |s| s.callers.in_flight_bytes as u64),
+    ("log_memory_bytes", "Bytes of groups' logs in memory", |s| s.memory_bytes as u64),
+    ("snapshots_under_way", "Snapshots being taken, sent or received", |s| {
+        s.snapshots.len() as u64
+    }),
     ("log_staged_bytes", "Bytes not durable yet", |s| s.log.staged_bytes as u64),
     ("log_writes_in_flight", "Log writes under way", |s| s.log.writes_in_flight as u64),
     ("log_segments", "Segments in the log", |s| s.log.segments.len() as u64),
@@ -121,7 +140,7 @@ const SHARD_GAUGES: &[Metric<ShardReport>] = &[
 ];
 
 /// Distributions of times in nanoseconds.
-const SHARD_TIMES: &[Spread] = &[
+pub(super) const SHARD_TIMES: &[Spread] = &[
     ("commit_seconds", "From a proposal to its being applied, sampled", |s| &s.timings.commit),
     ("read_seconds", "From a read to its being served, sampled", |s| &s.timings.linearizable),
     ("turn_seconds", "Length of a turn", |s| &s.timings.turn),
@@ -129,16 +148,26 @@ const SHARD_TIMES: &[Spread] = &[
     ("log_write_seconds", "A write of the log", |s| &s.timings.write),
     ("log_sync_seconds", "A sync of the log", |s| &s.timings.sync),
     ("log_read_seconds", "A read of the log", |s| &s.timings.read),
+    ("snapshot_taken_seconds", "Taking a snapshot, until it is durable", |s| {
+        &s.timings.snapshot_taken
+    }),
+    ("snapshot_installed_seconds", "Installing a leader's snapshot", |s| {
+        &s.timings.snapshot_installed
+    }),
+    ("snapshot_loaded_seconds", "Restoring a state machine from a snapshot's file", |s| {
+        &s.timings.snapshot_loaded
+    }),
 ];
 
-const SHARD_SIZES: &[Spread] = &[
+pub(super) const SHARD_SIZES: &[Spread] = &[
     ("log_write_bytes", "Bytes of a write of the log", |s| &s.timings.write_bytes),
     ("turn_events", "Events taken in by a turn", |s| &s.timings.events),
     ("turn_entries_applied", "Entries applied by a turn", |s| &s.timings.applied),
 ];
 
-const LINK_COUNTERS: &[Metric<LinkReport>] = &[
+pub(super) const LINK_COUNTERS: &[Metric<LinkReport>] = &[
     ("link_connections", "Connections made", |l| l.connections),
+    ("link_failed_connects", "Attempts of this side to connect that failed", |l| l.failed_connects),
     ("link_given_up", "Connections given up by this side", |l| l.given_up),
     ("link_frames_sent", "Frames sent", |l| l.frames_sent),
     ("link_bytes_sent", "Bytes sent", |l| l.bytes_sent),
@@ -146,13 +175,17 @@ const LINK_COUNTERS: &[Metric<LinkReport>] = &[
     ("link_bytes_received", "Bytes received", |l| l.bytes_received),
 ];
 
-const LINK_GAUGES: &[Metric<LinkReport>] = &[
+pub(super) const LINK_GAUGES: &[Metric<LinkReport>] = &[
     ("link_connected", "1 while there is a connection", |l| l.connected.into()),
+    ("link_alive", "1 while the peer's shard is heard", |l| l.alive.into()),
+    ("link_failed_connects_in_a_row", "Failed attempts since the last connection", |l| {
+        l.failed_in_a_row
+    }),
     ("link_outbox_bytes", "Bytes waiting to be sent", |l| l.outbox_bytes as u64),
 ];
 
 /// Of each group, or added up over all groups of a shard.
-const GROUP_SUMS: &[Metric<GroupReport>] = &[
+pub(super) const GROUP_SUMS: &[Metric<GroupReport>] = &[
     ("group_leads", "Groups that this node leads", |g| (g.status.role == RoleName::Leader).into()),
     ("group_leaderless", "Groups of which this node knows no leader", |g| {
         g.status.leader.is_none().into()
@@ -164,6 +197,11 @@ const GROUP_SUMS: &[Metric<GroupReport>] = &[
     ("group_apply_lag", "Entries committed and not applied", GroupReport::apply_lag),
     ("group_in_flight_bytes", "Bytes of proposals in flight", |g| g.queues.in_flight_bytes as u64),
     ("group_waiting", "Submissions that wait to be applied", |g| g.queues.waiting as u64),
+    ("group_memory_bytes", "Bytes of the log in memory", |g| g.queues.memory_bytes as u64),
+    ("group_waiting_reads", "Reads that wait", |g| g.queues.reads as u64),
+    ("group_members_dead", "Members that are not heard", |g| {
+        g.status.members.iter().filter(|member| !member.alive).count() as u64
+    }),
     ("group_undurable", "Entries not durable here", |g| {
         g.status.last.index.0.saturating_sub(g.status.durable.0)
     }),
@@ -173,28 +211,36 @@ const GROUP_SUMS: &[Metric<GroupReport>] = &[
 ];
 
 /// Of each group only.
-const GROUP_GAUGES: &[Metric<GroupReport>] = &[
+pub(super) const GROUP_GAUGES: &[Metric<GroupReport>] = &[
     ("group_term", "Current term", |g| g.status.term.0),
     ("group_leader", "The node that leads, 0 if none is known", |g| {
         g.status.leader.map_or(0, |node| node.0)
     }),
     ("group_commit_index", "Last entry known committed", |g| g.status.commit.0),
     ("group_applied_index", "Last entry applied", |g| g.status.applied.0),
+    ("group_first_index", "First entry that the log holds, or would", |g| {
+        g.status.base.index.next().0
+    }),
+    ("group_snapshot_index", "Last entry that the newest snapshot covers", |g| {
+        g.status.snapshot.map_or(0, |at| at.index.0)
+    }),
     ("group_last_index", "Last entry of the log", |g| g.status.last.index.0),
     ("group_durable_index", "Last durable entry", |g| g.status.durable.0),
 ];
 
-const GROUP_COUNTERS: &[Metric<GroupReport>] = &[
+pub(super) const GROUP_COUNTERS: &[Metric<GroupReport>] = &[
     ("group_elections", "Elections stood in", |g| g.history.elections.into()),
     ("group_leader_changes", "Leaders learned of", |g| g.history.leader_changes.into()),
     ("group_step_downs", "Times that leadership was lost", |g| g.history.stepped_down.into()),
 ];
 
-const PEER_GAUGES: &[Metric<PeerStatus>] = &[
+pub(super) const PEER_GAUGES: &[Metric<PeerStatus>] = &[
     ("peer_match_index", "Last entry known durable at the peer", |p| p.match_index.0),
     ("peer_next_index", "First entry not yet sent to the peer", |p| p.next_index.0),
     ("peer_inflight_messages", "Append requests under way", |p| p.inflight_messages as u64),
     ("peer_inflight_bytes", "Bytes under way", |p| p.inflight_bytes as u64),
+    ("peer_alive", "1 while the peer is connected and heard", |p| p.alive.into()),
+    ("peer_votes", "1 if the peer is a voter", |p| (p.membership == Membership::Voter).into()),
     ("peer_silent_milliseconds", "Since the peer was last heard", |p| p.heard_ms_ago),
     ("peer_probing", "1 while it is not known where the logs agree", |p| {
         (p.mode == Mode::Probe).into()
@@ -205,7 +251,7 @@ const PEER_GAUGES: &[Metric<PeerStatus>] = &[
 ];
 
 /// 20 us to 10 s, in nanoseconds.
-const TIME_BOUNDS: [u64; 18] = {
+pub(super) const TIME_BOUNDS: [u64; 18] = {
     let mut bounds = [0; 18];
     let (mut at, mut decade) = (0, 10_000);
     while at < 18 {
@@ -229,165 +275,5 @@ impl Report {
         let mut text = String::new();
         encode(&mut text, &registry).expect("a string takes everything");
         text
-    }
-}
-
-#[derive(Debug)]
-struct Page {
-    report: Report,
-    group_limit: usize,
-}
-
-impl Collector for Page {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Writer(encoder);
-        let Report { shards, groups, node, cluster, version, uptime } = &self.report;
-        let info = [
-            ("node", node.to_string()),
-            ("cluster", cluster.to_string()),
-            ("version", version.clone()),
-        ];
-        page.gauges("node_info", "The node", [(info.to_vec(), 1_u64)])?;
-        page.gauges("uptime_seconds", "Since the start", [(Vec::new(), uptime.as_secs_f64())])?;
-        page.shards(shards)?;
-        page.links(shards)?;
-        if groups.len() <= self.group_limit {
-            page.groups(groups)
-        } else {
-            page.group_sums(shards, groups)
-        }
-    }
-}
-
-struct Writer<'a>(DescriptorEncoder<'a>);
-
-impl Writer<'_> {
-    fn shards(&mut self, shards: &[ShardReport]) -> fmt::Result {
-        let labels = |shard: &ShardReport| vec![("shard", shard.shard.to_string())];
-        for (name, help, value) in SHARD_COUNTERS {
-            self.counters(name, help, shards.iter().map(|s| (labels(s), value(s))))?;
-        }
-        let refusals = shards.iter().flat_map(|shard| {
-            let labels =
-                |reason: &str| [labels(shard), vec![("reason", reason.to_owned())]].concat();
-            shard.refusals.iter().map(move |refusal| (labels(&refusal.reason), refusal.count))
-        });
-        self.counters("connections_refused", "Connections refused, by the reason", refusals)?;
-        for (name, help, value) in SHARD_GAUGES {
-            self.gauges(name, help, shards.iter().map(|s| (labels(s), value(s))))?;
-        }
-        for (name, help, value) in SHARD_TIMES {
-            let values = shards.iter().map(|s| (labels(s), value(s)));
-            self.histograms(name, help, &TIME_BOUNDS, 1e9, values)?;
-        }
-        let sizes: Vec<u64> = (0..=24).step_by(2).map(|power| 1 << power).collect();
-        for (name, help, value) in SHARD_SIZES {
-            let values = shards.iter().map(|s| (labels(s), value(s)));
-            self.histograms(name, help, &sizes, 1.0, values)?;
-        }
-        Ok(())
-    }
-
-    fn links(&mut self, shards: &[ShardReport]) -> fmt::Result {
-        let links = || shards.iter().flat_map(|s| s.links.iter().map(move |link| (s.shard, link)));
-        let labels = |shard: u32, link: &LinkReport| {
-            vec![
-                ("shard", shard.to_string()),
-                ("peer", link.node.to_string()),
-                ("peer_shard", link.shard.to_string()),
-            ]
-        };
-        for (name, help, value) in LINK_COUNTERS {
-            self.counters(name, help, links().map(|(s, link)| (labels(s, link), value(link))))?;
-        }
-        for (name, help, value) in LINK_GAUGES {
-            self.gauges(name, help, links().map(|(s, link)| (labels(s, link), value(link))))?;
-        }
-        Ok(())
-    }
-
-    fn groups(&mut self, groups: &[GroupReport]) -> fmt::Result {
-        let labels = |group: &GroupReport| {
-            vec![("shard", group.shard.to_string()), ("group", group.status.group.to_string())]
-        };
-        for (name, help, value) in GROUP_SUMS.iter().chain(GROUP_GAUGES) {
-            self.gauges(name, help, groups.iter().map(|g| (labels(g), value(g))))?;
-        }
-        for (name, help, value) in GROUP_COUNTERS {
-            self.counters(name, help, groups.iter().map(|g| (labels(g), value(g))))?;
-        }
-        for (name, help, value) in PEER_GAUGES {
-            let peers = groups.iter().flat_map(|group| {
-                let labels = move |peer: &PeerStatus| {
-                    [labels(group), vec![("peer", peer.id.to_string())]].concat()
-                };
-                group.status.peers.iter().map(move |peer| (labels(peer), value(peer)))
-            });
-            self.gauges(name, help, peers)?;
-        }
-        Ok(())
-    }
-
-    fn group_sums(&mut self, shards: &[ShardReport], groups: &[GroupReport]) -> fmt::Result {
-        for (name, help, value) in GROUP_SUMS {
-            let sums = shards.iter().map(|shard| {
-                let of_shard = groups.iter().filter(|group| group.shard == shard.shard);
-                (vec![("shard", shard.shard.to_string())], of_shard.map(value).sum())
-            });
-            self.gauges::<u64>(name, help, sums)?;
-        }
-        Ok(())
-    }
-
-    fn counters(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = (Labels, u64)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, value) in values {
-            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
-        }
-        Ok(())
-    }
-
-    fn gauges<N: EncodeGaugeValue>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = (Labels, N)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in values {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
-        }
-        Ok(())
-    }
-
-    /// Values and `bounds` are divided by `unit`.
-    fn histograms<'d>(
-        &mut self,
-        name: &str,
-        help: &str,
-        bounds: &[u64],
-        unit: f64,
-        values: impl IntoIterator<Item = (Labels, &'d Distribution)>,
-    ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for (labels, distribution) in values {
-            let count = distribution.count();
-            let mut before = 0;
-            let mut buckets = Vec::with_capacity(bounds.len() + 1);
-            for (bound, through) in bounds.iter().zip(distribution.at_most(bounds)) {
-                buckets.push((*bound as f64 / unit, through - before));
-                before = through;
-            }
-            buckets.push((f64::INFINITY, count - before));
-            let sum = distribution.sum() as f64 / unit;
-            let mut metric = family.encode_family(&labels)?;
-            metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
-        }
-        Ok(())
     }
 }

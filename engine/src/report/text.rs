@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Distribution, GroupReport, Report, ShardReport, Table};
-use crate::raft::{Mode, RoleName};
-use crate::shard::ShardHealth;
+use ringleader_wal::NodeId;
+
+use super::{GroupReport, Report, ShardReport, Table};
+use crate::raft::{Configuration, Membership, Mode, RoleName};
+use crate::shard::{GroupStatus, MemberStatus, ShardHealth};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -19,6 +21,7 @@ impl fmt::Display for Report {
             return Ok(());
         }
         write!(f, "\ngroups\n{}", group_table(groups))?;
+        write!(f, "\nmembers, votes, logs and what waits\n{}", member_table(groups))?;
         let peers = peer_table(groups);
         if peers.is_empty() { Ok(()) } else { write!(f, "\npeers of led groups\n{peers}") }
     }
@@ -41,16 +44,19 @@ impl fmt::Display for ShardReport {
         writeln!(f, "shard {shard}: {health}; {groups} groups, {resting} of them at rest")?;
         writeln!(
             f,
-            "  callers   inbox {}, in flight {} B; applied {}, refused {}, unknown {}; reads {}, failed \
-             {}, in {} requests",
+            "  callers   inbox {}, in flight {} B; applied {}, refused {} ({} as too many), unknown {}; \
+             reads {}, failed {} ({} as too many), in {} requests; turned away {} times",
             callers.inbox,
             callers.in_flight_bytes,
             callers.applied,
             callers.refused,
+            callers.refused_busy,
             callers.unknown,
             callers.reads_served,
             callers.reads_failed,
-            counters.read_requests
+            callers.reads_busy,
+            counters.read_requests,
+            callers.turned_away
         )?;
         writeln!(
             f,
@@ -76,17 +82,25 @@ impl fmt::Display for ShardReport {
         self.write_rare(f)?;
         writeln!(
             f,
-            "  log       durable through batch {}; staged {} B; under way: {} writes, {} others; \
-             {} spare segments, {} B of files{}",
+            "  log       durable through batch {}; staged {} B, in memory {} B; under way: {} writes, \
+             {} others; {} spare segments, {} B of files{}",
             log.durable,
             log.staged_bytes,
+            self.memory_bytes,
             log.writes_in_flight,
             log.others_in_flight,
             log.spare_segments,
             log.file_bytes,
             if log.has_space { "" } else { "; NO SPACE" }
         )?;
-        for table in [self.timing_table(), self.segment_table(), self.link_table()] {
+        let tables = [
+            self.timing_table(),
+            self.segment_table(),
+            self.snapshot_table(),
+            self.link_table(),
+            self.message_table(),
+        ];
+        for table in tables {
             if !table.is_empty() {
                 table.to_string().lines().try_for_each(|line| writeln!(f, "  {line}"))?;
             }
@@ -113,7 +127,7 @@ impl ShardReport {
         writeln!(
             f,
             "  asked     transfers {} done, {} refused, {} failed; changes {} done, {} refused, {} \
-             unknown; {} resets, {} log reads",
+             unknown; {} resets, {} log reads; groups {} created, {} destroyed",
             operations.transfers_done,
             operations.transfers_refused,
             operations.transfers_failed,
@@ -121,7 +135,17 @@ impl ShardReport {
             operations.changes_refused,
             operations.changes_unknown,
             operations.resets,
-            operations.log_reads
+            operations.log_reads,
+            operations.groups_created,
+            operations.groups_destroyed
+        )?;
+        writeln!(
+            f,
+            "  on a link snapshots: {} broken, {} resumed, {} not sent to the end, {} not received",
+            snapshots.broken,
+            snapshots.resumed,
+            snapshots.sends_given_up,
+            snapshots.receives_given_up
         )?;
         let refusals = self.refusals.iter();
         let refusals = refusals.map(|refusal| format!("{} x {}", refusal.count, refusal.reason));
@@ -129,55 +153,6 @@ impl ShardReport {
             none if none.is_empty() => Ok(()),
             some => writeln!(f, "  refused   {some}"),
         }
-    }
-
-    fn timing_table(&self) -> Table {
-        let mut table = Table::new(&["time", "count", "p50", "p99", "p99.9", "max"]);
-        let timings = &self.timings;
-        let rows: [(&str, &Distribution); 7] = [
-            ("commit", &timings.commit),
-            ("read", &timings.linearizable),
-            ("turn", &timings.turn),
-            ("apply", &timings.apply),
-            ("log write", &timings.write),
-            ("log sync", &timings.sync),
-            ("log read", &timings.read),
-        ];
-        for (name, distribution) in rows.into_iter().filter(|row| row.1.count() > 0) {
-            let summary = distribution.summary();
-            let times = [summary.p50, summary.p99, summary.p999, summary.max].map(time);
-            table.row([name.to_owned(), summary.count.to_string()].into_iter().chain(times));
-        }
-        table
-    }
-
-    fn segment_table(&self) -> Table {
-        let headings = ["segment", "file", "bytes", "durable", "live", "states", "reads"];
-        let mut table = Table::new(&headings);
-        for segment in &self.log.segments {
-            let numbers = [segment.bytes, segment.durable_bytes, segment.live_bytes];
-            let file = segment.file.clone().unwrap_or_else(|| "-".into());
-            let head = [segment.id.to_string(), file];
-            let counts = [segment.states, segment.reads].map(|count| count.to_string());
-            table.row(head.into_iter().chain(numbers.map(|n| n.to_string())).chain(counts));
-        }
-        table
-    }
-
-    fn link_table(&self) -> Table {
-        let headings = ["link to", "state", "connections", "sent", "received", "outbox"];
-        let mut table = Table::new(&headings);
-        for link in &self.links {
-            table.row([
-                format!("node {} shard {}", link.node, link.shard),
-                if link.connected { "up" } else { "DOWN" }.into(),
-                link.connections.to_string(),
-                format!("{} B in {} frames", link.bytes_sent, link.frames_sent),
-                format!("{} B in {} frames", link.bytes_received, link.frames_received),
-                format!("{} B", link.outbox_bytes),
-            ]);
-        }
-        table
     }
 }
 
@@ -223,18 +198,94 @@ pub fn group_table(groups: &[GroupReport]) -> Table {
     table
 }
 
+/// Who the members of groups are and who of them is not there, this node's vote, its log and what
+/// waits: a line for each group.
+#[must_use]
+pub fn member_table(groups: &[GroupReport]) -> Table {
+    let mut table = Table::new(&[
+        "group",
+        "voters",
+        "learners",
+        "not alive",
+        "priorities",
+        "vote",
+        "hands over to",
+        "log from",
+        "snapshot",
+        "in memory B",
+        "in flight B",
+        "reads",
+    ]);
+    for GroupReport { status, queues, .. } in groups {
+        let or_none = |number: Option<u64>| number.map_or("-".to_owned(), |n| n.to_string());
+        let dead = status.members.iter().filter(|member| !member.alive);
+        table.row([
+            status.group.to_string(),
+            voters(&status.configuration),
+            list(status.configuration.learners().iter().copied()),
+            list(dead.map(|member| member.id)),
+            priorities(status),
+            or_none(status.voted_for.map(|node| node.0)),
+            or_none(status.transfers_to.map(|node| node.0)),
+            status.base.index.next().to_string(),
+            or_none(status.snapshot.map(|at| at.index.0)),
+            queues.memory_bytes.to_string(),
+            queues.in_flight_bytes.to_string(),
+            queues.reads.to_string(),
+        ]);
+    }
+    table
+}
+
+fn list(nodes: impl Iterator<Item = NodeId>) -> String {
+    let numbers: Vec<String> = nodes.map(|node| node.to_string()).collect();
+    if numbers.is_empty() { "-".into() } else { numbers.join(" ") }
+}
+
+fn voters(configuration: &Configuration) -> String {
+    let mut text = list(configuration.voters().iter().copied());
+    if configuration.is_joint() {
+        text += &format!(" and {}", list(configuration.outgoing().iter().copied()));
+    }
+    text
+}
+
+/// Those of all members, if they differ.
+fn priorities(status: &GroupStatus) -> String {
+    let of = |member: &MemberStatus| member.priority;
+    let alike = status.members.windows(2).all(|pair| of(&pair[0]) == of(&pair[1]));
+    if alike {
+        return "-".into();
+    }
+    let members = status.members.iter();
+    let priorities = members.map(|member| format!("{}:{}", member.id, member.priority));
+    priorities.collect::<Vec<_>>().join(" ")
+}
+
 /// What leaders know about their peers, a line each.
 #[must_use]
 pub fn peer_table(groups: &[GroupReport]) -> Table {
-    let headings =
-        ["group", "peer", "mode", "heard ms ago", "match", "next", "lag", "in flight", "bytes"];
-    let mut table = Table::new(&headings);
+    let mut table = Table::new(&[
+        "group",
+        "peer",
+        "is",
+        "alive",
+        "mode",
+        "heard ms ago",
+        "match",
+        "next",
+        "lag",
+        "in flight",
+        "bytes",
+    ]);
     for group in groups {
         let last = group.status.last.index.0;
         for peer in &group.status.peers {
             table.row([
                 group.status.group.to_string(),
                 peer.id.to_string(),
+                membership(peer.membership).to_owned(),
+                if peer.alive { "yes" } else { "NO" }.to_owned(),
                 mode(peer.mode).to_owned(),
                 peer.heard_ms_ago.to_string(),
                 peer.match_index.to_string(),
@@ -257,20 +308,18 @@ fn role(role: RoleName) -> &'static str {
     }
 }
 
+fn membership(membership: Membership) -> &'static str {
+    match membership {
+        Membership::Voter => "voter",
+        Membership::Learner => "learner",
+        Membership::None => "no member",
+    }
+}
+
 fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Probe => "probe",
         Mode::Replicate => "replicate",
         Mode::Snapshot => "snapshot",
-    }
-}
-
-/// Three digits and a unit.
-fn time(nanos: u64) -> String {
-    match nanos {
-        0..1_000 => format!("{nanos} ns"),
-        1_000..1_000_000 => format!("{:.1} us", nanos as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", nanos as f64 / 1e6),
-        _ => format!("{:.2} s", nanos as f64 / 1e9),
     }
 }

@@ -16,6 +16,7 @@ use ringleader_wal::{Identity, LogPosition, Wal};
 use super::clients::{Clients, FUTURES};
 use super::doze::Doze;
 use super::guests::Guests;
+use super::hook_clock::HookClock;
 use super::meter::{Meter, Moments};
 use super::network::{Network, Seat};
 use super::notify::Notify;
@@ -69,6 +70,7 @@ struct Driver {
     _bell: glommio::Task<()>,
     reactor: ReactorPass,
     clock: Clock,
+    hooks: HookClock,
     /// For the tasks of callers on this core.
     shared: Arc<Shared>,
     sleepers: Rc<Sleepers>,
@@ -152,7 +154,9 @@ impl Driver {
         let network = Network::start(&config, whose, listener, &inboxes, raise)?;
         let machine = move |group| machine(group);
         let doze = Rc::new(Doze::new(wrist, config.raft.heartbeat_interval));
-        let shard = Shard::new(shard_config(&config, number, Box::new(machine)), wal);
+        let mut shard = Shard::new(shard_config(&config, number, Box::new(machine)), wal);
+        let hooks = HookClock::default();
+        shard.watch_hooks(Box::new(hooks.clone()));
         Ok(Self {
             shard,
             disk,
@@ -173,6 +177,7 @@ impl Driver {
             completions: Vec::new(),
             effects: Effects::default(),
             meter: Meter::new(number, config.raft.election_timeout),
+            hooks,
             transfers: HashMap::new(),
             next_transfer: 0,
             handover: config.handover,
@@ -213,6 +218,8 @@ impl Driver {
         let more = self.shard.apply(&mut self.effects);
         let after = self.clock.now();
         self.carry_out(after);
+        let network = &mut self.network;
+        self.shard.follow_appends(after, |link, took| network.acknowledged(link, took));
         let applied = self.shard.counters().entries_applied - applied;
         let moments = Moments { begin, apply: (before, after), end: self.clock.now() };
         self.meter.turned(&moments, events, applied, &self.shard);
@@ -341,6 +348,7 @@ impl Driver {
         let mut callers = self.meter.callers;
         callers.inbox = self.requests.len();
         callers.in_flight_bytes = self.inbox.budget.taken();
+        callers.turned_away = self.inbox.budget.turned_away();
         ShardReport {
             shard: self.number,
             health: self.shard.health(),
@@ -348,12 +356,15 @@ impl Driver {
             resting: self.shard.resting_count(),
             counters: *self.shard.counters(),
             timings: self.meter.timings.clone(),
+            hooks: self.hooks.timings(),
+            memory_bytes: self.shard.memory_bytes(),
+            snapshots: self.shard.snapshots_under_way(),
             callers,
             operations: self.meter.operations,
             refusals: self.network.refusals(),
             log,
             log_counters,
-            links: self.network.reports(),
+            links: self.network.reports(&self.shard),
         }
     }
 
@@ -385,6 +396,7 @@ impl Driver {
             snapshots,
             created,
             destroyed,
+            took,
             notices,
         } = &mut self.effects;
         for (id, op) in disk.drain(..) {
@@ -396,6 +408,7 @@ impl Driver {
         self.meter.reads_answered(now, reads);
         changes.iter().for_each(|(_, result)| self.meter.changed(result));
         transfers.iter().for_each(|(_, result)| self.meter.transferred(result));
+        took.drain(..).for_each(|(what, took)| self.meter.took(what, took));
         self.meter.operations.resets += succeeded(resets);
         self.meter.operations.log_reads += succeeded(log_reads);
         self.meter.operations.groups_created += succeeded(created);

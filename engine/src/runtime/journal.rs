@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use ringleader_net::throttle::LogThrottle;
 
-use crate::shard::{GroupEvent, GroupNotice, Notice, StepDown};
+use crate::shard::{GiveUp, GroupEvent, GroupNotice, Notice, StepDown};
 
 /// Events about groups in a [`PERIOD`], at most.
 const GROUP_EVENTS: u32 = 50;
+/// Failed snapshots in a [`PERIOD`], at most.
+const FAILURES: u32 = 10;
 /// Events about slowness in a [`PERIOD`], at most.
 const SLOW_EVENTS: u32 = 2;
 const PERIOD: Duration = Duration::from_secs(1);
@@ -17,6 +19,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(super) struct Journal {
     shard: u32,
     groups: LogThrottle,
+    failures: LogThrottle,
     slow: LogThrottle,
 }
 
@@ -25,6 +28,7 @@ impl Journal {
         Self {
             shard,
             groups: LogThrottle::new(GROUP_EVENTS, PERIOD),
+            failures: LogThrottle::new(FAILURES, PERIOD),
             slow: LogThrottle::new(SLOW_EVENTS, PERIOD),
         }
     }
@@ -56,8 +60,10 @@ impl Journal {
                 let (index, term) = (at.index.0, at.term.0);
                 tracing::info!(shard, %group, index, term, "snapshot installed");
             }
-            Notice::SnapshotFailed(group, cause) => {
-                tracing::warn!(shard, %group, %cause, "a snapshot failed; it is tried again");
+            Notice::SnapshotFailed(group, at, cause) => {
+                let Some(left_out) = self.failures.allow(Instant::now()) else { return };
+                let (index, term) = (at.index.0, at.term.0);
+                tracing::warn!(shard, %group, index, term, %cause, left_out, "a snapshot failed; it is tried again");
             }
             Notice::Group(notice) => self.group(notice),
         }
@@ -102,7 +108,7 @@ impl Journal {
                 tracing::info!(shard, %group, %term, index = %at, %commit, "the members changed");
             }
             GroupEvent::ChangeGivenUp { node } => {
-                tracing::warn!(shard, %group, %term, %node, "a change of the members was given up: the node did not catch up");
+                tracing::warn!(shard, %group, %term, index = %last.index, %node, "a change of the members was given up: the node did not catch up");
             }
             GroupEvent::MembersReset { at } => {
                 tracing::warn!(shard, %group, %term, index = %at, %commit, "the members were set anew without a majority: what only others had is lost");
@@ -111,8 +117,9 @@ impl Journal {
                 tracing::warn!(shard, %group, %term, index = %last.index, %commit, "the group was reset elsewhere; what this node has beyond that is void");
             }
             GroupEvent::Truncated { from } => {
-                tracing::info!(shard, %group, %term, %from, %commit, "dropped entries that an earlier leader left uncommitted");
+                tracing::info!(shard, %group, %term, index = %last.index, %from, %commit, "dropped entries that an earlier leader left uncommitted");
             }
+            _ => moves(shard, notice),
         }
     }
 
@@ -121,5 +128,38 @@ impl Journal {
         if let Some(left_out) = self.slow.allow(Instant::now()) {
             tracing::warn!(shard = self.shard, what, ?took, left_out, "slow");
         }
+    }
+}
+
+/// Leaderships and snapshots on their way to other nodes.
+fn moves(shard: u32, notice: &GroupNotice) {
+    let GroupNotice { group, term, last, what, .. } = notice;
+    let index = last.index;
+    match *what {
+        GroupEvent::TransferBegun { to } => {
+            tracing::info!(shard, %group, %term, %index, %to, "hands the leadership over");
+        }
+        GroupEvent::TransferDone { to } => {
+            tracing::info!(shard, %group, %term, %index, %to, "the leadership was handed over");
+        }
+        GroupEvent::TransferGivenUp { to } => {
+            tracing::warn!(shard, %group, %term, %index, %to, "a transfer of the leadership was given up: the node did not take over");
+        }
+        GroupEvent::SnapshotSent { peer, at } => {
+            tracing::info!(shard, %group, %term, index = %at.index, %peer, "a snapshot was sent");
+        }
+        GroupEvent::SnapshotResumed { peer, at } => {
+            tracing::info!(shard, %group, %term, index = %at.index, %peer, "a snapshot that was being sent goes on after a break");
+        }
+        GroupEvent::SnapshotGivenUp { peer, at, cause } => {
+            let cause = match cause {
+                GiveUp::PeerStuck => "the peer does not get on",
+                GiveUp::NotLeading => "this node leads no more, or the peer is no member any more",
+                GiveUp::LeaderStuck => "the leader that sends it does not get on",
+                GiveUp::Newer => "another one came",
+            };
+            tracing::warn!(shard, %group, %term, index = %at.index, %peer, cause, "a snapshot on its way was given up");
+        }
+        _ => {}
     }
 }

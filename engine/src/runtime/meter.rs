@@ -7,9 +7,9 @@ use std::time::Duration;
 use ringleader_wal::disk::{DiskOp, OpId};
 
 use super::journal::Journal;
-use crate::error::{MembershipError, ProposeError, TransferError};
+use crate::error::{MembershipError, ProposeError, ReadError, TransferError};
 use crate::report::{CallerCounters, OperatorCounters, Timings};
-use crate::shard::{AnswerRun, ClientId, Followed, ReadRun, Shard, TransferResult};
+use crate::shard::{AnswerRun, ClientId, Followed, ReadRun, Shard, Timed, TransferResult};
 use crate::time::Time;
 
 pub(super) struct Meter {
@@ -114,12 +114,16 @@ impl Meter {
     /// A turn's answers are about to be delivered.
     pub(super) fn answered(&mut self, answers: &[AnswerRun]) {
         for run in answers {
+            let count = run.len() as u64;
             let counter = match run.error() {
                 None => &mut self.callers.applied,
                 Some(ProposeError::Unknown(_)) => &mut self.callers.unknown,
-                Some(_) => &mut self.callers.refused,
+                Some(error) => {
+                    self.callers.refused_busy += count * u64::from(*error == ProposeError::Busy);
+                    &mut self.callers.refused
+                }
             };
-            *counter += run.len() as u64;
+            *counter += count;
         }
     }
 
@@ -133,11 +137,15 @@ impl Meter {
     /// A turn's reads are about to be served, or have failed.
     pub(super) fn reads_answered(&mut self, now: Time, reads: &[ReadRun]) {
         for run in reads {
-            let (counter, count) = match run.error() {
-                None => (&mut self.callers.reads_served, run.len()),
-                Some(_) => (&mut self.callers.reads_failed, run.len()),
+            let count = run.len() as u64;
+            let counter = match run.error() {
+                None => &mut self.callers.reads_served,
+                Some(error) => {
+                    self.callers.reads_busy += count * u64::from(*error == ReadError::Busy);
+                    &mut self.callers.reads_failed
+                }
             };
-            *counter += count as u64;
+            *counter += count;
             let is_followed = |(client, first, _): &mut (ClientId, u64, Time)| {
                 *client == run.client() && run.begins() == Some(*first)
             };
@@ -147,6 +155,16 @@ impl Meter {
                 self.timings.linearizable.record(now.since(since).as_nanos() as u64);
             }
         }
+    }
+
+    /// The shard says how long something seldom took.
+    pub(super) fn took(&mut self, what: Timed, took: Duration) {
+        let distribution = match what {
+            Timed::SnapshotTaken => &mut self.timings.snapshot_taken,
+            Timed::SnapshotInstalled => &mut self.timings.snapshot_installed,
+            Timed::SnapshotLoaded => &mut self.timings.snapshot_loaded,
+        };
+        distribution.record(took.as_nanos() as u64);
     }
 
     /// A change of members ended.

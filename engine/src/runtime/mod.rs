@@ -14,6 +14,7 @@ mod doze;
 mod driver;
 mod founding;
 mod guests;
+mod hook_clock;
 mod journal;
 mod kernel;
 mod meter;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use ringleader_net::frame::HEADER_LEN;
 use ringleader_net::handshake::Local;
 use ringleader_net::{
-    BindError, BoundListener, DataId, Endpoint, Frame, FrameKind, Identity, Introducer, Lane,
-    Listener, Net, NetEvent, PeerNode, ShardHandover,
+    Attempts, BindError, BoundListener, DataId, Endpoint, Frame, FrameKind, Identity, Introducer,
+    Lane, Listener, Net, NetEvent, PeerNode, ShardHandover,
 };
 use ringleader_wal::NodeId;
 
@@ -19,7 +19,7 @@ use crate::error::StartError;
 use crate::inbox::{Inbox, Request};
 use crate::members::Members;
 use crate::report::{LinkReport, RefusalReport};
-use crate::shard::{self, LinkId, LinkPeer, OutFrame, Shard};
+use crate::shard::{self, LinkId, LinkPeer, LinkStatus, OutFrame, Shard};
 use crate::time::Time;
 
 pub(super) struct Network {
@@ -256,18 +256,33 @@ impl Network {
         endpoint(self.links[link.0 as usize])
     }
 
+    /// A peer acknowledged entries, so long after they left.
+    pub(super) fn acknowledged(&mut self, link: LinkId, took: Duration) {
+        if let Some(counts) = self.counts.get_mut(link.0 as usize) {
+            counts.acknowledged.record(took.as_nanos() as u64);
+        }
+    }
+
     /// What went over each connection.
-    pub(super) fn reports(&self) -> Vec<LinkReport> {
-        let report = |(peer, counts): (&LinkPeer, &LinkReport)| {
+    pub(super) fn reports(&self, shard: &Shard) -> Vec<LinkReport> {
+        let report = |((peer, counts), at): ((&LinkPeer, &LinkReport), u32)| {
             let outbox = self.net.outbox(endpoint(*peer));
             let open = outbox.as_ref().filter(|outbox| outbox.epoch().is_some());
+            let Attempts { failed, failed_in_a_row } = self.net.attempts(endpoint(*peer));
+            let LinkStatus { alive, heard_ms_ago, sent, received } = shard.link_status(LinkId(at));
             LinkReport {
                 connected: open.is_some(),
                 outbox_bytes: open.map_or(0, |outbox| outbox.held_bytes()),
-                ..*counts
+                alive,
+                heard_ms_ago,
+                failed_connects: failed,
+                failed_in_a_row,
+                messages_sent: sent,
+                messages_received: received,
+                ..counts.clone()
             }
         };
-        self.links.iter().zip(&self.counts).map(report).collect()
+        self.links.iter().zip(&self.counts).zip(0..).map(report).collect()
     }
 
     /// Who was refused here, and why.

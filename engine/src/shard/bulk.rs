@@ -59,6 +59,7 @@ impl Links {
         let bytes = frame.len() + FRAME_OVERHEAD;
         bulk.room = bulk.room.checked_sub(bytes)?;
         bulk.queued += bytes;
+        self.traffic_on(link).sends(piece);
         Some(frame)
     }
 }
@@ -73,7 +74,7 @@ impl Shard {
     /// The lane was lost, with what was on it.
     pub fn bulk_down(&mut self, link: LinkId) {
         *self.links.bulk_mut(link) = Bulk::default();
-        self.lane_changed(link);
+        self.lane_lost(link);
     }
 
     /// Bytes that the lane's outbox still takes, and those that wait in it; the driver says it
@@ -104,6 +105,7 @@ impl Shard {
             let slot = self.slots.get(&group).copied();
             if let (Message::SnapshotPiece { .. }, Some(slot)) = (&message, slot) {
                 self.counters.messages_received += 1;
+                self.links.traffic_on(link).receives(now, group, &message);
                 self.call(slot, |raft, out| raft.step(now, from, message, out));
             }
         })

@@ -4,6 +4,7 @@ use ringleader_wal::{GroupId, LogIndex, Term, WalStats, WalStatus};
 use serde::{Deserialize, Serialize};
 
 use super::effects::{GroupEvent, GroupNotice, Notice, StepDown};
+use super::group::Group;
 use super::{Death, GroupStatus, Shard, State};
 use crate::raft::Event;
 
@@ -52,8 +53,8 @@ pub struct SnapshotCounters {
     pub taken: u64,
     /// Bytes of their files.
     pub taken_bytes: u64,
-    /// Nanoseconds from the beginning of each until it was durable, all together. Ticks are what it
-    /// is measured with, so a short one takes a few milliseconds or none.
+    /// Nanoseconds from the beginning of each until it was durable, all together. The beginning is the
+    /// tick before it, so that one may seem longer by a few milliseconds.
     pub taken_nanos: u64,
     /// Sent to peers as a whole; one that had to be sent again counts again.
     pub sent: u64,
@@ -63,6 +64,15 @@ pub struct SnapshotCounters {
     pub installed: u64,
     /// Bytes of their files.
     pub installed_bytes: u64,
+    /// Transfers to peers whose connection was lost on the way.
+    pub broken: u64,
+    /// Those of them that went on from where they were.
+    pub resumed: u64,
+    /// Transfers to peers that were given up, because the peer did not get on or this node stopped
+    /// leading.
+    pub sends_given_up: u64,
+    /// Transfers from leaders that were given up, because they did not get on or a newer one came.
+    pub receives_given_up: u64,
     /// Attempts to take, send or install one that failed.
     pub failed: u64,
 }
@@ -91,6 +101,13 @@ pub struct GroupQueues {
     pub waiting: usize,
     /// Whether entries to be applied are being read from the log.
     pub loading: bool,
+    /// Reads that wait: to be asked for, to be confirmed, or for what they need to be applied.
+    #[serde(default)]
+    pub reads: usize,
+    /// Bytes of blocks of the log that are in memory; see
+    /// [`RaftConfig::cache_bytes`](crate::RaftConfig::cache_bytes).
+    #[serde(default)]
+    pub memory_bytes: usize,
 }
 
 /// Whether a shard takes part in its groups.
@@ -148,7 +165,19 @@ impl Shard {
     ) -> impl Iterator<Item = (GroupStatus, GroupQueues, GroupHistory)> + '_ {
         let here = self.groups.iter().filter(|group| self.slots.contains_key(&group.id));
         let groups = here.skip(from).take(count);
-        groups.map(|group| (self.status_of(group), group.queues(), group.history))
+        groups.map(|group| (self.status_of(group), self.queues_of(group), group.history))
+    }
+
+    fn queues_of(&self, group: &Group) -> GroupQueues {
+        let slot = self.slots.get(&group.id).copied();
+        let reads = slot.map_or(0, |slot| self.readers.waiting(slot));
+        GroupQueues { reads, ..group.queues() }
+    }
+
+    /// Bytes of blocks of all groups' logs that are in memory. It looks at each group.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.groups.iter().map(|group| group.raft.held_bytes()).sum()
     }
 
     /// The groups that are here, in any order; none before the log is recovered.
@@ -202,12 +231,21 @@ impl Shard {
         for what in aside.take_rare(config.node, group.leading(), has_vote) {
             counters.groups.count(what);
             group.history.count(what);
-            let status = group.raft.status();
-            let (term, last, commit) = (status.term, status.last, status.commit);
-            let notice = GroupNotice { group: group.id, term, last, commit, what };
-            effects.notices.push(Notice::Group(notice));
+            effects.notices.push(notice(group, what));
         }
+        self.note_transfer(slot);
     }
+
+    /// Tells the driver of something that happened in a group.
+    pub(super) fn tell_of(&mut self, slot: u32, what: GroupEvent) {
+        self.effects.notices.push(notice(&self.groups[slot as usize], what));
+    }
+}
+
+pub(super) fn notice(group: &Group, what: GroupEvent) -> Notice {
+    let status = group.raft.status();
+    let (term, last, commit) = (status.term, status.last, status.commit);
+    Notice::Group(GroupNotice { group: group.id, term, last, commit, what })
 }
 
 impl GroupEvent {

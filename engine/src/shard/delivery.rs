@@ -4,6 +4,8 @@ use ringleader_wal::{GroupId, LogIndex, NodeId, Term};
 
 use super::Shard;
 use super::group::Visit;
+use super::links::LinkId;
+use super::traffic::MessageKind;
 use crate::codec::{CHUNK, Deliver};
 use crate::raft::message::AppendBlock;
 use crate::raft::{Message, Outlet, Raft};
@@ -19,6 +21,7 @@ pub(super) struct Delivery<'a> {
     shard: &'a mut Shard,
     now: Time,
     from: NodeId,
+    link: LinkId,
     /// The groups of the messages that were announced, each looked up once.
     slots: [u32; RING],
     announced: usize,
@@ -26,8 +29,8 @@ pub(super) struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    pub(super) fn new(shard: &'a mut Shard, now: Time, from: NodeId) -> Self {
-        Self { shard, now, from, slots: [NOBODY; RING], announced: 0, delivered: 0 }
+    pub(super) fn new(shard: &'a mut Shard, now: Time, from: NodeId, link: LinkId) -> Self {
+        Self { shard, now, from, link, slots: [NOBODY; RING], announced: 0, delivered: 0 }
     }
 
     /// Has the group of the next message take it.
@@ -45,9 +48,12 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// Counts what was delivered.
-    pub(super) fn finish(self) {
+    /// Counts what was delivered; a whole frame without anything is a beat.
+    pub(super) fn finish(self, is_whole: bool) {
         self.shard.counters.messages_received += self.delivered as u64;
+        if self.delivered == 0 && is_whole {
+            self.shard.links.traffic_on(self.link).receives_kind(MessageKind::Beat);
+        }
     }
 }
 
@@ -61,20 +67,23 @@ impl Deliver for &mut Delivery<'_> {
         }
     }
 
-    fn deliver(&mut self, _: GroupId, message: Message) {
-        let Delivery { now, from, .. } = **self;
+    fn deliver(&mut self, group: GroupId, message: Message) {
+        let Delivery { now, from, link, .. } = **self;
+        self.shard.links.traffic_on(link).receives(now, group, &message);
         self.next(|raft, out| raft.step(now, from, message, out));
     }
 
     #[inline]
     fn append(&mut self, _: GroupId, request: AppendBlock) {
-        let Delivery { now, from, .. } = **self;
+        let Delivery { now, from, link, .. } = **self;
+        self.shard.links.traffic_on(link).receives_kind(MessageKind::Append);
         self.next(|raft, out| raft.step_append(now, from, request, out));
     }
 
     #[inline]
-    fn matched(&mut self, _: GroupId, term: Term, match_index: LogIndex) {
-        let Delivery { now, from, .. } = **self;
+    fn matched(&mut self, group: GroupId, term: Term, match_index: LogIndex) {
+        let Delivery { now, from, link, .. } = **self;
+        self.shard.links.traffic_on(link).receives_matched(now, group, match_index);
         self.next(|raft, out| raft.step_matched(now, from, term, match_index, out));
     }
 }

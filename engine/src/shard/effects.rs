@@ -1,5 +1,7 @@
 //! What a turn of a shard asks its driver to do.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use ringleader_wal::disk::{DiskOp, OpId};
 use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Recovered, Seq, Term};
@@ -43,6 +45,8 @@ pub struct Effects {
     /// Reads that may be served now, from the state machines as they are after this turn, and
     /// those that failed.
     pub reads: Vec<ReadRun>,
+    /// What took how long.
+    pub took: Vec<(Timed, Duration)>,
     /// What the node's owner should know.
     pub notices: Vec<Notice>,
 }
@@ -62,6 +66,7 @@ impl Effects {
         self.log_reads.clear();
         self.snapshots.clear();
         self.reads.clear();
+        self.took.clear();
         self.notices.clear();
     }
 }
@@ -114,8 +119,9 @@ pub enum Notice {
     /// A group's state machine and log were replaced by the leader's snapshot, which covers what the
     /// log lacked.
     SnapshotInstalled(GroupId, LogPosition),
-    /// A group's snapshot could not be taken, sent or installed; it is tried again.
-    SnapshotFailed(GroupId, String),
+    /// A group's snapshot, which covers everything up to this entry, could not be taken, sent or
+    /// installed; it is tried again.
+    SnapshotFailed(GroupId, LogPosition, String),
     /// Something happened in a group.
     Group(GroupNotice),
 }
@@ -176,6 +182,70 @@ pub enum GroupEvent {
     },
     /// The group was reset elsewhere; see [`era`](crate::raft::era).
     EraBegan,
+    /// This leader began to hand its office over.
+    TransferBegun {
+        /// Who is to lead.
+        to: NodeId,
+    },
+    /// That node leads.
+    TransferDone {
+        /// The new leader.
+        to: NodeId,
+    },
+    /// That node did not take over: this one goes on, or a third one leads.
+    TransferGivenUp {
+        /// Who was to lead.
+        to: NodeId,
+    },
+    /// A peer was sent a snapshot, and has put it in place.
+    SnapshotSent {
+        /// The peer.
+        peer: NodeId,
+        /// The last entry that it covers.
+        at: LogPosition,
+    },
+    /// The connection was lost on which a snapshot was sent, and the peer gets on with it from where
+    /// it was.
+    SnapshotResumed {
+        /// The peer.
+        peer: NodeId,
+        /// The last entry that it covers.
+        at: LogPosition,
+    },
+    /// A snapshot is not sent to a peer any more, or not taken from one.
+    SnapshotGivenUp {
+        /// The peer.
+        peer: NodeId,
+        /// The last entry that it covers.
+        at: LogPosition,
+        /// Why.
+        cause: GiveUp,
+    },
+}
+
+/// Why a snapshot that was on its way was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GiveUp {
+    /// The peer that is sent it did not get on for
+    /// [`transfer_timeout`](crate::SnapshotConfig::transfer_timeout).
+    PeerStuck,
+    /// This node does not lead any more, or the peer is not in the group any more.
+    NotLeading,
+    /// The leader that sends it did not get on for as long.
+    LeaderStuck,
+    /// The leader, or another one, sends a newer one instead.
+    Newer,
+}
+
+/// What a shard says the length of, by the times that it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timed {
+    /// A snapshot was taken: from its beginning until it was durable.
+    SnapshotTaken,
+    /// A leader's snapshot was put in place: from the first piece's arrival.
+    SnapshotInstalled,
+    /// A state machine was restored from a snapshot on disk, at a start or within an installation.
+    SnapshotLoaded,
 }
 
 /// Why a leader stopped leading.

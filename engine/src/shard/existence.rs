@@ -192,7 +192,7 @@ impl Shard {
         let raft = self.new_raft(now, group, Configuration::default(), Restored::default());
         let vacant = Group::new(group, raft, Box::new(Nobody), GroupLinks::new(&[]));
         let mut gone = std::mem::replace(&mut self.groups[slot as usize], vacant);
-        gone.retire(UnknownCause::LeadershipLost, &mut self.effects);
+        gone.retire(UnknownCause::LeadershipLost, &mut self.effects, &self.hooks);
         self.existence.vacant.push(slot);
         self.effects.notices.push(Notice::GroupDestroyed(group));
         self.wal.destroy(group)

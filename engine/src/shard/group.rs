@@ -8,6 +8,7 @@ use ringleader_wal::{
 
 use super::counters::{GroupHistory, GroupQueues};
 use super::effects::Effects;
+use super::hooks::{Hook, Hooks};
 use super::links::GroupLinks;
 use super::membership::Asked;
 use super::proposal::{AnswerRun, Outcome, SubmissionRun};
@@ -107,6 +108,8 @@ impl Group {
             in_flight_bytes: self.in_flight,
             waiting: self.waiting.len(),
             loading: self.loading,
+            reads: 0,
+            memory_bytes: self.raft.held_bytes(),
         }
     }
 
@@ -301,7 +304,7 @@ impl Group {
 
     /// Tells the state machine whom this node starts or stops to follow, itself included; a leader
     /// that stops cannot say what becomes of the proposals that wait.
-    pub(super) fn follow_role(&mut self, effects: &mut Effects) {
+    pub(super) fn follow_role(&mut self, effects: &mut Effects, hooks: &Hooks) {
         let office = self.raft.leader().map(|leader| (leader, self.raft.term()));
         if office == self.office {
             return;
@@ -309,41 +312,49 @@ impl Group {
         if self.leading().is_some() {
             self.give_up(UnknownCause::LeadershipLost, effects);
         }
-        self.end_office();
-        self.begin_office(office);
+        self.end_office(hooks);
+        self.begin_office(office, hooks);
     }
 
     /// A snapshot was restored into a new state machine, which is told what the old one knew.
-    pub(super) fn replace_machine(&mut self, machine: Box<dyn StateMachine>) {
+    pub(super) fn replace_machine(&mut self, machine: Box<dyn StateMachine>, hooks: &Hooks) {
         let office = self.office;
-        self.end_office();
+        self.end_office(hooks);
         self.machine = machine;
-        self.begin_office(office);
+        self.begin_office(office, hooks);
     }
 
-    fn begin_office(&mut self, office: Option<(NodeId, Term)>) {
+    fn begin_office(&mut self, office: Option<(NodeId, Term)>, hooks: &Hooks) {
         self.office = office;
         let leads = self.leading().is_some();
+        let machine = &mut self.machine;
         match office {
-            Some((_, term)) if leads => self.machine.leader_start(term),
-            Some((leader, term)) => self.machine.follow_start(leader, term),
+            Some((_, term)) if leads => {
+                hooks.call(Hook::LeaderStart, || machine.leader_start(term));
+            }
+            Some((leader, term)) => {
+                hooks.call(Hook::FollowStart, || machine.follow_start(leader, term));
+            }
             None => {}
         }
     }
 
-    fn end_office(&mut self) {
+    fn end_office(&mut self, hooks: &Hooks) {
         let leads = self.leading().is_some();
+        let machine = &mut self.machine;
         match self.office.take() {
-            Some((_, term)) if leads => self.machine.leader_stop(term),
-            Some((leader, term)) => self.machine.follow_stop(leader, term),
+            Some((_, term)) if leads => hooks.call(Hook::LeaderStop, || machine.leader_stop(term)),
+            Some((leader, term)) => {
+                hooks.call(Hook::FollowStop, || machine.follow_stop(leader, term));
+            }
             None => {}
         }
     }
 
     /// The shard takes part in nothing any more.
-    pub(super) fn retire(&mut self, cause: UnknownCause, effects: &mut Effects) {
+    pub(super) fn retire(&mut self, cause: UnknownCause, effects: &mut Effects, hooks: &Hooks) {
         self.give_up(cause, effects);
-        self.end_office();
+        self.end_office(hooks);
     }
 
     /// Answers everybody: those in the log with "unknown", those of this turn, which are not in

@@ -91,7 +91,7 @@ impl Shard {
         self.give_up_existence(cause);
         self.give_up_log_reads();
         for group in &mut self.groups {
-            group.retire(cause, &mut self.effects);
+            group.retire(cause, &mut self.effects, &self.hooks);
         }
     }
 

@@ -9,6 +9,7 @@ use ringleader_wal::{Block, GroupId, NodeId};
 
 use super::bulk::{Bulk, Lane};
 use super::effects::OutFrame;
+use super::traffic::{MessageCounts, Traffic};
 use crate::codec::Encoder;
 use crate::config::place;
 use crate::raft::message::{AppendRequest, Message};
@@ -88,6 +89,7 @@ struct Link {
     /// No beat is due before.
     beat_at: Time,
     beats: bool,
+    traffic: Traffic,
 }
 
 #[derive(Debug)]
@@ -99,11 +101,14 @@ pub(super) struct Links {
     nodes: BTreeMap<NodeId, u32>,
     /// The shard takes part in nothing any more.
     silent: bool,
+    /// The latest time that came with a frame or a tick.
+    now: Time,
 }
 
 impl Links {
     pub(super) fn new(nodes: impl Iterator<Item = (NodeId, u32)>) -> Self {
-        Self { links: Vec::new(), receiving: None, nodes: nodes.collect(), silent: false }
+        let nodes = nodes.collect();
+        Self { links: Vec::new(), receiving: None, nodes, silent: false, now: Time(0) }
     }
 
     /// False if that was known.
@@ -159,6 +164,7 @@ impl Links {
                 is_silent: false,
                 beat_at: Time(0),
                 beats: false,
+                traffic: Traffic::default(),
             });
             self.links.len() - 1
         });
@@ -196,12 +202,14 @@ impl Links {
         link.epoch = epoch;
         link.encoder = Encoder::default();
         link.beats = false;
+        link.traffic.reset();
     }
 
     /// Something arrived on the link's present connection, or it was made just now. True if the
     /// groups were told that the link was silent.
     #[inline]
     pub(super) fn hear(&mut self, link: LinkId, now: Time) -> bool {
+        self.now = self.now.max(now);
         let at = &mut self.links[link.0 as usize];
         at.heard_at = now;
         std::mem::take(&mut at.is_silent)
@@ -220,8 +228,31 @@ impl Links {
         at.epoch.filter(|_| !other).map(|_| at.heard_at)
     }
 
+    /// How long nothing has arrived on a link, if it is up, as the last frame or tick tells.
+    pub(super) fn silence(&self, link: LinkId) -> Option<Duration> {
+        let at = &self.links[link.0 as usize];
+        at.epoch.map(|_| self.now.since(at.heard_at))
+    }
+
+    /// Messages sent and received on a link.
+    pub(super) fn counts(&self, link: LinkId) -> (MessageCounts, MessageCounts) {
+        let traffic = &self.links[link.0 as usize].traffic;
+        (traffic.sent, traffic.received)
+    }
+
+    pub(super) fn traffic(&mut self) -> impl Iterator<Item = (LinkId, &mut Traffic)> {
+        let links = self.links.iter_mut().zip(0..);
+        links.map(|(link, at)| (LinkId(at), &mut link.traffic))
+    }
+
+    #[inline]
+    pub(super) fn traffic_on(&mut self, link: LinkId) -> &mut Traffic {
+        &mut self.links[link.0 as usize].traffic
+    }
+
     /// Has the links that are due send something with this turn, if only that this shard is there.
     pub(super) fn beat(&mut self, now: Time, interval: Duration) {
+        self.now = self.now.max(now);
         for link in self.links.iter_mut().filter(|link| link.epoch.is_some()) {
             if now >= link.beat_at {
                 link.beats = true;
@@ -268,6 +299,7 @@ impl Links {
     pub(super) fn push(&mut self, link: LinkId, group: GroupId, message: &Message) {
         let at = &mut self.links[link.0 as usize];
         if at.epoch.is_some() && !self.silent {
+            at.traffic.sends(message);
             at.encoder.push(group, message);
         }
     }
@@ -289,6 +321,7 @@ impl Links {
             return false;
         }
         at.room -= bytes;
+        at.traffic.sends_append(group, request);
         at.encoder.push_append(group, request);
         if at.encoder.body_bytes() >= FRAME_BODY_BYTES {
             at.finish(link, frames);
@@ -307,7 +340,12 @@ impl Links {
 impl Link {
     fn finish(&mut self, link: LinkId, frames: &mut Vec<OutFrame>) {
         let beats = std::mem::take(&mut self.beats);
-        let said = self.encoder.finish().or_else(|| beats.then(|| self.encoder.finish_any()));
+        let said = self.encoder.finish().or_else(|| {
+            beats.then(|| {
+                self.traffic.sends_beat();
+                self.encoder.finish_any()
+            })
+        });
         let Some((envelope, blocks)) = said else { return };
         if let Some(epoch) = self.epoch {
             frames.push(OutFrame { link, lane: Lane::Consensus, epoch, envelope, blocks });

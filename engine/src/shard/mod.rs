@@ -16,6 +16,7 @@ mod durability;
 mod effects;
 mod existence;
 mod group;
+mod hooks;
 mod lifecycle;
 mod links;
 mod log_reads;
@@ -30,6 +31,7 @@ mod slots;
 mod snapshot;
 mod status;
 mod timers;
+mod traffic;
 mod transfers;
 
 use std::collections::HashMap;
@@ -51,6 +53,7 @@ use delivery::Delivery;
 use durability::Durability;
 use existence::Existence;
 use group::{Group, Visit};
+use hooks::Hooks;
 use links::Links;
 use port::Aside;
 use proposal::{Outcome, SubmissionRun};
@@ -63,10 +66,12 @@ use transfers::Transfers;
 pub use bulk::Lane;
 pub use counters::{Counters, Followed, GroupHistory, GroupQueues, ShardHealth, SnapshotCounters};
 pub use effects::{
-    Effects, GroupEvent, GroupNotice, Notice, OutFrame, RecoverySummary, SnapshotAnswer, StepDown,
+    Effects, GiveUp, GroupEvent, GroupNotice, Notice, OutFrame, RecoverySummary, SnapshotAnswer,
+    StepDown, Timed,
 };
 pub use existence::{CreateAnswer, DestroyAnswer};
 pub(crate) use group::BLOCK_BYTES;
+pub use hooks::{Hook, HookWatch};
 pub use links::{LinkId, LinkPeer};
 pub use log_reads::LogAnswer;
 pub use membership::ChangeAnswer;
@@ -74,7 +79,9 @@ pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
 pub use reading::{ReadCompletion, ReadRun, ReadSubmission};
 pub use resets::ResetAnswer;
 pub(crate) use snapshot::Founding;
-pub use status::GroupStatus;
+pub use snapshot::{SnapshotStage, SnapshotUnderWay};
+pub use status::{GroupStatus, MemberStatus};
+pub use traffic::{LinkStatus, MessageCounts, MessageKind};
 pub use transfers::{TransferId, TransferResult, Transferred};
 
 /// Makes a group's state machine, in its initial state.
@@ -139,6 +146,7 @@ pub struct Shard {
     readers: Readers,
     replies: Replies,
     snapshots: Snapshots,
+    hooks: Hooks,
     effects: Effects,
     counters: Counters,
     newest_proposal: Option<Followed>,
@@ -168,6 +176,7 @@ impl Shard {
             existence: Existence::default(),
             readers: Readers::default(),
             replies: Replies::default(),
+            hooks: Hooks::default(),
             effects: Effects::default(),
             counters: Counters::default(),
             newest_proposal: None,
@@ -256,9 +265,9 @@ impl Shard {
         self.hear(now, link);
         self.links.receive(Some(link));
         let from = self.links.node(link);
-        let mut delivery = Delivery::new(self, now, from);
+        let mut delivery = Delivery::new(self, now, from, link);
         let decoded = codec::decode(envelope, body, &mut delivery);
-        delivery.finish();
+        delivery.finish(decoded.is_ok());
         self.links.receive(None);
         decoded
     }

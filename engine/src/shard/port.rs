@@ -193,6 +193,7 @@ impl Shard {
             reads,
             readers,
             counters,
+            hooks,
             ..
         } = self;
         let group = &mut groups[slot as usize];
@@ -214,7 +215,7 @@ impl Shard {
                 readers.refuse(slot, &ReadError::LeaderChanged { leader }, &mut effects.reads);
             }
             group.follow_members(&event, &mut effects.changes);
-            group.follow_role(effects);
+            group.follow_role(effects, hooks);
         }
         for to in aside.dropped.drain(..) {
             counters.requests_dropped += 1;

@@ -71,6 +71,12 @@ impl Readers {
         self.groups.get_mut(slot as usize)?.as_deref_mut()
     }
 
+    /// Reads of a group that wait.
+    pub(super) fn waiting(&self, slot: u32) -> usize {
+        let group = self.groups.get(slot as usize).and_then(Option::as_deref);
+        group.map_or(0, |group| group.count)
+    }
+
     fn group_or_new(&mut self, slot: u32) -> &mut GroupReads {
         let at = slot as usize;
         if at >= self.groups.len() {

@@ -6,8 +6,23 @@ use serde::{Deserialize, Serialize};
 use super::Shard;
 use super::group::Group;
 use crate::raft::era::Era;
-use crate::raft::{Configuration, PeerStatus, Raft, RoleName};
+use crate::raft::{Configuration, Membership, PeerStatus, Raft, RoleName};
 use crate::state_machine::StateMachine;
+
+/// A member of a group, as a node sees it that need not lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The member.
+    pub id: NodeId,
+    /// Whether it votes, by the latest configuration in the node's log.
+    pub membership: Membership,
+    /// Its [priority](crate::Priorities), as the node was configured.
+    pub priority: u16,
+    /// Whether it is alive, as far as the node can know by itself: connected, and heard within an
+    /// election timeout. Whatever rests, nodes that are connected say several times in that time
+    /// that they are there.
+    pub alive: bool,
+}
 
 /// A group as its node sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +49,19 @@ pub struct GroupStatus {
     pub transfers_to: Option<NodeId>,
     /// Whether the member rests, because nothing happens in the group.
     pub rests: bool,
+    /// Who got this node's vote in the current term.
+    #[serde(default)]
+    pub voted_for: Option<NodeId>,
+    /// The entry before the first of this node's log; everything up to it is in a snapshot, or in
+    /// the state machine's own storage.
+    #[serde(default)]
+    pub base: LogPosition,
+    /// What this node's newest snapshot file covers, if there is one.
+    #[serde(default)]
+    pub snapshot: Option<LogPosition>,
+    /// The members, this node included, and who of them is alive: on every node.
+    #[serde(default)]
+    pub members: Vec<MemberStatus>,
     /// What a leader knows about its peers; empty on others.
     pub peers: Vec<PeerStatus>,
 }
@@ -72,8 +100,37 @@ impl Shard {
             configuration: group.raft.configuration().clone(),
             transfers_to: status.transfers_to,
             rests: status.rests && takes_part,
-            peers: group.raft.peers().collect(),
+            voted_for: status.voted_for,
+            base: group.raft.base(),
+            snapshot: self.slots.get(&group.id).and_then(|slot| self.snapshots.newest(*slot)),
+            members: self.members_of(group),
+            peers: self.peers_of(group),
         }
+    }
+
+    fn members_of(&self, group: &Group) -> Vec<MemberStatus> {
+        let configuration = group.raft.configuration();
+        let members = configuration.members().map(|id| MemberStatus {
+            id,
+            membership: configuration.membership(id),
+            priority: group.raft.priority_of(id),
+            alive: self.sees(group, id),
+        });
+        members.collect()
+    }
+
+    fn peers_of(&self, group: &Group) -> Vec<PeerStatus> {
+        let peers = group.raft.peers();
+        peers.map(|peer| PeerStatus { alive: self.sees(group, peer.id), ..peer }).collect()
+    }
+
+    /// Whether the shard where `node` keeps the group is there; this one is, while it takes part.
+    fn sees(&self, group: &Group, node: NodeId) -> bool {
+        if node == self.config.node {
+            return self.takes_part();
+        }
+        let link = group.links.to(node).or_else(|| self.links.to(group.id, node));
+        link.is_some_and(|link| self.is_alive(link))
     }
 
     /// A group's state machine, likewise.

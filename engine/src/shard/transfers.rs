@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ringleader_wal::{GroupId, NodeId, Term};
 
+use super::counters::notice;
+use super::effects::GroupEvent;
 use super::{Shard, State};
 use crate::error::TransferError;
 use crate::raft::transfer::TransferRefused;
@@ -42,6 +44,17 @@ struct Pending {
 pub(super) struct Transfers {
     pending: Vec<Pending>,
     leaving: Option<Leaving>,
+    /// Those that the driver was told of, whoever began them.
+    told: Vec<Told>,
+}
+
+/// A transfer that is under way.
+#[derive(Debug)]
+struct Told {
+    slot: u32,
+    to: NodeId,
+    /// The term in which this node leads.
+    term: Term,
 }
 
 /// The shard hands over whatever it leads before it stops.
@@ -94,11 +107,47 @@ impl Shard {
         self.propose_incoming();
         let mut begun = Err(TransferRefused::NotLeader { leader: None });
         self.call(slot, |raft, out| begun = raft.transfer(now, to, out));
+        self.note_transfer(slot);
         begun
+    }
+
+    /// Tells the driver if a group's leadership is being handed over: on request, or by a leader that
+    /// was removed.
+    pub(super) fn note_transfer(&mut self, slot: u32) {
+        let raft = &self.groups[slot as usize].raft;
+        let (to, term) = (raft.transfers_to(), raft.term());
+        self.review_told();
+        if let Some(to) = to
+            && self.transfers.told.iter().all(|told| told.slot != slot)
+        {
+            self.transfers.told.push(Told { slot, to, term });
+            self.tell_of(slot, GroupEvent::TransferBegun { to });
+        }
+    }
+
+    /// Tells the driver what became of transfers.
+    fn review_told(&mut self) {
+        let Self { transfers, groups, effects, .. } = self;
+        transfers.told.retain(|&Told { slot, to, term }| {
+            let group = &groups[slot as usize];
+            let what = match group.raft.leader() {
+                Some(leader) if group.raft.term() > term && leader == to => {
+                    GroupEvent::TransferDone { to }
+                }
+                Some(_) if group.raft.transfers_to() == Some(to) => return true,
+                Some(_) => GroupEvent::TransferGivenUp { to },
+                None => return true,
+            };
+            effects.notices.push(notice(group, what));
+            false
+        });
     }
 
     /// Tells callers what became of their transfers; `now` is given where time passed.
     pub(super) fn review_transfers(&mut self, now: Option<Time>) {
+        if !self.transfers.told.is_empty() {
+            self.review_told();
+        }
         if self.transfers.pending.is_empty() {
             return;
         }
@@ -130,6 +179,7 @@ impl Shard {
         let gone = self.transfers.pending.extract_if(.., |pending| pending.slot == slot);
         let error = TransferError::UnknownGroup(self.groups[slot as usize].id);
         self.effects.transfers.extend(gone.map(|pending| (pending.id, Err(error.clone()))));
+        self.transfers.told.retain(|told| told.slot != slot);
         if let Some(leaving) = &mut self.transfers.leaving {
             leaving.handed.retain(|handed| *handed != slot);
         }
@@ -138,6 +188,7 @@ impl Shard {
     /// Nobody learns any more what becomes of transfers.
     pub(super) fn give_up_transfers(&mut self, error: &TransferError) {
         self.transfers.leaving = None;
+        self.transfers.told.clear();
         let pending = self.transfers.pending.drain(..);
         self.effects.transfers.extend(pending.map(|pending| (pending.id, Err(error.clone()))));
     }

@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use ringleader::raft::message::Message;
-use ringleader::shard::{AnswerRun, Notice, OutFrame, SnapshotAnswer};
+use ringleader::shard::{AnswerRun, GroupEvent, Notice, OutFrame, SnapshotAnswer};
 
 use crate::machine::{Machine, OpName};
 use crate::plan::MS;
@@ -131,7 +131,7 @@ impl World {
                 self.mishap_of_existence(self.plan.seats.node(seat));
             }
             Notice::GroupCreated(_) => self.mishap_of_existence(self.plan.seats.node(seat)),
-            Notice::Group(_) => {}
+            Notice::Group(notice) => self.group_notice(notice.what),
             Notice::SnapshotTaken(group, at) => {
                 self.counts.add("snapshots taken", 1);
                 self.checker.snapshot_taken(self.plan.seats.node(seat), group, at);
@@ -140,7 +140,7 @@ impl World {
                 self.counts.add("snapshots installed", 1);
                 self.checker.snapshot_taken(self.plan.seats.node(seat), group, at);
             }
-            Notice::SnapshotFailed(_, cause) => {
+            Notice::SnapshotFailed(.., cause) => {
                 self.counts.add("snapshots that failed", 1);
                 let causes = ["no space", "an earlier attempt"];
                 let harmed = process.excused || self.atlas.is_damaged(self.plan.seats.node(seat));
@@ -148,6 +148,21 @@ impl World {
                 assert!(fault, "a snapshot failed without a fault: {cause}");
             }
         }
+    }
+
+    fn group_notice(&mut self, what: GroupEvent) {
+        let what = match what {
+            GroupEvent::TransferBegun { .. } => "leaderships that were to be handed over",
+            GroupEvent::TransferDone { .. } => "leaderships that were handed over",
+            GroupEvent::TransferGivenUp { .. } => "leaderships that were kept or lost instead",
+            GroupEvent::SnapshotSent { .. } => "snapshots that a peer has taken",
+            GroupEvent::SnapshotResumed { .. } => {
+                "snapshots on their way that went on after a break"
+            }
+            GroupEvent::SnapshotGivenUp { .. } => "snapshots on their way that were given up",
+            _ => return,
+        };
+        self.counts.add(what, 1);
     }
 
     /// A shard's log can't be opened, or went on no more.

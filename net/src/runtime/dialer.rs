@@ -98,6 +98,7 @@ impl Dialer {
                 backoff.next_delay()
             }
             Err(error) => {
+                peer.attempt_failed();
                 report(peer, target.address, &error, reported);
                 if error.is_lasting() { backoff.slowest_delay() } else { backoff.next_delay() }
             }

@@ -11,7 +11,7 @@ use super::dialer::Dialer;
 use super::introduce::Introducer;
 use super::listener::ShardHandover;
 use super::notify::Notify;
-use super::shared::{Peer, Session, Shared};
+use super::shared::{Attempts, Peer, Session, Shared};
 use super::socket::{Stream, tune};
 use crate::config::{ConfigError, NetConfig, PeerNode};
 use crate::decoder::FrameDecoder;
@@ -230,6 +230,15 @@ impl Net {
                 slot.take_down(&self.shared, lane, &DownReason::Removed);
             }
         }
+    }
+
+    /// The attempts to connect to a peer that failed; none if it is no peer or this side does not
+    /// dial it.
+    #[must_use]
+    pub fn attempts(&self, peer: Endpoint) -> Attempts {
+        self.peers
+            .get(&peer)
+            .map_or_else(Attempts::default, |slot| slot.lane(Lane::Consensus).attempts.get())
     }
 
     /// All peers, connected or not, in order.

@@ -28,6 +28,17 @@ pub(crate) struct Peer {
     pub(crate) current: RefCell<Option<Rc<Connection>>>,
     /// Whether the shard has asked for the outbox since the last flush.
     pub(crate) touched: Cell<bool>,
+    pub(crate) attempts: Cell<Attempts>,
+}
+
+/// Attempts of this side to connect that led to no connection. The other side has its own: of two
+/// nodes the one with the lower number dials.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// All of them.
+    pub failed: u64,
+    /// Those since the last connection.
+    pub failed_in_a_row: u64,
 }
 
 impl Peer {
@@ -39,7 +50,14 @@ impl Peer {
             outbox: RefCell::new(Outbox::new(limits.outbox, limits.frame)),
             current: RefCell::new(None),
             touched: Cell::new(false),
+            attempts: Cell::default(),
         }
+    }
+
+    pub(crate) fn attempt_failed(&self) {
+        let Attempts { failed, failed_in_a_row } = self.attempts.get();
+        let attempts = Attempts { failed: failed + 1, failed_in_a_row: failed_in_a_row + 1 };
+        self.attempts.set(attempts);
     }
 
     pub(crate) fn connection(&self) -> Option<Rc<Connection>> {
@@ -192,6 +210,7 @@ impl Shared {
             ended: Notify::default(),
         });
         *peer.current.borrow_mut() = Some(Rc::clone(&connection));
+        peer.attempts.set(Attempts { failed_in_a_row: 0, ..peer.attempts.get() });
         let Session { protocol, incarnation, .. } = session;
         let (id, lane, epoch) = (peer.endpoint, peer.lane, connection.epoch);
         tracing::info!(peer = %id, %lane, %epoch, "connected");

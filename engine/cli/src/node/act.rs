@@ -231,7 +231,7 @@ pub(super) fn run(command: &Command, json: bool) -> Result<(), Failure> {
                 return Ok(());
             }
             let message = "nothing was done; with --accept-data-loss it is".to_owned();
-            Err(Failure::Refused { code: "not-confirmed".into(), message })
+            Err(Failure::refused("not-confirmed", message))
         }
         Command::Nodes(node) => print(node, &ask::look(node, "nodes")?, json, nodes),
         Command::SetNode { node, number, address, shards } => {
@@ -317,10 +317,10 @@ fn rebalance(target: &Target, dry_run: bool, json: bool) -> Result<(), Failure> 
     let failed: Vec<&Value> = outcomes.filter(|outcome| outcome.get("error").is_some()).collect();
     let message = format!("{} of the leaderships were not moved", failed.len());
     if failed.iter().any(|outcome| outcome["error"]["effect"] == "unknown") {
-        return Err(Failure::Unknown { message });
+        return Err(Failure::unknown(message));
     }
     match failed.first() {
-        Some(_) => Err(Failure::Refused { code: "refused".into(), message }),
+        Some(_) => Err(Failure::refused("refused", message)),
         None => Ok(()),
     }
 }

@@ -56,14 +56,14 @@ fn answer(node: &Node, line: &str) -> Result<Value, Failure> {
         Outcome::Ok(value) => return Ok(value),
         Outcome::Error(refusal) => refusal,
     };
-    let (code, message) = (refusal.code, refusal.message);
-    Err(match (refusal.effect, code.as_str()) {
-        (Effect::Unknown, _) => Failure::Unknown { message },
-        (_, "not-leader") => Failure::NotLeader { message },
+    let refusal = Box::new(refusal);
+    Err(match (refusal.effect, refusal.code.as_str()) {
+        (Effect::Unknown, _) => Failure::Unknown(refusal),
+        (_, "not-leader") => Failure::NotLeader(refusal),
         (_, "malformed" | "version" | "unknown-command" | "arguments" | "busy" | "stopped") => {
-            Failure::NotAsked { code, message }
+            Failure::NotAsked(refusal)
         }
-        _ => Failure::Refused { code, message },
+        _ => Failure::Refused(refusal),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ringleader::report::{GroupReport, Table, group_table, peer_table};
+use ringleader::report::{GroupReport, Table, group_table, member_table, peer_table};
 use serde_json::Value;
 
 use super::plain;
@@ -40,7 +40,18 @@ pub(super) fn groups(value: &Value) -> Result<String, serde_json::Error> {
 }
 
 pub(super) fn peers(value: &Value) -> Result<String, serde_json::Error> {
-    let mut table = Table::new(&["shard", "peer", "peer shard", "state", "connections", "outbox"]);
+    let mut table = Table::new(&[
+        "shard",
+        "peer",
+        "peer shard",
+        "state",
+        "alive",
+        "heard ms ago",
+        "connections",
+        "failed",
+        "in a row",
+        "outbox",
+    ]);
     for shard in value["connections"].as_array().into_iter().flatten() {
         for link in shard["links"].as_array().into_iter().flatten() {
             table.row([
@@ -48,13 +59,23 @@ pub(super) fn peers(value: &Value) -> Result<String, serde_json::Error> {
                 plain(&link["node"]),
                 plain(&link["shard"]),
                 if link["connected"] == true { "up" } else { "DOWN" }.to_owned(),
+                if link["alive"] == true { "yes" } else { "NO" }.to_owned(),
+                link["heard_ms_ago"].as_u64().map_or("-".into(), |ms| ms.to_string()),
                 plain(&link["connections"]),
+                plain(&link["failed_connects"]),
+                plain(&link["failed_in_a_row"]),
                 plain(&link["outbox_bytes"]),
             ]);
         }
     }
     let groups: Vec<GroupReport> = serde_json::from_value(value["groups"].clone())?;
-    Ok(format!("connections\n{table}\npeers of led groups\n{}", peer_table(&groups)))
+    let mut text = format!("connections\n{table}\npeers of led groups\n{}", peer_table(&groups));
+    // A node of an earlier version says nothing of them.
+    let followed: Option<Vec<GroupReport>> = serde_json::from_value(value["followed"].clone())?;
+    if let Some(followed) = followed.filter(|followed| !followed.is_empty()) {
+        let _ = write!(text, "\nmembers of the other groups\n{}", member_table(&followed));
+    }
+    Ok(text)
 }
 
 /// Every number with the path to it.

@@ -31,7 +31,8 @@ pub(crate) enum Command {
     Status(Node),
     /// List a running node's groups: role, term, leader, indices
     Groups(Node),
-    /// List what a running node knows of its peers: connections, and the progress in groups it leads
+    /// List what a running node knows of its peers: connections, who is alive, and the progress in
+    /// groups that it leads
     Peers(Node),
     /// Show what a running node has counted and measured
     Metrics(Node),

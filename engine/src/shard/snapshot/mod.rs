@@ -8,6 +8,7 @@
 //! | `sending`, `receiving` | from a leader to a peer that lacks what the log no longer holds |
 //! | `founding` | the one that a group begins with which is founded from a state |
 //! | `opening` | the newest of each group, loaded when the shard starts |
+//! | `progress` | what is under way, to be looked at |
 //!
 //! The rules that make a log safe to shorten, each kept in one place:
 //!
@@ -24,6 +25,7 @@
 mod format;
 mod founding;
 mod opening;
+mod progress;
 mod reader;
 mod receiving;
 mod sending;
@@ -43,6 +45,7 @@ use format::Head;
 pub(crate) use founding::Founding;
 pub(super) use opening::Opened;
 use opening::Opening;
+pub use progress::{SnapshotStage, SnapshotUnderWay};
 use receiving::Receiving;
 use sending::Sending;
 use taking::{Taking, Waiter};
@@ -105,6 +108,8 @@ pub(super) struct Snapshots {
     /// The group whose turn it is to be looked at.
     cursor: usize,
     now: Time,
+    /// The latest time that came with anything; only for what is measured.
+    clock: Time,
     next_op: u64,
     pending: NumberMap<u64, Purpose>,
     ops: Vec<(OpId, DiskOp)>,
@@ -128,6 +133,7 @@ impl Snapshots {
             waiters: Vec::new(),
             cursor: 0,
             now: Time(0),
+            clock: Time(0),
             next_op: OWN,
             pending: NumberMap::default(),
             ops: Vec::new(),
@@ -229,6 +235,7 @@ impl Shard {
         id: OpId,
         result: Result<DiskOutput, DiskError>,
     ) {
+        self.snapshots.clock = self.snapshots.clock.max(now);
         let Some(purpose) = self.snapshots.pending.remove(&id.0) else { return };
         match (purpose, &self.state) {
             (Purpose::Opening, State::Recovering) => self.opening_step(now, result),

@@ -12,6 +12,7 @@
 //! to be durable ([`Restored::adopt`]).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ringleader_wal::disk::{DiskError, DiskOp, DiskOutput, FileName};
 use ringleader_wal::{GroupId, LogIndex, LogPosition, Recovered, RecoveredGroup, Seq};
@@ -21,7 +22,7 @@ use super::{Kept, Purpose};
 use crate::config::GroupConfig;
 use crate::raft::{Configuration, LogOp, Restored};
 use crate::shard::membership::read_configuration;
-use crate::shard::{RecoverySummary, Shard};
+use crate::shard::{RecoverySummary, Shard, Timed};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
 
@@ -37,6 +38,7 @@ struct Loading {
     reader: Reader,
     at: LogPosition,
     configuration: Option<Configuration>,
+    began: Time,
 }
 
 /// See the [module documentation](self).
@@ -51,6 +53,8 @@ pub(super) struct Opening {
     leftovers: Vec<FileName>,
     opened: Vec<Opened>,
     loading: Option<Loading>,
+    /// How long each took that was loaded.
+    took: Vec<Duration>,
     /// Removals under way.
     removing: usize,
     /// All groups are restored.
@@ -84,6 +88,7 @@ impl Shard {
             leftovers: Vec::new(),
             opened: Vec::new(),
             loading: None,
+            took: Vec::new(),
             removing: 0,
             settles: false,
             settled_at: None,
@@ -213,7 +218,8 @@ impl Shard {
         match newest {
             Some((at, len)) => {
                 let reader = Reader::new(&self.snapshots.identity, group, at, len);
-                opening.loading = Some(Loading { machine, reader, at, configuration: None });
+                let (configuration, began) = (None, self.snapshots.clock);
+                opening.loading = Some(Loading { machine, reader, at, configuration, began });
             }
             None => opening.finish_group(group, machine, at, None),
         }
@@ -237,9 +243,10 @@ impl Shard {
             }
             Next::End => {
                 loading.machine.restored().map_err(|error| refused(error.to_string()))?;
-                let Loading { machine, at, configuration, .. } =
+                let Loading { machine, at, configuration, began, .. } =
                     opening.loading.take().expect("it was there");
                 opening.summary.snapshots += 1;
+                opening.took.push(self.snapshots.clock.since(began));
                 opening.finish_group(group, machine, at, configuration);
             }
             Next::Damaged(damage) => {
@@ -289,6 +296,8 @@ impl Shard {
             opening.settles && opening.settled_at.is_none_or(|seq| seq <= durable)
         };
         if let Some(opening) = self.snapshots.opening.take_if(settled) {
+            let took = opening.took.iter().map(|took| (Timed::SnapshotLoaded, *took));
+            self.effects.took.extend(took);
             self.start(now, opening.summary, opening.opened);
             (0..self.groups.len()).for_each(|slot| self.release_log(slot as u32));
         }

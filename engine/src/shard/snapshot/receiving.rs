@@ -8,17 +8,17 @@
 
 use bytes::Bytes;
 use ringleader_wal::disk::{DiskError, DiskOutput};
-use ringleader_wal::{Block, LogPosition, NodeId};
+use ringleader_wal::{Block, GroupId, LogPosition, NodeId};
 
-use super::Purpose;
 use super::format::Head;
 use super::reader::{Next, Reader};
 use super::sending::Sending;
 use super::taking::RETRY;
 use super::writer::Writer;
+use super::{Purpose, SnapshotStage, SnapshotUnderWay};
 use crate::raft::Configuration;
 use crate::raft::message::SnapshotId;
-use crate::shard::{Notice, Shard};
+use crate::shard::{GiveUp, GroupEvent, Notice, Shard, Timed};
 use crate::state_machine::StateMachine;
 use crate::time::Time;
 
@@ -38,6 +38,25 @@ pub(super) struct Receiving {
     /// Once it is durable: the state machine that is restored from it.
     loading: Option<(Box<dyn StateMachine>, Reader)>,
     progress_at: Time,
+    began: Time,
+    /// When it was durable.
+    durable_at: Time,
+}
+
+impl Receiving {
+    pub(super) fn under_way(&self, group: GroupId, now: Time) -> SnapshotUnderWay {
+        let loads = self.loading.is_some();
+        SnapshotUnderWay {
+            group,
+            stage: if loads { SnapshotStage::Loading } else { SnapshotStage::Receiving },
+            peer: Some(self.from),
+            at: self.id.at,
+            pieces: self.next - 1,
+            bytes: self.writer.1.len(),
+            broken: false,
+            idle_ms: now.since(self.progress_at).as_millis() as u64,
+        }
+    }
 }
 
 impl Shard {
@@ -80,8 +99,9 @@ impl Shard {
     fn begin_receiving(&mut self, slot: u32, from: NodeId, id: SnapshotId, head: Bytes) {
         let configuration = match Configuration::decode(&head) {
             Ok(configuration) => configuration,
-            Err(error) => return self.note_failure(slot, &error.to_string()),
+            Err(error) => return self.note_failure(slot, id.at, &error.to_string()),
         };
+        self.note_given_up(slot, GiveUp::Newer);
         self.give_up_receiving(slot, "a newer one came");
         let group = self.groups[slot as usize].id;
         let kept = &self.snapshots.kept[slot as usize];
@@ -101,6 +121,8 @@ impl Shard {
             writer: self.snapshots.writer(&head),
             loading: None,
             progress_at: self.snapshots.now,
+            began: self.groups[slot as usize].raft.now(),
+            durable_at: Time(0),
         };
         self.snapshots.receiving.insert(slot, receiving);
         self.go_on_receiving(slot);
@@ -132,11 +154,13 @@ impl Shard {
                 let group = self.groups[slot as usize].id;
                 let reader = Reader::new(&self.snapshots.identity, group, at, len);
                 receiving.loading = Some(((self.config.factory)(group), reader));
+                receiving.durable_at = self.snapshots.clock;
                 self.go_on_loading(slot);
             }
             Some(Err(error)) => {
+                let at = receiving.id.at;
                 self.snapshots.receiving.remove(&slot);
-                self.note_failure(slot, &error.to_string());
+                self.note_failure(slot, at, &error.to_string());
             }
         }
     }
@@ -181,14 +205,17 @@ impl Shard {
         let (at, len) = (receiving.id.at, receiving.writer.1.len());
         let group = &mut self.groups[slot as usize];
         let id = group.id;
-        let Receiving { loading, configuration, .. } = receiving;
+        let Receiving { loading, configuration, began, durable_at, .. } = receiving;
         let Some((machine, _)) = loading.filter(|_| group.raft.lacks(at)) else {
             return self.snapshots.remove(id, at);
         };
-        group.replace_machine(machine);
+        group.replace_machine(machine, &self.hooks);
         self.call(slot, |raft, out| raft.install(at, configuration, out));
         self.counters.snapshots.installed += 1;
         self.counters.snapshots.installed_bytes += len;
+        let ended = self.snapshots.clock;
+        self.effects.took.push((Timed::SnapshotLoaded, ended.since(durable_at)));
+        self.effects.took.push((Timed::SnapshotInstalled, ended.since(began)));
         self.effects.notices.push(Notice::SnapshotInstalled(id, at));
         self.keep(slot, at, len);
     }
@@ -198,8 +225,8 @@ impl Shard {
         let group = self.groups[slot as usize].id;
         if let Some(receiving) = self.snapshots.receiving.remove(&slot) {
             self.snapshots.remove(group, receiving.id.at);
+            self.note_failure(slot, receiving.id.at, cause);
         }
-        self.note_failure(slot, cause);
     }
 
     /// Gives up what is received for a group, unless it is as good as there.
@@ -219,17 +246,29 @@ impl Shard {
         let patience = self.snapshots.settings.transfer_timeout;
         let over = |(slot, receiving): (&u32, &Receiving)| {
             let lacks = self.groups[*slot as usize].raft.lacks(receiving.id.at);
-            (!lacks || now >= receiving.progress_at + patience).then_some(*slot)
+            (!lacks || now >= receiving.progress_at + patience).then_some((*slot, lacks))
         };
-        let over: Vec<u32> = self.snapshots.receiving.iter().filter_map(over).collect();
-        over.into_iter().for_each(|slot| self.give_up_receiving(slot, "it did not get on"));
+        let over: Vec<(u32, bool)> = self.snapshots.receiving.iter().filter_map(over).collect();
+        for (slot, lacks) in over {
+            if lacks {
+                self.note_given_up(slot, GiveUp::LeaderStuck);
+            }
+            self.give_up_receiving(slot, "it did not get on");
+        }
     }
 
-    pub(super) fn note_failure(&mut self, slot: u32, cause: &str) {
+    fn note_given_up(&mut self, slot: u32, cause: GiveUp) {
+        let Some(receiving) = self.snapshots.receiving.get(&slot) else { return };
+        let (peer, at) = (receiving.from, receiving.id.at);
+        self.counters.snapshots.receives_given_up += 1;
+        self.tell_of(slot, GroupEvent::SnapshotGivenUp { peer, at, cause });
+    }
+
+    pub(super) fn note_failure(&mut self, slot: u32, at: LogPosition, cause: &str) {
         let group = self.groups[slot as usize].id;
         self.snapshots.kept[slot as usize].retry_at = self.snapshots.now + RETRY;
         self.counters.snapshots.failed += 1;
-        self.effects.notices.push(Notice::SnapshotFailed(group, cause.into()));
+        self.effects.notices.push(Notice::SnapshotFailed(group, at, cause.into()));
     }
 
     /// A group's newest snapshot is this file from now on.

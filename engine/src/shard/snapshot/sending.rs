@@ -7,13 +7,13 @@
 
 use bytes::Bytes;
 use ringleader_wal::disk::{DiskError, DiskOutput};
-use ringleader_wal::{Block, BlockKind, LogIndex, LogPosition, NodeId, Run};
+use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, Run};
 
-use super::Purpose;
 use super::reader::{Next, Reader};
+use super::{Purpose, SnapshotStage, SnapshotUnderWay};
 use crate::raft::message::{Message, SnapshotId};
 use crate::raft::{Mode, SnapshotEvent};
-use crate::shard::{LinkId, Notice, Shard, State};
+use crate::shard::{GiveUp, GroupEvent, LinkId, Notice, Shard, State};
 use crate::time::Time;
 
 /// Transfers at once. Others begin when one is over.
@@ -38,6 +38,28 @@ pub(super) struct Sending {
     wanted: u32,
     /// When the peer got on last.
     progress_at: Time,
+    /// What was on its way was lost, and the peer has not got on since.
+    broken: bool,
+}
+
+impl Sending {
+    /// The peer has every piece.
+    fn is_through(&self) -> bool {
+        self.ended && self.wanted > self.number
+    }
+
+    pub(super) fn under_way(&self, group: GroupId, now: Time) -> SnapshotUnderWay {
+        SnapshotUnderWay {
+            group,
+            stage: SnapshotStage::Sending,
+            peer: None,
+            at: self.at,
+            pieces: self.wanted - 1,
+            bytes: self.len,
+            broken: self.broken,
+            idle_ms: now.since(self.progress_at).as_millis() as u64,
+        }
+    }
 }
 
 impl Shard {
@@ -82,6 +104,7 @@ impl Shard {
             ended: false,
             wanted: 1,
             progress_at: self.snapshots.now,
+            broken: false,
         };
         self.snapshots.sending.insert((slot, peer), sending);
         self.go_on_sending(slot, peer);
@@ -97,7 +120,13 @@ impl Shard {
         if next > sending.wanted {
             sending.progress_at = now;
         }
+        // A peer that begins anew resumes nothing.
+        let resumes = std::mem::take(&mut sending.broken) && next > sending.wanted;
         sending.wanted = next;
+        if resumes {
+            self.counters.snapshots.resumed += 1;
+            self.tell_of(slot, GroupEvent::SnapshotResumed { peer, at: id.at });
+        }
         self.go_on_sending(slot, peer);
     }
 
@@ -171,6 +200,19 @@ impl Shard {
         }
     }
 
+    /// A lane is gone.
+    pub(in crate::shard) fn lane_lost(&mut self, link: LinkId) {
+        let Self { groups, snapshots, counters, .. } = self;
+        for ((slot, peer), sending) in &mut snapshots.sending {
+            let under_way = !sending.broken && !sending.is_through();
+            if under_way && groups[*slot as usize].links.to(*peer) == Some(link) {
+                sending.broken = true;
+                counters.snapshots.broken += 1;
+            }
+        }
+        self.lane_changed(link);
+    }
+
     /// A lane is new, or gone: what was on its way is sent again.
     pub(in crate::shard) fn lane_changed(&mut self, link: LinkId) {
         let keys: Vec<_> = self.snapshots.sending.keys().copied().collect();
@@ -205,9 +247,10 @@ impl Shard {
     /// will take its place.
     fn sending_failed(&mut self, slot: u32, peer: NodeId, cause: &str) {
         let group = self.groups[slot as usize].id;
-        self.snapshots.sending.remove(&(slot, peer));
-        self.counters.snapshots.failed += 1;
-        self.effects.notices.push(Notice::SnapshotFailed(group, cause.into()));
+        if let Some(sending) = self.snapshots.sending.remove(&(slot, peer)) {
+            self.counters.snapshots.failed += 1;
+            self.effects.notices.push(Notice::SnapshotFailed(group, sending.at, cause.into()));
+        }
         self.want_snapshot(slot);
         self.remove_unused();
     }
@@ -218,14 +261,51 @@ impl Shard {
             return;
         }
         let (groups, patience) = (&self.groups, self.snapshots.settings.transfer_timeout);
+        let mut over = Vec::new();
         self.snapshots.sending.retain(|(slot, peer), sending| {
             let mode = groups[*slot as usize].raft.mode_of(*peer);
-            sending.reading
+            let stays = sending.reading
                 || matches!(mode, Some(Mode::Snapshot | Mode::Probe))
-                    && now < sending.progress_at + patience
+                    && now < sending.progress_at + patience;
+            if !stays {
+                over.push((*slot, *peer, sending.at, end_of(sending, mode)));
+            }
+            stays
         });
+        for (slot, peer, at, end) in over {
+            self.note_sent(slot, peer, at, end);
+        }
         let keys: Vec<_> = self.snapshots.sending.keys().copied().collect();
         keys.into_iter().for_each(|(slot, peer)| self.go_on_sending(slot, peer));
         self.remove_unused();
+    }
+
+    fn note_sent(&mut self, slot: u32, peer: NodeId, at: LogPosition, end: End) {
+        let what = match end {
+            End::Sent => GroupEvent::SnapshotSent { peer, at },
+            End::GivenUp(cause) => {
+                self.counters.snapshots.sends_given_up += 1;
+                GroupEvent::SnapshotGivenUp { peer, at, cause }
+            }
+            End::Unneeded => return,
+        };
+        self.tell_of(slot, what);
+    }
+}
+
+/// How a transfer ended.
+enum End {
+    Sent,
+    GivenUp(GiveUp),
+    /// The peer got on without it.
+    Unneeded,
+}
+
+fn end_of(sending: &Sending, mode: Option<Mode>) -> End {
+    match mode {
+        Some(Mode::Replicate) if sending.is_through() => End::Sent,
+        Some(Mode::Replicate) => End::Unneeded,
+        Some(Mode::Snapshot | Mode::Probe) => End::GivenUp(GiveUp::PeerStuck),
+        None => End::GivenUp(GiveUp::NotLeading),
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use ringleader_wal::disk::DiskError;
 use ringleader_wal::{GroupId, LogIndex, LogPosition};
 
-use super::Purpose;
 use super::format::Head;
 use super::writer::Writer;
+use super::{Purpose, SnapshotStage, SnapshotUnderWay};
 use crate::error::SnapshotError;
-use crate::shard::{Notice, Shard, SnapshotAnswer, State};
+use crate::shard::{Hook, Notice, Shard, SnapshotAnswer, State, Timed};
 use crate::state_machine::SnapshotSource;
 use crate::time::Time;
 
@@ -32,6 +32,25 @@ pub(super) struct Taking {
     /// When all that was pushed is written, at the rate that is set.
     paid_at: Time,
     pub(super) writer: (u64, Writer),
+}
+
+impl Taking {
+    pub(super) fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    pub(super) fn under_way(&self, group: GroupId) -> SnapshotUnderWay {
+        SnapshotUnderWay {
+            group,
+            stage: SnapshotStage::Taking,
+            peer: None,
+            at: self.at,
+            pieces: 0,
+            bytes: self.writer.1.len(),
+            broken: false,
+            idle_ms: 0,
+        }
+    }
 }
 
 /// Somebody waits for a snapshot that covers `index`.
@@ -68,6 +87,7 @@ impl Shard {
     /// Looks at some groups: whether a snapshot of them is due.
     pub(in crate::shard) fn look_for_snapshots(&mut self, now: Time) {
         self.snapshots.now = now;
+        self.snapshots.clock = self.snapshots.clock.max(now);
         let groups = self.groups.len();
         for _ in 0..groups.min(GROUPS_PER_TICK) {
             let slot = self.snapshots.cursor % groups;
@@ -156,9 +176,10 @@ impl Shard {
             return self.answer_waiters(slot, |_| Some(Ok(covered)));
         }
         if busy {
-            return self.snapshot_failed(slot, "an earlier attempt is still being removed");
+            return self.snapshot_failed(slot, at, "an earlier attempt is still being removed");
         }
-        let Some(source) = group.machine.snapshot() else {
+        let machine = &mut group.machine;
+        let Some(source) = self.hooks.call(Hook::Snapshot, || machine.snapshot()) else {
             kept.unsupported = true;
             return self.answer_waiters(slot, |_| Some(Err(SnapshotError::Unsupported)));
         };
@@ -181,12 +202,14 @@ impl Shard {
                 let counters = &mut self.counters.snapshots;
                 counters.taken += 1;
                 counters.taken_bytes += len;
-                counters.taken_nanos += self.snapshots.now.since(began).as_nanos() as u64;
+                let took = self.snapshots.clock.since(began);
+                counters.taken_nanos += took.as_nanos() as u64;
+                self.effects.took.push((Timed::SnapshotTaken, took));
                 self.snapshot_taken(slot, at, len);
             }
             Some(Err(error)) => {
                 self.snapshots.taking = None;
-                self.snapshot_failed(slot, &error.to_string());
+                self.snapshot_failed(slot, at, &error.to_string());
             }
         }
     }
@@ -219,8 +242,8 @@ impl Shard {
         }
     }
 
-    fn snapshot_failed(&mut self, slot: u32, cause: &str) {
-        self.note_failure(slot, cause);
+    fn snapshot_failed(&mut self, slot: u32, at: LogPosition, cause: &str) {
+        self.note_failure(slot, at, cause);
         self.answer_waiters(slot, |_| Some(Err(SnapshotError::Failed(cause.into()))));
     }
 
