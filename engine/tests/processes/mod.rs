@@ -35,6 +35,8 @@ pub const BOUND: Duration = Duration::from_secs(10);
 
 /// A cluster with one group, whose nodes are numbered from 1.
 pub struct Cluster {
+    /// They end before their directories go.
+    children: BTreeMap<u64, Child>,
     dir: TempDir,
     pub addresses: Vec<SocketAddr>,
     /// What nodes get that are started from now on.
@@ -42,7 +44,6 @@ pub struct Cluster {
     /// The nodes that vote from the beginning.
     first_voters: usize,
     network: Option<Network>,
-    children: BTreeMap<u64, Child>,
     ledger: Arc<Ledger>,
     /// How many processes there were.
     lives: u64,

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -19,12 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The variable through which a child process hears what it is to be.
 const PLACE: &str = "RINGLEADER_TEST_NODE";
 
-/// A process that runs the test `node_process` of this executable, which has to call [`serve`].
+/// A process that runs the test `node_process` of this executable, which has to call [`serve`]. It
+/// is killed when this is dropped.
 pub struct Process {
     child: Child,
-    commands: RefCell<ChildStdin>,
+    /// None once it is to end.
+    commands: RefCell<Option<ChildStdin>>,
     answers: Receiver<String>,
-    reader: JoinHandle<()>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Process {
@@ -55,14 +57,15 @@ impl Process {
         let mut child = command.spawn().expect("a child");
         let output = child.stdout.take().expect("piped");
         let (sender, answers) = channel();
-        let reader = thread::spawn(move || read(output, keeps, &sender));
-        let commands = RefCell::new(child.stdin.take().expect("piped"));
+        let reader = Some(thread::spawn(move || read(output, keeps, &sender)));
+        let commands = RefCell::new(child.stdin.take());
         Self { child, commands, answers, reader }
     }
 
     /// Sends a line.
     pub fn say(&self, line: &str) {
-        writeln!(self.commands.borrow_mut(), "{line}").expect("the child reads");
+        let mut commands = self.commands.borrow_mut();
+        writeln!(commands.as_mut().expect("piped"), "{line}").expect("the child reads");
     }
 
     /// What the next line says that begins with `word`.
@@ -95,17 +98,29 @@ impl Process {
     /// SIGKILL; the lines that it got out before count.
     pub fn kill(mut self) {
         self.signal_kill();
-        self.child.wait().expect("gone");
-        self.reader.join().expect("its output was in order");
+        self.end();
     }
 
     /// Has it end in order, and brings what it said of that.
-    pub fn stop(self) -> Vec<String> {
-        let Self { mut child, commands, answers, reader } = self;
-        drop(commands);
-        assert!(child.wait().expect("it ends").success(), "the node stops in order");
-        reader.join().expect("its output was in order");
-        answers.try_iter().collect()
+    pub fn stop(mut self) -> Vec<String> {
+        self.commands.take();
+        assert!(self.end().success(), "the node stops in order");
+        self.answers.try_iter().collect()
+    }
+
+    /// Waits until it is gone and all its lines are read.
+    fn end(&mut self) -> ExitStatus {
+        let status = self.child.wait().expect("it ends");
+        self.reader.take().expect("it was not gone").join().expect("its output was in order");
+        status
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It is gone already, or is now.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
