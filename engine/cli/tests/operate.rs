@@ -117,9 +117,8 @@ fn what_cannot_be_done_is_refused_with_the_reason() {
     let mut cluster = Cluster::new(&[group, GroupId(7)]);
     let leader = cluster.leader(group);
     let follower = cluster.other_than(leader);
-    let named = eventually("the follower to know its leader", || {
-        cluster.status(follower, group).leader
-    });
+    let named =
+        eventually("the follower to know its leader", || cluster.status(follower, group).leader);
     assert_eq!(named, NodeId(leader as u64));
     let address = format!("node {leader} at {}", cluster.addresses[leader - 1]);
     for command in [
