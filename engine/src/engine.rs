@@ -34,7 +34,10 @@ impl Engine {
     /// take part in its groups. Returns when all of that is done, or with the first error.
     ///
     /// `machine` makes the state machine of a group, in its initial state, on the group's shard.
-    /// State machines see every committed operation again after a restart, from the first one on.
+    /// After a restart it sees again what was committed: its newest snapshot, if it takes any
+    /// ([`StateMachine::restore`]), and every operation after that one; all of them from the first one
+    /// on if it takes none. A machine that keeps its own state on stable storage goes on where that
+    /// ends ([`StateMachine::durable_position`]).
     ///
     /// # Errors
     /// See [`StartError`]; nothing keeps running.

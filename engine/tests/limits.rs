@@ -27,6 +27,8 @@ fn with_tiny_limits_every_operation_is_answered_and_what_was_busy_comes_later() 
     let addresses = addresses(3);
     let start = |node| {
         let mut config = config(&addresses, node, 1, dir.path());
+        // No operation is lost to an election because this machine stood still.
+        config.raft.election_timeout = std::time::Duration::from_secs(4);
         config.limits.inbox_requests = 2;
         // Room for four operations at once, of which three may be one group's.
         config.limits.shard_bytes = 160;

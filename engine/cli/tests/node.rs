@@ -1,58 +1,31 @@
 //! The tool and a running node.
 
+mod cluster;
+
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Command, Output};
 
-use futures_lite::future::block_on;
-use ringleader::{
-    Engine, EngineConfig, Entries, GroupConfig, GroupId, Member, NodeId, Replies, StateMachine,
-};
+use cluster::{NOBODY, alone, code, data_dir, run, text};
+use ringleader::GroupId;
 use serde_json::Value;
 
 /// More than JSON's readers keep of a number.
 const GROUP: GroupId = GroupId(u64::MAX - 6);
 
-struct Null;
-
-impl StateMachine for Null {
-    fn apply(&mut self, _: &Entries<'_>, _: &mut Replies) {}
-}
-
-fn node(dir: &Path, admin: bool) -> Engine {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = free.local_addr().expect("bound");
-    drop(free);
-    let members = vec![Member { node: NodeId(1), address, shards: 1 }];
-    let mut config = EngineConfig::new(7, NodeId(1), members, dir.into());
-    config.wal.segment_bytes = 4 << 20;
-    config.admin = admin;
-    config.groups = vec![GroupConfig { group: GROUP, voters: vec![NodeId(1)] }];
-    let engine = Engine::start(config, |_| Box::new(Null)).expect("the node starts");
-    while block_on(engine.handle().propose(GROUP, b"operation")).is_err() {}
-    engine
-}
-
-fn ringleader(args: &[&str], dir: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringleader"));
-    command.args(args).arg("--data-dir").arg(dir).output().expect("it runs")
-}
-
-fn text(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout.clone()).expect("text")
+/// Not a test by itself: what the child processes run.
+#[test]
+fn node_process() {
+    cluster::serve();
 }
 
 #[test]
 fn every_command_answers_people_and_programs() {
     let dir = tempfile::tempdir().expect("a directory");
-    let engine = node(dir.path(), true);
-    let ask = |command| text(&ringleader(&[command], dir.path()));
+    let (node, data) = (alone(dir.path(), GROUP, true), data_dir(dir.path(), 1));
+    let ask = |command| text(&run(&data, &[command]));
     let ask_json = |command| -> Value {
-        serde_json::from_str(&text(&ringleader(&[command, "--json"], dir.path()))).expect("JSON")
+        serde_json::from_str(&text(&run(&data, &[command, "--json"]))).expect("JSON")
     };
     let group = GROUP.to_string();
 
@@ -70,31 +43,33 @@ fn every_command_answers_people_and_programs() {
     assert_eq!(ask_json("metrics")[0]["callers"]["applied"], 1);
     assert!(ask("dump").contains("log write") && ask("dump").contains(&group));
     assert_eq!(ask_json("dump")["report"]["node"], 1);
-    drop(engine);
-    let gone = ringleader(&["status"], dir.path());
-    assert_eq!(gone.status.code(), Some(3), "{gone:?}");
+    node.stop();
+    let gone = run(&data, &["status"]);
+    assert_eq!(code(&gone), NOBODY, "{gone:?}");
 }
 
 #[test]
 fn the_socket_is_only_there_on_request_and_for_its_owner() {
     let dir = tempfile::tempdir().expect("a directory");
-    let socket = dir.path().join("admin.sock");
-    drop(node(dir.path(), false));
+    let socket = data_dir(dir.path(), 1).join("admin.sock");
+    let node = alone(dir.path(), GROUP, false);
     assert!(!socket.exists());
-    // As a killed process leaves it.
-    drop(std::os::unix::net::UnixListener::bind(&socket).expect("bound"));
-    let engine = node(dir.path(), true);
+    node.stop();
+    alone(dir.path(), GROUP, true).kill();
+    assert!(socket.exists(), "a killed process leaves it");
+    let node = alone(dir.path(), GROUP, true);
     let mode = socket.metadata().expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    drop(engine);
+    node.stop();
     assert!(!socket.exists());
 }
 
 #[test]
 fn what_makes_no_sense_is_answered_and_harms_nobody() {
     let dir = tempfile::tempdir().expect("a directory");
-    let _engine = node(dir.path(), true);
-    let stream = UnixStream::connect(dir.path().join("admin.sock")).expect("it listens");
+    let _node = alone(dir.path(), GROUP, true);
+    let socket = data_dir(dir.path(), 1).join("admin.sock");
+    let stream = UnixStream::connect(&socket).expect("it listens");
     let mut answers = BufReader::new(&stream);
     let mut ask = |line: &[u8]| -> Value {
         (&stream).write_all(line).expect("it reads");
@@ -109,7 +84,7 @@ fn what_makes_no_sense_is_answered_and_harms_nobody() {
     assert_eq!(ask(b"{\"version\":1,\"command\":\"status\"}\n")["ok"]["node"], 1);
     assert_eq!(ask(&vec![b'x'; 64 << 10])["error"]["code"], "malformed");
     // Callers that say nothing take seats, and the others are told.
-    let idle = |_| UnixStream::connect(dir.path().join("admin.sock")).expect("it listens");
+    let idle = |_| UnixStream::connect(&socket).expect("it listens");
     let held: Vec<UnixStream> = (0..20).map(idle).collect();
     let mut refusal = String::new();
     BufReader::new(held.last().expect("the last")).read_line(&mut refusal).expect("it answers");

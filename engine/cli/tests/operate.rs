@@ -11,9 +11,14 @@ use std::thread;
 use cluster::{
     Cluster, NAME, NOBODY, NODES, NOT_LEADER, REFUSED, UNKNOWN, USAGE, code, eventually, run, text,
 };
-use futures_lite::future::block_on;
 use ringleader::{GroupId, NodeId};
 use serde_json::Value;
+
+/// Not a test by itself: what the child processes run.
+#[test]
+fn node_process() {
+    cluster::serve();
+}
 
 #[test]
 fn members_change_as_the_leader_is_told() {
@@ -112,10 +117,8 @@ fn what_cannot_be_done_is_refused_with_the_reason() {
     let mut cluster = Cluster::new(&[group, GroupId(7)]);
     let leader = cluster.leader(group);
     let follower = cluster.other_than(leader);
-    let named = eventually("the follower to know its leader", || {
-        let status = block_on(cluster.handle(follower).status(group)).ok()?;
-        status.leader
-    });
+    let named =
+        eventually("the follower to know its leader", || cluster.status(follower, group).leader);
     assert_eq!(named, NodeId(leader as u64));
     let address = format!("node {leader} at {}", cluster.addresses[leader - 1]);
     for command in [
@@ -190,11 +193,9 @@ fn leaderships_move_on_request_and_spread() {
     // Whoever follows learns of it with the next message.
     let known = |node: usize| {
         eventually("the node to know who leads", || {
-            let known = groups.iter().all(|group| {
-                block_on(cluster.handle(node).status(*group))
-                    .is_ok_and(|s| s.leader == Some(NodeId(1)))
-            });
-            known.then_some(())
+            let groups = cluster.json(node, &["groups"]);
+            let mut groups = groups.as_array().expect("a list").iter();
+            groups.all(|group| group["leader"] == 1).then_some(())
         });
     };
     (1..NODES).for_each(known);
@@ -218,8 +219,9 @@ fn leaderships_move_on_request_and_spread() {
     assert!(again.contains("nothing that this node leads is to move"), "{again}");
 
     // To the best, without naming it; and to one that is not there.
-    let moved = text(&cluster.run(cluster.leader(GroupId(1)), &["transfer", "1"]));
-    assert!(moved.contains("leads, in term"), "{moved}");
+    let leader = cluster.leader(GroupId(1));
+    let moved = cluster.run(leader, &["transfer", "1"]);
+    assert!(text(&moved).contains("leads, in term"), "{moved:?}");
     let leader = cluster.leader(GroupId(1));
     let gone = cluster.other_than(leader);
     cluster.stop(gone);
@@ -227,7 +229,7 @@ fn leaderships_move_on_request_and_spread() {
     let output = cluster.run(leader, &transfer);
     // Refused as soon as the leader has noticed, and not taken before that.
     assert!([REFUSED, UNKNOWN].contains(&code(&output)), "{output:?}");
-    assert_eq!(cluster.leader(GroupId(1)), leader);
+    assert_eq!(cluster.leader(GroupId(1)), leader, "{output:?}");
 }
 
 #[test]

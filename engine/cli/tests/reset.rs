@@ -3,10 +3,15 @@
 
 mod cluster;
 
-use cluster::{Cluster, Count, DONE, NAME, REFUSED, code, eventually, text};
-use futures_lite::future::block_on;
+use cluster::{Cluster, DONE, NAME, REFUSED, code, eventually, text};
 use ringleader::{GroupId, RoleName};
 use serde_json::{Value, json};
+
+/// Not a test by itself: what the child processes run.
+#[test]
+fn node_process() {
+    cluster::serve();
+}
 
 /// The group as the survey shows it.
 fn survey(cluster: &Cluster, group: GroupId) -> Vec<Value> {
@@ -22,15 +27,11 @@ fn survey(cluster: &Cluster, group: GroupId) -> Vec<Value> {
     mine.expect("the group")["replicas"].as_array().expect("replicas").clone()
 }
 
-fn count(cluster: &Cluster, node: usize, group: GroupId) -> u64 {
-    block_on(cluster.handle(node).inspect(group, |count: &mut Count| count.0)).expect("it is here")
-}
-
 /// Applied everywhere as far as `node` has it.
-fn settled(cluster: &Cluster, node: usize, on: &[usize], group: GroupId) -> u64 {
+fn settled(cluster: &Cluster, node: usize, on: &[usize]) -> u64 {
     eventually("all to have applied the same", || {
-        let applied = count(cluster, node, group);
-        on.iter().all(|other| count(cluster, *other, group) == applied).then_some(applied)
+        let applied = cluster.count(node);
+        on.iter().all(|other| cluster.count(*other) == applied).then_some(applied)
     })
 }
 
@@ -40,9 +41,9 @@ fn one_node_that_is_left_goes_on_and_the_others_come_back() {
     let mut cluster = Cluster::new(&[group]);
     let leader = cluster.leader(group);
     for _ in 0..20 {
-        while block_on(cluster.handle(cluster.leader(group)).propose(group, b"x")).is_err() {}
+        cluster.leader(group);
     }
-    let acknowledged = settled(&cluster, leader, &[1, 2, 3], group);
+    let acknowledged = settled(&cluster, leader, &[1, 2, 3]);
     let refused = ["reset-peers", NAME, "--voters", "1", "--accept-data-loss"];
     cluster.fails(1, &refused, REFUSED, "has a leader");
 
@@ -62,10 +63,9 @@ fn one_node_that_is_left_goes_on_and_the_others_come_back() {
 
     // It says what it would come to, and does nothing.
     eventually("the node to know that it has no leader", || {
-        let status = block_on(cluster.handle(left).status(group)).ok()?;
-        status.leader.is_none().then_some(())
+        cluster.status(left, group).leader.is_none().then_some(())
     });
-    let before = block_on(cluster.handle(left).status(group)).expect("it is here");
+    let before = cluster.status(left, group);
     let plan = cluster.run(left, &["reset-peers", NAME, "--voters", "1"]);
     assert_eq!(code(&plan), REFUSED, "{plan:?}");
     let shown = String::from_utf8_lossy(&plan.stdout).into_owned();
@@ -73,7 +73,7 @@ fn one_node_that_is_left_goes_on_and_the_others_come_back() {
         assert!(shown.contains(part), "no {part:?} in\n{shown}");
     }
     assert!(String::from_utf8_lossy(&plan.stderr).contains("--accept-data-loss"));
-    let after = block_on(cluster.handle(left).status(group)).expect("it is here");
+    let after = cluster.status(left, group);
     assert_eq!(after.configuration, before.configuration);
     assert!(!after.is_superseded());
     cluster.fails(left, &["reset-peers", NAME, "--voters", "4"], REFUSED, "has to be a voter");
@@ -84,14 +84,14 @@ fn one_node_that_is_left_goes_on_and_the_others_come_back() {
     let done = cluster.json(left, &["reset-peers", NAME, "--voters", "1", "--accept-data-loss"]);
     assert_eq!((&done["done"], &done["without"]), (&json!(true), &json!([2, 3])));
     assert_eq!(cluster.leader(group), left);
-    assert!(count(&cluster, left, group) >= acknowledged, "what it had is there");
+    assert!(cluster.count(left) >= acknowledged, "what it had is there");
 
     // The two come back, one after the other as the manual says: each hears of it before it could
     // find another of its kind, and elects nobody.
     for node in [2, 3] {
         cluster.start(node);
         eventually("it to hear of the reset", || {
-            let status = block_on(cluster.handle(node).status(group)).ok()?;
+            let status = cluster.status(node, group);
             assert_ne!(status.role, RoleName::Leader, "a rival");
             status.is_superseded().then_some(())
         });
@@ -103,8 +103,8 @@ fn one_node_that_is_left_goes_on_and_the_others_come_back() {
     // request; so is one that never had anything.
     let added = cluster.json(left, &["change", NAME, "--voters", "1,2,3,4"]);
     assert_eq!(added["members"]["voters"], json!([1, 2, 3, 4]));
-    settled(&cluster, left, &[2, 3, 4], group);
-    let status = block_on(cluster.handle(3).status(group)).expect("it is here");
+    settled(&cluster, left, &[2, 3, 4]);
+    let status = cluster.status(3, group);
     assert!(!status.is_superseded() && status.leader.is_some());
     assert_eq!(status.configuration.voters().len(), 4);
 

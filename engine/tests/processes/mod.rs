@@ -1,14 +1,17 @@
 //! Clusters of real processes under continuous load, for tests that kill them or cut them off.
 //!
 //! A test runs its own executable again for each node (see [`node::serve`]); commands and answers go
-//! through pipes. Every node tries to propose numbers of its own all the time, and succeeds while
+//! through pipes (see [`process`]). Every node tries to propose numbers of its own all the time, and succeeds while
 //! it leads. What became of each number is kept by the [`ledger`].
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 pub mod child;
 pub mod ledger;
+pub mod load;
+pub mod machine;
 pub mod network;
 pub mod node;
+pub mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -19,9 +22,10 @@ use ringleader::NodeId;
 use tempfile::TempDir;
 
 use crate::nodes::{addresses, eventually};
-use child::Child;
+use child::{Child, Status};
 use ledger::Ledger;
 use network::Network;
+use node::{Place, Settings};
 
 /// The election timeout of all nodes.
 pub const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
@@ -31,12 +35,15 @@ pub const BOUND: Duration = Duration::from_secs(10);
 
 /// A cluster with one group, whose nodes are numbered from 1.
 pub struct Cluster {
+    /// They end before their directories go.
+    children: BTreeMap<u64, Child>,
     dir: TempDir,
-    addresses: Vec<SocketAddr>,
+    pub addresses: Vec<SocketAddr>,
+    /// What nodes get that are started from now on.
+    pub settings: Settings,
     /// The nodes that vote from the beginning.
     first_voters: usize,
     network: Option<Network>,
-    children: BTreeMap<u64, Child>,
     ledger: Arc<Ledger>,
     /// How many processes there were.
     lives: u64,
@@ -46,36 +53,60 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster on loopback, the first `voters` of whose nodes make up the group. All are running.
     pub fn on_loopback(nodes: usize, voters: usize) -> Self {
-        Self::start(addresses(nodes), voters, None)
+        Self::with(nodes, voters, Settings::default())
+    }
+
+    /// Likewise, with settings of the test's own.
+    pub fn with(nodes: usize, voters: usize, settings: Settings) -> Self {
+        let mut cluster = Self::new(nodes, voters, settings);
+        cluster.start();
+        cluster
     }
 
     /// A cluster whose nodes have a network namespace each.
     pub fn on_network(nodes: usize) -> Self {
         let network = Network::new(nodes);
-        Self::start(network.addresses(), nodes, Some(network))
-    }
-
-    fn start(addresses: Vec<SocketAddr>, first_voters: usize, network: Option<Network>) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (children, ledger) = (BTreeMap::new(), Arc::default());
-        let nodes = addresses.len() as u64;
-        let loading = false;
-        let mut cluster =
-            Self { dir, addresses, first_voters, network, children, ledger, lives: 0, loading };
-        (1..=nodes).for_each(|node| cluster.launch(node));
-        cluster.children.values().for_each(Child::ready);
+        let mut cluster = Self::new(0, nodes, Settings::default());
+        (cluster.addresses, cluster.network) = (network.addresses(), Some(network));
+        cluster.start();
         cluster
     }
 
-    fn launch(&mut self, node: u64) {
-        let place = node::Place {
+    /// A cluster on loopback of which no node runs yet.
+    pub fn new(nodes: usize, first_voters: usize, settings: Settings) -> Self {
+        Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            addresses: addresses(nodes),
+            settings,
+            first_voters,
+            network: None,
+            children: BTreeMap::new(),
+            ledger: Arc::default(),
+            lives: 0,
+            loading: false,
+        }
+    }
+
+    /// Starts all nodes.
+    pub fn start(&mut self) {
+        (1..=self.addresses.len() as u64).for_each(|node| self.launch(node));
+        self.children.values().for_each(|child| child.ready());
+    }
+
+    /// What a node is started with.
+    pub fn place(&self, node: u64) -> Place {
+        Place {
             node,
             dir: self.dir.path().to_owned(),
             voters: self.first_voters,
             addresses: self.addresses.clone(),
-        };
+            settings: self.settings.clone(),
+        }
+    }
+
+    fn launch(&mut self, node: u64) {
         let namespace = self.network.as_ref().map(|network| network.namespace(node));
-        let child = Child::spawn(&place, namespace, Arc::clone(&self.ledger));
+        let child = Child::spawn(&self.place(node), namespace, Arc::clone(&self.ledger));
         self.children.insert(node, child);
         self.lives += 1;
         if self.loading {
@@ -83,7 +114,7 @@ impl Cluster {
         }
     }
 
-    /// Starts a node that was killed.
+    /// Starts a node that does not run.
     pub fn restart(&mut self, node: u64) {
         self.launch(node);
         self.children[&node].ready();
@@ -92,6 +123,11 @@ impl Cluster {
     /// SIGKILL.
     pub fn kill(&mut self, node: u64) {
         self.children.remove(&node).expect("it runs").kill();
+    }
+
+    /// Has a node stop in order; what its machine was told of leaders.
+    pub fn stop(&mut self, node: u64) -> String {
+        self.children.remove(&node).expect("it runs").stop()
     }
 
     /// SIGKILL for all at once.
@@ -146,8 +182,24 @@ impl Cluster {
     }
 
     /// What a node says of itself.
-    pub fn status(&self, node: u64) -> child::Status {
+    pub fn status(&self, node: u64) -> Status {
         self.children[&node].status()
+    }
+
+    /// A node's process.
+    pub fn node(&self, node: u64) -> &Child {
+        &self.children[&node]
+    }
+
+    /// Waits until a node has applied what those that run have now.
+    pub fn catches_up(&self, node: u64) {
+        let most = self.children.values().map(|child| child.status().applied).max();
+        eventually("it to catch up", || (Some(self.status(node).applied) >= most).then_some(()));
+    }
+
+    /// How many operations were acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.ledger.acked().len()
     }
 
     /// Makes exactly these nodes the voters.

@@ -32,8 +32,10 @@ fn a_dead_leader_is_replaced_and_comes_back_as_a_follower() {
     let (_, outage) = cluster.leader();
     assert!(outage < Duration::from_secs(10), "{outage:?} without a leader");
     println!("a new leader served {} ms after the second one was killed", outage.as_millis());
-    assert_eq!(cluster.value(&["get"]), value);
-    assert_eq!(cluster.value(&["add", "1"]), value + 1);
+    // What the clients had in flight when they ended may have been applied after it was asked.
+    let later = cluster.value(&["get"]);
+    assert!(later >= value && possible.contains(&later), "{later} after {value} and {tally:?}");
+    assert_eq!(cluster.value(&["add", "1"]), later + 1);
 }
 
 #[test]

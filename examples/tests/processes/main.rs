@@ -7,4 +7,5 @@ mod crashes;
 mod load;
 mod metrics;
 mod replication;
+mod snapshots;
 mod surroundings;

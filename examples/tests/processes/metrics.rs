@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use crate::cluster::{Cluster, free_port, wait_for};
 
-fn page(address: SocketAddr) -> Option<String> {
+pub(crate) fn page(address: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: server\r\n\r\n").ok()?;
     let mut page = String::new();
@@ -14,7 +14,7 @@ fn page(address: SocketAddr) -> Option<String> {
 }
 
 /// The sum of a metric over all that it is listed for.
-fn sum(page: &str, name: &str) -> f64 {
+pub(crate) fn sum(page: &str, name: &str) -> f64 {
     let lines = page.lines().filter(|line| line.starts_with(name));
     lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }

@@ -1,19 +1,30 @@
-//! Four nodes on loopback in this process, and the tool as a process of its own.
+//! Four nodes on loopback, each a process of its own, and the tool as another. A test asks the nodes
+//! what an operator would, through the tool; beside it, it has them propose, and say what they
+//! applied.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
-use std::net::{SocketAddr, TcpListener};
+#[path = "../../../tests/nodes/mod.rs"]
+mod nodes;
+#[path = "../../../tests/processes/process.rs"]
+mod process;
+
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
+use ringleader::report::GroupReport;
 use ringleader::{
-    Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, MachineError, Member, NodeId,
-    Replies, RoleName, SnapshotSource, StateMachine,
+    Engine, Entries, GroupConfig, GroupId, GroupStatus, MachineError, NodeId, Replies,
+    SnapshotSource, StateMachine,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use nodes::eventually;
+pub use process::Process;
 
 pub const DONE: i32 = 0;
 pub const USAGE: i32 = 2;
@@ -28,7 +39,7 @@ pub const NODES: usize = 4;
 
 /// Counts entries.
 #[derive(Default)]
-pub struct Count(pub u64);
+struct Count(u64);
 
 impl StateMachine for Count {
     fn apply(&mut self, entries: &Entries<'_>, _: &mut Replies) {
@@ -61,67 +72,150 @@ impl StateMachine for Null {
     fn apply(&mut self, _: &Entries<'_>, _: &mut Replies) {}
 }
 
-/// Nodes 1 to 3 found the groups, node 4 waits.
-pub struct Cluster {
-    dir: tempfile::TempDir,
-    pub addresses: Vec<SocketAddr>,
-    engines: Vec<Option<Engine>>,
+/// Which node a child process is.
+#[derive(Serialize, Deserialize)]
+struct Place {
+    node: u64,
+    addresses: Vec<SocketAddr>,
+    dir: PathBuf,
     groups: Vec<GroupId>,
+    /// The first so many nodes found the groups.
+    voters: u64,
+    admin: bool,
 }
 
-impl Cluster {
-    pub fn new(groups: &[GroupId]) -> Self {
-        let listeners: Vec<_> =
-            (0..NODES).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let addresses = listeners.iter().map(|l| l.local_addr().expect("bound")).collect();
-        drop(listeners);
-        let dir = tempfile::tempdir().expect("a directory");
-        let engines = (0..NODES).map(|_| None).collect();
-        let mut cluster = Self { dir, addresses, engines, groups: groups.to_vec() };
-        (1..=NODES).for_each(|node| cluster.start(node));
-        cluster
-    }
-
-    pub fn start(&mut self, node: usize) {
-        let member = |(address, node)| Member { node: NodeId(node), address, shards: 1 };
-        let members = self.addresses.iter().copied().zip(1..).map(member).collect();
-        let mut config = EngineConfig::new(7, NodeId(node as u64), members, self.node_dir(node));
-        config.raft.election_timeout = Duration::from_millis(400);
-        config.raft.heartbeat_interval = Duration::from_millis(50);
-        config.wal.segment_bytes = 4 << 20;
-        config.admin = true;
-        let voters = if node < NODES { (1..NODES as u64).map(NodeId).collect() } else { vec![] };
+impl Place {
+    fn start(&self) -> Engine {
+        let mut config = nodes::config(&self.addresses, self.node, 0, &self.dir);
+        config.admin = self.admin;
+        // Leaders stay in office where many processes share few cores, and yet what does not catch
+        // up is given up before a test gets long.
+        config.raft.election_timeout = Duration::from_secs(2);
+        config.raft.catch_up_patience = 2;
+        let founders = if self.node <= self.voters { self.voters } else { 0 };
+        let voters: Vec<NodeId> = (1..=founders).map(NodeId).collect();
         let group = |group: &GroupId| GroupConfig { group: *group, voters: voters.clone() };
         config.groups = self.groups.iter().map(group).collect();
         let named = GroupId::from_name(NAME);
         let machine = move |group| -> Box<dyn StateMachine> {
             if group == named { Box::new(Count::default()) } else { Box::new(Null) }
         };
-        self.engines[node - 1] = Some(Engine::start(config, machine).expect("the node starts"));
+        Engine::start(config, machine).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+/// Runs a node, if this process was started as one.
+pub fn serve() {
+    let Some(place) = process::place::<Place>() else { return };
+    let engine = place.start();
+    let handle = engine.handle();
+    process::serve(|word, group| {
+        let group = GroupId(group.parse().expect("a group"));
+        Some(match word {
+            "propose" => match block_on(handle.propose(group, b"operation")) {
+                Ok(_) => "done".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            "count" => {
+                let count = block_on(handle.inspect(group, |count: &mut Count| count.0));
+                count.expect("it is here").to_string()
+            }
+            other => panic!("unknown command {other}"),
+        })
+    });
+    engine.shutdown();
+}
+
+/// A node that is alone, with its directory in `dir`; it has applied an operation.
+pub fn alone(dir: &Path, group: GroupId, admin: bool) -> Process {
+    let (addresses, groups) = (nodes::addresses(1), vec![group]);
+    let place = Place { node: 1, addresses, dir: dir.into(), groups, voters: 1, admin };
+    let node = Process::spawn(&place, None, |_| false);
+    node.ready();
+    eventually("it to serve", || proposes(&node, group).then_some(()));
+    node
+}
+
+/// Where the only node in `dir`, or one of several, has its data.
+pub fn data_dir(dir: &Path, node: usize) -> PathBuf {
+    dir.join(format!("node-{node}"))
+}
+
+fn proposes(node: &Process, group: GroupId) -> bool {
+    node.ask("propose", &group.to_string()) == "done"
+}
+
+/// Nodes 1 to 3 found the groups, node 4 waits.
+pub struct Cluster {
+    /// They end before their directories go.
+    nodes: Vec<Option<Process>>,
+    dir: tempfile::TempDir,
+    pub addresses: Vec<SocketAddr>,
+    groups: Vec<GroupId>,
+}
+
+impl Cluster {
+    pub fn new(groups: &[GroupId]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let nodes = (0..NODES).map(|_| None).collect();
+        let groups = groups.to_vec();
+        let mut cluster = Self { dir, addresses: nodes::addresses(NODES), nodes, groups };
+        (1..=NODES).for_each(|node| cluster.spawn(node));
+        (1..=NODES).for_each(|node| cluster.node(node).ready());
+        cluster
+    }
+
+    fn spawn(&mut self, node: usize) {
+        let place = Place {
+            node: node as u64,
+            addresses: self.addresses.clone(),
+            dir: self.dir.path().into(),
+            groups: self.groups.clone(),
+            voters: NODES as u64 - 1,
+            admin: true,
+        };
+        self.nodes[node - 1] = Some(Process::spawn(&place, None, |_| false));
+    }
+
+    fn node(&self, node: usize) -> &Process {
+        self.nodes[node - 1].as_ref().expect("it runs")
+    }
+
+    pub fn start(&mut self, node: usize) {
+        self.spawn(node);
+        self.node(node).ready();
     }
 
     pub fn stop(&mut self, node: usize) {
-        drop(self.engines[node - 1].take());
+        self.nodes[node - 1].take().expect("it runs").stop();
+    }
+
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node - 1].take().expect("it runs").kill();
     }
 
     pub fn node_dir(&self, node: usize) -> PathBuf {
-        self.dir.path().join(format!("node-{node}"))
+        data_dir(self.dir.path(), node)
     }
 
-    pub fn handle(&self, node: usize) -> Handle {
-        self.engines[node - 1].as_ref().expect("it runs").handle()
+    /// A group as a node shows it to operators.
+    pub fn status(&self, node: usize, group: GroupId) -> GroupStatus {
+        let groups = serde_json::from_value::<Vec<GroupReport>>(self.json(node, &["groups"]));
+        let groups = groups.expect("a list of groups").into_iter().map(|report| report.status);
+        groups.into_iter().find(|status| status.group == group).expect("it is here")
     }
 
-    /// The node that leads, as it says itself.
+    /// How many operations a node has applied in the group with a name.
+    pub fn count(&self, node: usize) -> u64 {
+        let count = self.node(node).ask("count", &GroupId::from_name(NAME).to_string());
+        count.parse().expect("a count")
+    }
+
+    /// The node that leads: an operation was applied there.
     pub fn leader(&self, group: GroupId) -> usize {
         eventually("a leader that serves", || {
-            let running = (1..=NODES).filter(|node| self.engines[node - 1].is_some());
-            running.into_iter().find(|node| {
-                let handle = self.handle(*node);
-                let leads = block_on(handle.status(group))
-                    .is_ok_and(|status| status.role == RoleName::Leader);
-                leads && block_on(handle.propose(group, b"x")).is_ok()
-            })
+            let mut running = (1..=NODES).filter(|node| self.nodes[node - 1].is_some());
+            running.find(|node| proposes(self.node(*node), group))
         })
     }
 
@@ -165,15 +259,4 @@ pub fn code(output: &Output) -> i32 {
 pub fn text(output: &Output) -> String {
     assert_eq!(code(output), DONE, "{output:?}");
     String::from_utf8(output.stdout.clone()).expect("text")
-}
-
-pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        thread::yield_now();
-    }
 }

@@ -81,6 +81,11 @@ pub(crate) fn config(args: &Args) -> Result<EngineConfig, String> {
     config.groups = vec![GroupConfig { group: GroupId::from_name(group), voters }];
     // The log is prepared in segments of this size. The default suits more than one number.
     config.wal.segment_bytes = 8 << 20;
+    // A snapshot of one number costs less than the log that it replaces, so there is one often, and a
+    // start applies few operations again. The defaults suit a state that takes a while to write.
+    config.snapshots.entries = Some(10_000);
+    // Servers that were away for no longer than this are sent operations, others the snapshot.
+    config.snapshots.keep_entries = 1_000;
     config.admin = true;
     Ok(config)
 }
