@@ -2,7 +2,7 @@
 
 use super::{GroupReport, Report, ShardReport};
 use crate::error::QueryError;
-use crate::handle::Handle;
+use crate::handle::{Handle, Shared};
 use crate::inbox::{Inbox, Request};
 
 impl Handle {
@@ -11,13 +11,21 @@ impl Handle {
     /// It costs each shard some ten microseconds, and less than one for each of its groups, at most
     /// 256 of them in one turn: ask every few seconds, not all the time.
     ///
+    /// A shard that panicked says so in its [health](ShardReport::health); where its thread has
+    /// ended, that is all that is known of it, and its groups are missing. The others are reported as
+    /// ever.
+    ///
     /// # Errors
     /// [`QueryError::Stopped`].
     pub async fn report(&self) -> Result<Report, QueryError> {
         let shards = self.shard_reports().await?;
         let mut groups = Vec::new();
         for inbox in &self.shared.inboxes {
-            groups_of(inbox, &mut groups).await?;
+            let before = groups.len();
+            if groups_of(inbox, &mut groups).await.is_err() {
+                self.shared.check_runs()?;
+                groups.truncate(before);
+            }
         }
         let (node, cluster) = (self.shared.node, self.shared.cluster);
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -31,10 +39,22 @@ impl Handle {
     /// [`QueryError::Stopped`].
     pub async fn shard_reports(&self) -> Result<Vec<ShardReport>, QueryError> {
         let mut shards = Vec::new();
-        for inbox in &self.shared.inboxes {
-            shards.push(shard(inbox).await?);
+        for (inbox, number) in self.shared.inboxes.iter().zip(0..) {
+            shards.push(match shard(inbox).await {
+                Ok(report) => report,
+                Err(_) => {
+                    self.shared.check_runs()?;
+                    ShardReport::ended(number)
+                }
+            });
         }
         Ok(shards)
+    }
+}
+
+impl Shared {
+    fn check_runs(&self) -> Result<(), QueryError> {
+        if self.is_stopping() { Err(QueryError::Stopped) } else { Ok(()) }
     }
 }
 
