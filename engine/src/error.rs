@@ -387,6 +387,14 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// What to do with a node whose data is damaged or lost, in a word: nobody may go on with what
+    /// is left of it, for it has forgotten promises.
+    pub const HEAL: &str = "remove the node from its groups and add it again as a new node, with a \
+         new number and an empty directory (the README has the commands, under \"A node whose data is \
+         damaged or lost\")";
+}
+
 /// Why a group was not [founded](crate::found_group). Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum FoundError {

@@ -40,7 +40,7 @@ use ringleader_wal::{GroupId, NodeId, NumberMap, ReadId, Seq, Term, Wal, WalEven
 
 use crate::codec::{self, CodecError, FAR, NEAR, NEXT};
 use crate::config::{GroupConfig, Limits, SnapshotConfig};
-use crate::error::ProposeError;
+use crate::error::{ProposeError, StartError};
 use crate::raft::{Outlet, Priorities, Raft, RaftConfig};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
@@ -72,6 +72,9 @@ pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
 pub use reading::{ReadCompletion, ReadRun, ReadSubmission};
 pub use resets::ResetAnswer;
 pub(crate) use snapshot::Founding;
+pub use snapshot::{
+    SnapshotFault, SnapshotRefusal, SnapshotSurvey, SurveyedSnapshot, survey_snapshots,
+};
 pub use status::GroupStatus;
 pub use transfers::{TransferId, TransferResult, Transferred};
 
@@ -327,7 +330,10 @@ impl Shard {
                     }
                 }
                 WalEvent::RecoveryFailed(error) => {
-                    self.refuse_log(error.to_string());
+                    self.refuse_log(match error.is_damage() {
+                        true => format!("{error}; {}", StartError::HEAL),
+                        false => error.to_string(),
+                    });
                 }
                 WalEvent::Durable(seq) => self.on_durable(now, seq),
                 WalEvent::Loaded { id, result } => self.on_loaded(now, id, result),

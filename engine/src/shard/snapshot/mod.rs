@@ -8,6 +8,7 @@
 //! | `sending`, `receiving` | from a leader to a peer that lacks what the log no longer holds |
 //! | `founding` | the one that a group begins with which is founded from a state |
 //! | `opening` | the newest of each group, loaded when the shard starts |
+//! | `survey` | what a start would make of them, for tools |
 //!
 //! The rules that make a log safe to shorten, each kept in one place:
 //!
@@ -27,6 +28,7 @@ mod opening;
 mod reader;
 mod receiving;
 mod sending;
+mod survey;
 mod taking;
 mod writer;
 
@@ -45,6 +47,9 @@ pub(super) use opening::Opened;
 use opening::Opening;
 use receiving::Receiving;
 use sending::Sending;
+pub use survey::{
+    SnapshotFault, SnapshotRefusal, SnapshotSurvey, SurveyedSnapshot, survey_snapshots,
+};
 use taking::{Taking, Waiter};
 use writer::Writer;
 
