@@ -3,8 +3,8 @@
 mod children;
 mod cluster;
 
-use children::disk::{Disk, pull_out};
-use children::{Cluster, Node, Place, addresses, command, damage_log, refused};
+use children::disk::{Disk, pull_out, remove_log};
+use children::{Cluster, LAST_STRAW, Node, Place, addresses, command, damage_log, refused};
 use cluster::{DONE, code, eventually, text, tool};
 use ringleader::{GroupId, StartError, place};
 use serde_json::json;
@@ -60,18 +60,48 @@ fn start_on(disk: &Disk, place: &Place) -> Node {
     node
 }
 
+/// What the tool and the metrics say of a node whose first shard is in `state`, and whose second is
+/// well; and whose metric `metric` says so.
+fn check_health(node: &Node, state: &str, cause: &str, metric: &str) {
+    let status = node.json(&["status"]);
+    let (failed, well) = (&status["shards"][0], &status["shards"][1]);
+    assert_eq!(failed["health"]["state"], state, "{status}");
+    assert!(
+        failed["health"]["cause"].as_str().is_some_and(|said| said.contains(cause)),
+        "{status}"
+    );
+    assert_eq!(well["health"], json!({ "state": "running" }));
+    let shown = text(&node.tool(&["status"]));
+    assert!(shown.contains(state) && shown.contains(cause), "{shown}");
+    let metrics = node.metrics();
+    for (metric, values) in [(metric, [1, 0]), ("up", [0, 1])] {
+        for (shard, value) in values.iter().enumerate() {
+            let line = format!("ringleader_{metric}{{shard=\"{shard}\"}} {value}\n");
+            assert!(metrics.contains(&line), "no {line:?} in\n{metrics}");
+        }
+    }
+}
+
+/// A group on each of two shards.
+fn group_of_each() -> [u64; 2] {
+    [0, 1].map(|shard| (1..).find(|group| place(GroupId(*group), 2) == shard).expect("one"))
+}
+
 #[test]
 fn a_shard_whose_disk_fails_is_reported_and_the_others_go_on() {
     let dir = tempfile::tempdir().expect("a directory");
-    let disk = match Disk::new(dir.path()) {
-        Ok(disk) => disk,
-        Err(cause) => return println!("not tried: there is no disk of one's own here ({cause})"),
-    };
-    let [failing, other] =
-        [0, 1].map(|shard| (1..).find(|group| place(GroupId(*group), 2) == shard).expect("one"));
+    let disk = Disk::new(dir.path());
+    let [failing, other] = group_of_each();
     let places = places(dir.path(), 2, &[failing, other]);
+    let shard = places[0].dir.join("shard-0");
     let mut cluster = Cluster::default();
-    cluster.nodes.insert(1, start_on(&disk, &places[0]));
+    cluster.nodes.insert(
+        1,
+        match &disk {
+            Ok(disk) => start_on(disk, &places[0]),
+            Err(_) => Node::start(&places[0]),
+        },
+    );
     for place in &places[1..] {
         cluster.nodes.insert(place.node, Node::start(place));
     }
@@ -80,30 +110,20 @@ fn a_shard_whose_disk_fails_is_reported_and_the_others_go_on() {
         cluster.propose(group, 20);
     }
 
-    pull_out(cluster.node(1).pid(), &places[0].dir.join("shard-0"));
+    match &disk {
+        Ok(_) => pull_out(cluster.node(1).pid(), &shard),
+        Err(cause) => {
+            println!("there is no disk of one's own here ({cause}): files are removed instead");
+            remove_log(&shard);
+        }
+    }
     // What was in the log when it failed may be done yet; what comes later is not begun.
     let answer = eventually("the failure to be noticed", || {
         let answer = cluster.propose_at(1, failing);
         answer.starts_with("StorageFailed").then_some(answer)
     });
     assert!(answer.contains("the log failed at") && answer.contains(".wal"), "{answer}");
-
-    let status = cluster.node(1).json(&["status"]);
-    let (failed, well) = (&status["shards"][0], &status["shards"][1]);
-    assert_eq!(failed["health"]["state"], "storage-failed", "{status}");
-    assert!(failed["health"]["cause"].as_str().is_some_and(|cause| cause.contains(".wal")));
-    assert_eq!(well["health"], json!({ "state": "running" }));
-    let shown = text(&cluster.node(1).tool(&["status"]));
-    assert!(shown.contains("storage-failed: the log failed at"), "{shown}");
-    let metrics = cluster.node(1).metrics();
-    for line in [
-        "ringleader_storage_failed{shard=\"0\"} 1\n",
-        "ringleader_up{shard=\"0\"} 0\n",
-        "ringleader_storage_failed{shard=\"1\"} 0\n",
-        "ringleader_up{shard=\"1\"} 1\n",
-    ] {
-        assert!(metrics.contains(line), "no {line:?} in\n{metrics}");
-    }
+    check_health(cluster.node(1), "storage-failed", "the log failed at", "storage_failed");
 
     // The node's other shard leads on, and its groups' other members take over what failed.
     for _ in 0..20 {
@@ -118,11 +138,32 @@ fn a_shard_whose_disk_fails_is_reported_and_the_others_go_on() {
 
     // On a disk that works, the node has what it had, and catches up.
     cluster.nodes.remove(&1).expect("it ran").stop();
+    let Ok(disk) = disk else { return };
     cluster.nodes.insert(1, start_on(&disk, &places[0]));
     cluster.propose(failing, 5);
     [failing, other].into_iter().for_each(|group| cluster.check(group));
     let status = cluster.node(1).json(&["status"]);
     assert_eq!(status["shards"][0]["health"], json!({ "state": "running" }));
+}
+
+#[test]
+fn a_shard_that_panicked_is_reported_and_the_other_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [failing, other] = group_of_each();
+    let [mut alone, ..] = places(dir.path(), 2, &[failing, other]);
+    alone.members.retain(|node, _| *node == 1);
+    alone.voters = vec![1];
+    let mut cluster = Cluster::default();
+    cluster.nodes.insert(1, Node::start(&alone));
+    [failing, other].into_iter().for_each(|group| cluster.propose(group, 5));
+
+    let node = cluster.node(1);
+    assert_eq!(node.propose(failing, LAST_STRAW), "Unknown(Stopped)");
+    assert_eq!(node.propose(failing, 1), "Stopped");
+    check_health(node, "panicked", "this is too much", "panicked");
+    cluster.propose(other, 5);
+    cluster.check(other);
+    cluster.nodes.remove(&1).expect("it ran").stop();
 }
 
 /// As the README says it, under "A node whose data is damaged or lost".

@@ -63,10 +63,12 @@ impl Driver {
     }
 }
 
+/// What was said, in one line.
 fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(ToString::to_string);
-    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "a panic without a message".into())
+    let literal = payload.downcast_ref::<&str>().copied();
+    let text = literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let lines = text.unwrap_or("a panic without a message").lines().map(str::trim);
+    lines.collect::<Vec<_>>().join("; ")
 }
 
 struct ClosesInbox(Arc<Inbox>);

@@ -164,7 +164,7 @@ mod tests {
     use crate::error::ProposeError;
     use crate::raft::RaftConfig;
     use crate::shard::proposal::{Outcome, SubmissionRun};
-    use crate::shard::{ClientId, Effects, Submission};
+    use crate::shard::{ClientId, Effects, ShardHealth, Submission};
 
     fn shard() -> Shard {
         let config = ShardConfig {
@@ -182,18 +182,45 @@ mod tests {
         Shard::new(config, Wal::open(WalConfig::default(), identity))
     }
 
-    #[test]
-    fn a_success_that_has_not_left_when_the_log_fails_is_unknown() {
-        let mut shard = shard();
+    fn run() -> SubmissionRun {
         let mut submission = Submission::default();
         submission.push(GroupId(1), 7, b"x");
-        let run = SubmissionRun { client: ClientId(0), submission: submission.into(), range: 0..1 };
+        SubmissionRun { client: ClientId(0), submission: submission.into(), range: 0..1 }
+    }
+
+    /// What becomes of an answer of success that has not left when the shard ends so.
+    fn revoked(shard: &mut Shard, ends: impl FnOnce(&mut Shard)) -> (ProposeError, Effects) {
         let (first, term) = (LogIndex(1), Term(1));
-        shard.effects.answers.push(run.answer(Outcome::Applied { first, term, replies: None }));
-        shard.fail("EIO".into());
+        shard.effects.answers.push(run().answer(Outcome::Applied { first, term, replies: None }));
+        ends(shard);
         let mut effects = Effects::default();
         shard.turn(&mut effects);
         let Outcome::Failed(error) = &effects.answers[0].outcome else { panic!("a success") };
-        assert_eq!(*error, ProposeError::Unknown(UnknownCause::StorageFailed));
+        (error.clone(), effects)
+    }
+
+    #[test]
+    fn a_success_that_has_not_left_when_the_log_fails_is_unknown() {
+        let (error, _) = revoked(&mut shard(), |shard| shard.fail("EIO".into()));
+        assert_eq!(error, ProposeError::Unknown(UnknownCause::StorageFailed));
+    }
+
+    #[test]
+    fn an_abandoned_shard_touches_nothing_and_refuses_what_comes() {
+        let mut shard = shard();
+        let abandon = |shard: &mut Shard| shard.abandon("a bug".into());
+        let (error, effects) = revoked(&mut shard, abandon);
+        assert_eq!(error, ProposeError::Unknown(UnknownCause::Stopped));
+        assert!(effects.disk.is_empty() && effects.frames.is_empty(), "not even its first read");
+        assert_eq!(shard.health(), ShardHealth::Panicked("a bug".into()));
+        let mut submission = Submission::default();
+        submission.push(GroupId(1), 7, b"x");
+        shard.submit(ClientId(0), submission);
+        shard.tick(Time(1));
+        let mut effects = Effects::default();
+        assert!(!shard.turn(&mut effects));
+        let Outcome::Failed(error) = &effects.answers[0].outcome else { panic!("a success") };
+        assert_eq!(*error, ProposeError::Stopped);
+        assert!(effects.disk.is_empty() && shard.is_stopped());
     }
 }

@@ -98,6 +98,16 @@ impl Drop for Loop {
     }
 }
 
+/// Removes the files of a shard's log. It fails when it comes to the first that it has not opened.
+pub fn remove_log(shard: &Path) {
+    for entry in fs::read_dir(shard).expect("a directory") {
+        let path = entry.expect("readable").path();
+        if path.extension().is_some_and(|extension| extension == "wal") {
+            fs::remove_file(path).expect("it is there");
+        }
+    }
+}
+
 /// Has the disk that a process sees at `place` fail from now on, whatever is asked of it, as one that
 /// was pulled out does.
 pub fn pull_out(pid: u32, place: &Path) {

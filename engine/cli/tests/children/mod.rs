@@ -54,6 +54,9 @@ pub fn addresses(count: usize) -> Vec<SocketAddr> {
     free
 }
 
+/// Panics the state machine that it is applied to.
+pub const LAST_STRAW: u64 = u64::MAX;
+
 /// The numbers that were applied, in order.
 #[derive(Default)]
 struct Numbers(Vec<u64>);
@@ -62,7 +65,10 @@ impl StateMachine for Numbers {
     fn apply(&mut self, entries: &Entries<'_>, _: &mut Replies) {
         let number =
             |payload: &[u8]| u64::from_le_bytes(payload[..8].try_into().expect("a number"));
-        self.0.extend(entries.iter().map(|entry| number(entry.payload)));
+        for entry in entries.iter() {
+            assert_ne!(number(entry.payload), LAST_STRAW, "this is too much");
+            self.0.push(number(entry.payload));
+        }
     }
 }
 
