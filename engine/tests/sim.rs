@@ -59,6 +59,8 @@ mod damage;
 mod disk;
 #[path = "sim/disk_faults.rs"]
 mod disk_faults;
+#[path = "sim/disturbed.rs"]
+mod disturbed;
 #[path = "sim/effects.rs"]
 mod effects;
 #[path = "sim/existence.rs"]

@@ -9,6 +9,10 @@ pub struct RaftConfig {
     /// How long a follower waits for its leader before it campaigns; each wait is drawn from
     /// `[t, 2t)`. Default 1 s. Shorter means faster fail-over and more needless elections when a
     /// core, a disk or the network stalls.
+    ///
+    /// A follower whose connection to its leader breaks does not wait for it: it campaigns within a
+    /// `heartbeat_interval`, with `pre_vote` on and `lease_reads` off. So a leader whose process ends
+    /// is replaced sooner than one that hangs.
     pub election_timeout: Duration,
     /// A leader that sent nothing to a peer for this long sends a heartbeat; lost messages are
     /// noticed at this pace too. Default 100 ms. Must be at most a third of `election_timeout`,

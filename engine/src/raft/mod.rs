@@ -421,12 +421,18 @@ impl Raft {
     }
 
     /// The connection to `peer` is lost. Until [`Raft::on_peer_up`], or until the peer is heard in
-    /// spite of it, it is sent heartbeats only.
+    /// spite of it, it is sent heartbeats only. A follower whose leader it was campaigns soon, unless
+    /// it rests: ten thousand groups that lose their leader together are not to campaign together.
     pub fn on_peer_down(&mut self, now: Time, peer: NodeId, out: &mut dyn Outlet) {
         self.advance_clock(now);
+        let rested = self.rests();
         self.wake_for(peer, out);
-        if let Role::Leader(leader) = &mut self.role {
-            leader.peer_down(peer);
+        match &mut self.role {
+            Role::Leader(leader) => leader.peer_down(peer),
+            Role::Follower(follower) if follower.leader == Some(peer) && !rested => {
+                self.state.lost_leader(out);
+            }
+            _ => {}
         }
     }
 

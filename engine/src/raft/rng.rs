@@ -21,9 +21,14 @@ impl SplitMix64 {
 
     /// A duration in `[t, 2t)`, to nanoseconds.
     pub(super) fn timeout(&mut self, t: Duration) -> Duration {
+        t.saturating_add(self.part(t))
+    }
+
+    /// A duration in `[0, t)`, to nanoseconds.
+    pub(super) fn part(&mut self, t: Duration) -> Duration {
         let nanos = u64::try_from(t.as_nanos()).unwrap_or(u64::MAX);
         // The high half of the product: an even spread without a division.
-        let extra = (u128::from(self.next()) * u128::from(nanos)) >> 64;
-        t.saturating_add(Duration::from_nanos(extra as u64))
+        let part = (u128::from(self.next()) * u128::from(nanos)) >> 64;
+        Duration::from_nanos(part as u64)
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct State {
     /// not to help others for a while was given to that leader.
     heard_leader_at: Option<Time>,
     election_timer: Time,
+    /// The connection to the leader broke, and nothing was heard of a leader since.
+    leader_is_cut_off: bool,
     pub(super) config: Arc<RaftConfig>,
     pub(super) node: NodeId,
     pub(super) configurations: Configurations,
@@ -109,6 +111,7 @@ impl State {
             election_timer: now,
             election_timeout,
             heard_leader_at: promised.then_some(now),
+            leader_is_cut_off: false,
             priorities: None,
             stands_in: false,
             rng,
@@ -312,6 +315,7 @@ impl State {
     pub(super) fn heard_leader(&mut self) {
         self.heard_leader_at = Some(self.now);
         self.election_timer = self.now;
+        self.leader_is_cut_off = false;
     }
 
     /// The same, of an earlier moment.
@@ -320,10 +324,31 @@ impl State {
         self.election_timer = self.election_timer.max(at);
     }
 
+    /// The connection to the leader broke. A leader whose process ended is told so from one that is
+    /// slow: this node asks for pre-votes within a heartbeat interval, and lets others have its own.
+    /// If the leader is only cut off from this node, it keeps its office, because who hears it
+    /// refuses (thesis, section 9.6); without pre-votes it would not.
+    ///
+    /// A leader that reads by lease relies on time alone, whatever becomes of its connections.
+    pub(super) fn lost_leader(&mut self, out: &mut dyn Outlet) {
+        if !self.config.pre_vote || self.config.lease_reads.is_some() {
+            return;
+        }
+        self.leader_is_cut_off = true;
+        let interval = self.config.heartbeat_interval;
+        // Those who defer to others do so here, too.
+        let soon = self.now + self.rng.part(interval) + interval * self.deference();
+        let timeout = self.election_timeout.as_nanos() as u64;
+        self.election_timer = self.election_timer.min(Time(soon.0.saturating_sub(timeout)));
+        out.reschedule();
+    }
+
     /// Whether this node owes a leader that it will not help another into office (thesis, section
-    /// 4.2.3). Only time ends that, so nothing that happens to terms or roles can make it last.
+    /// 4.2.3). Only time and a [broken connection](Self::lost_leader) end that, so nothing that
+    /// happens to terms or roles can make it last.
     pub(super) fn follows_live_leader(&self) -> bool {
         self.config.check_quorum
+            && !self.leader_is_cut_off
             && self
                 .heard_leader_at
                 .is_some_and(|heard| self.now.since(heard) < self.config.election_timeout)

@@ -43,10 +43,11 @@ impl Clients {
         at: usize,
         node: usize,
         how: Consistency,
+        key: u8,
     ) -> ReadSubmission {
         let mut submission = ReadSubmission::default();
         let nobody = self.load.callers;
-        self.push_read(&mut submission, nobody, (group, at), node, how, 0);
+        self.push_read(&mut submission, nobody, (group, at), node, how, key);
         submission
     }
 

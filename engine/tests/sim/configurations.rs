@@ -1,6 +1,7 @@
 //! Which configuration is in force where, by the logs alone: the part of the checker that knows the
 //! members of a group, and asks no node who decides.
 
+use ringleader::raft::era::Era;
 use ringleader::raft::{Configuration, MembershipChange, Raft, Status};
 use ringleader::{GroupId, LogIndex, LogPosition};
 
@@ -28,6 +29,17 @@ impl Checker {
             assert!(
                 appended && index > before.index,
                 "configuration in force: group {} node {} has {configuration:?}, {status:?}",
+                self.groups[at],
+                node + 1
+            );
+            // With one server at a time, two leaders of which neither had would part the group
+            // (Ongaro, raft-dev, "bug in single-server membership changes", 2015). Who resets a
+            // group leads nobody.
+            assert!(
+                history.term_at(status.last, status.commit) == position.term
+                    || position.term == Era::of(position.term).first_term(),
+                "configuration in force: group {} node {} changes the members before it has \
+                 committed anything, {status:?}",
                 self.groups[at],
                 node + 1
             );

@@ -33,6 +33,10 @@ impl World {
                 }
             }
         }
+        self.give_up_cut_connections(rng);
+    }
+
+    pub(crate) fn give_up_cut_connections(&mut self, rng: &mut Rng) {
         for pair in 0..self.network.pairs.len() {
             if let Some(connection) = self.network.working(pair)
                 && self.network.is_cut(pair)

@@ -58,6 +58,17 @@ impl Checker {
         (members.iter().filter(|member| leads(member)).count() == 1).then_some(leader)
     }
 
+    /// Who leads in the highest term. One who was deposed may not know it yet.
+    pub(crate) fn newest_leader(&self, at: usize) -> Option<usize> {
+        let term = |member: &Member| {
+            let status = member.view.as_ref()?.status;
+            (status.role == RoleName::Leader).then_some(status.term)
+        };
+        let terms =
+            self.members[at].iter().enumerate().filter_map(|(n, one)| Some((term(one)?, n)));
+        terms.max().map(|(_, node)| node)
+    }
+
     /// Who led a group in a term.
     pub(crate) fn led(&self, at: usize, term: Term) -> Option<NodeId> {
         self.histories[at].leader_of(term)

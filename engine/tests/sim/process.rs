@@ -379,6 +379,8 @@ impl World {
         self.number_links(seat);
         let process = self.seats[seat].process.as_mut().expect("it is alive");
         process.turn_is_due = false;
+        // As the runtime has it: after a pause, time is told after all that came meanwhile.
+        process.inbox.sort_by_key(|input| matches!(input, Input::Tick));
         for input in std::mem::take(&mut process.inbox) {
             if !self.survives_step(seat) {
                 return;

@@ -170,7 +170,7 @@ impl World {
         for node in nodes {
             for how in [Consistency::Linearizable, Consistency::Lease] {
                 let client = self.plan.load.callers;
-                let submission = self.clients.single_read(group, at, node, how);
+                let submission = self.clients.single_read(group, at, node, how, 0);
                 names.push(OpName(submission.user_data[0]));
                 self.after(0, Event::Read { node, client, submission });
             }

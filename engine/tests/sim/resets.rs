@@ -150,6 +150,8 @@ impl World {
         let (mut voters, mut learners) = (vec![id(node)], Vec::new());
         for elector in electors.iter().filter(|elector| elector.node != node) {
             match rng.below(8) {
+                // It takes no part in the new history, and a voter would be missing.
+                _ if self.checker.contradicts(at, elector.node) => {}
                 0..=4 => voters.push(id(elector.node)),
                 5 => learners.push(id(elector.node)),
                 _ => {}

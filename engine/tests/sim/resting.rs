@@ -121,7 +121,7 @@ impl World {
 
     /// A member that campaigns although it was removed, one that a reset has left behind, or a leader
     /// that is to hand over and can't: with them a group finds no rest.
-    fn finds_rest(&self, at: usize) -> bool {
+    pub(crate) fn finds_rest(&self, at: usize) -> bool {
         let group = self.plan.groups[at];
         let Some(leader) = self.checker.leader(at) else { return false };
         let priorities = self.plan.priorities.get(&group);
@@ -173,6 +173,8 @@ impl World {
             assert!(served, "liveness: group {group} does not serve after a rest");
             assert_eq!(reign(self), before, "liveness: group {group} lost its leader at rest");
         }
+        self.fall_asleep();
+        self.disturb_rest();
         self.fall_asleep();
         self.lose_a_leader();
     }

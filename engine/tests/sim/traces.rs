@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0xe581351e2b8d02eb),
-    (1, 0x1c4484a2df1a40b9),
-    (2, 0xbec79d00196b2cda),
-    (3, 0x24ce2e35191c563b),
+    (0, 0x14c0c434c067103b),
+    (1, 0x293076d6db9a36ac),
+    (2, 0x7462cba8d7cf01fe),
+    (3, 0xe7711f47cea7aae8),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {
