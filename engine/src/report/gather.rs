@@ -1,9 +1,12 @@
 //! Asking the shards.
 
+use ringleader_wal::{WalPhase, WalStatus};
+
 use super::{GroupReport, Report, ShardReport};
 use crate::error::QueryError;
 use crate::handle::{Handle, Shared};
 use crate::inbox::{Inbox, Request};
+use crate::shard::ShardHealth;
 
 impl Handle {
     /// The node's state, and everything it has counted and measured since its start.
@@ -49,6 +52,15 @@ impl Handle {
             });
         }
         Ok(shards)
+    }
+}
+
+impl ShardReport {
+    /// Of a shard whose thread has ended, with all that it had counted.
+    fn ended(shard: u32) -> Self {
+        let cause = "its thread ended; the node's standard error says why".into();
+        let log = WalStatus { phase: WalPhase::Failed, has_space: true, ..WalStatus::default() };
+        Self { shard, health: ShardHealth::Panicked(cause), log, ..Self::default() }
     }
 }
 

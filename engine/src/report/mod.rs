@@ -40,7 +40,7 @@ mod text;
 
 use std::time::Duration;
 
-use ringleader_wal::{NodeId, WalPhase, WalStats, WalStatus};
+use ringleader_wal::{NodeId, WalStats, WalStatus};
 use serde::{Deserialize, Serialize};
 
 pub use self::distribution::{Distribution, Summary};
@@ -70,7 +70,7 @@ pub struct Report {
 }
 
 /// One shard.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct ShardReport {
     /// Its number.
     pub shard: u32,
@@ -220,27 +220,6 @@ pub struct GroupReport {
     pub queues: GroupQueues,
     /// What happened to it since the shard started.
     pub history: GroupHistory,
-}
-
-impl ShardReport {
-    /// Of a shard whose thread has ended, with all that it had counted.
-    pub(crate) fn ended(shard: u32) -> Self {
-        let cause = "its thread ended; the node's standard error says why".into();
-        Self {
-            shard,
-            health: ShardHealth::Panicked(cause),
-            groups: 0,
-            resting: 0,
-            counters: Counters::default(),
-            timings: Timings::default(),
-            callers: CallerCounters::default(),
-            operations: OperatorCounters::default(),
-            refusals: Vec::new(),
-            log: WalStatus { phase: WalPhase::Failed, has_space: true, ..WalStatus::default() },
-            log_counters: WalStats::default(),
-            links: Vec::new(),
-        }
-    }
 }
 
 impl LinkReport {

@@ -94,10 +94,11 @@ pub struct GroupQueues {
 }
 
 /// Whether a shard takes part in its groups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state", content = "cause")]
 pub enum ShardHealth {
     /// It reads its log.
+    #[default]
     Recovering,
     /// It does.
     Running,

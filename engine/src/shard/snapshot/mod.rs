@@ -3,12 +3,12 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `format` | **the on-disk format** |
+//! | `survey` | what a start would make of them, for tools |
 //! | `writer`, `reader` | one file, written and read |
 //! | `taking` | when one is taken, and how |
 //! | `sending`, `receiving` | from a leader to a peer that lacks what the log no longer holds |
 //! | `founding` | the one that a group begins with which is founded from a state |
 //! | `opening` | the newest of each group, loaded when the shard starts |
-//! | `survey` | what a start would make of them, for tools |
 //!
 //! The rules that make a log safe to shorten, each kept in one place:
 //!
