@@ -1,7 +1,7 @@
 //! Starting and stopping a node.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use ringleader_wal::GroupId;
@@ -75,6 +75,7 @@ impl Engine {
             node: config.node,
             cluster: config.cluster,
             started: Instant::now(),
+            stopping: AtomicBool::new(false),
         };
         let mut engine = Self {
             handle: Handle { shared: Arc::new(shared) },
@@ -125,6 +126,7 @@ impl Engine {
     }
 
     fn stop(&mut self) {
+        self.handle.shared.stopping.store(true, Ordering::SeqCst);
         for inbox in &self.handle.shared.inboxes {
             // A shard that has ended needs no telling.
             let _ = inbox.send_blocking(Request::Stop);

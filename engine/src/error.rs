@@ -49,8 +49,9 @@ pub enum ProposeError {
     /// Not proposed: the shard's log failed, and it accepts nothing until the node is restarted.
     #[error("the shard's log failed: {0}")]
     StorageFailed(String),
-    /// Not proposed: the engine is stopped.
-    #[error("the engine is stopped")]
+    /// Not proposed: the engine is stopped, or the group's shard
+    /// [panicked](crate::shard::ShardHealth::Panicked).
+    #[error("the engine, or the shard that was asked, is stopped")]
     Stopped,
     /// **It may or may not take effect**: it was appended to the log, and then this node lost the
     /// sight of it.
@@ -64,8 +65,8 @@ pub enum UnknownCause {
     /// This node stopped leading the group before the operation was committed.
     #[error("leadership was lost before the operation was committed")]
     LeadershipLost,
-    /// The engine was stopped before the operation was committed.
-    #[error("the engine stopped before the operation was committed")]
+    /// The engine was stopped, or the shard panicked, before the operation was known to be committed.
+    #[error("the engine, or the shard, stopped before the operation was known to be committed")]
     Stopped,
     /// The shard's log failed before the operation was committed.
     #[error("the log failed before the operation was committed")]
@@ -111,8 +112,9 @@ pub enum MembershipError {
     /// Nothing changed: the shard's log failed.
     #[error("the shard's log failed: {0}")]
     StorageFailed(String),
-    /// Nothing changed: the engine is stopped.
-    #[error("the engine is stopped")]
+    /// Nothing changed: the engine is stopped, or the group's shard
+    /// [panicked](crate::shard::ShardHealth::Panicked).
+    #[error("the engine, or the shard that was asked, is stopped")]
     Stopped,
     /// **The change may or may not take place**: it is in the log, and then this node lost the sight
     /// of it. The next leader brings it to its end if it has it, and only then takes another.
@@ -139,8 +141,9 @@ pub enum ResetError {
     /// Nothing changed: the shard's log failed.
     #[error("the shard's log failed: {0}")]
     StorageFailed(String),
-    /// Nothing changed: the engine is stopped.
-    #[error("the engine is stopped")]
+    /// Nothing changed: the engine is stopped, or the group's shard
+    /// [panicked](crate::shard::ShardHealth::Panicked).
+    #[error("the engine, or the shard that was asked, is stopped")]
     Stopped,
     /// **The members may or may not be set anew**: the entry was written, and may be durable.
     #[error("outcome unknown: {0}")]
@@ -169,8 +172,9 @@ pub enum CreateGroupError {
     /// Nothing changed: the shard's log failed.
     #[error("the shard's log failed: {0}")]
     StorageFailed(String),
-    /// Nothing changed: the engine is stopped.
-    #[error("the engine is stopped")]
+    /// Nothing changed: the engine is stopped, or the group's shard
+    /// [panicked](crate::shard::ShardHealth::Panicked).
+    #[error("the engine, or the shard that was asked, is stopped")]
     Stopped,
     /// **The group may or may not be there** when the node is started again.
     #[error("outcome unknown: {0}")]
@@ -189,8 +193,9 @@ pub enum DestroyGroupError {
     /// Nothing changed: the shard's log failed.
     #[error("the shard's log failed: {0}")]
     StorageFailed(String),
-    /// Nothing changed: the engine is stopped.
-    #[error("the engine is stopped")]
+    /// Nothing changed: the engine is stopped, or the group's shard
+    /// [panicked](crate::shard::ShardHealth::Panicked).
+    #[error("the engine, or the shard that was asked, is stopped")]
     Stopped,
     /// **The replica may or may not be there** when the node is started again.
     #[error("outcome unknown: {0}")]
@@ -228,8 +233,9 @@ pub enum TransferError {
     /// The shard's log failed. A transfer that was begun may still succeed.
     #[error("the shard's log failed: {0}")]
     StorageFailed(String),
-    /// The engine is stopped. A transfer that was begun may still succeed.
-    #[error("the engine is stopped")]
+    /// The engine is stopped, or the group's shard
+    /// [panicked](crate::shard::ShardHealth::Panicked). A transfer that was begun may still succeed.
+    #[error("the engine, or the shard that was asked, is stopped")]
     Stopped,
 }
 
@@ -263,8 +269,9 @@ pub enum ReadError {
     /// The shard's log failed, and it serves nothing until the node is restarted.
     #[error("the shard's log failed: {0}")]
     StorageFailed(String),
-    /// The engine is stopped.
-    #[error("the engine is stopped")]
+    /// The engine is stopped, or the group's shard
+    /// [panicked](crate::shard::ShardHealth::Panicked).
+    #[error("the engine, or the shard that was asked, is stopped")]
     Stopped,
 }
 
@@ -292,8 +299,9 @@ pub enum ReadLogError {
     /// The shard's log failed: what was written can't be read, or it failed before.
     #[error("the shard's log failed: {0}")]
     StorageFailed(String),
-    /// The engine is stopped.
-    #[error("the engine is stopped")]
+    /// The engine is stopped, or the group's shard
+    /// [panicked](crate::shard::ShardHealth::Panicked).
+    #[error("the engine, or the shard that was asked, is stopped")]
     Stopped,
 }
 
@@ -306,8 +314,9 @@ pub enum QueryError {
     /// The group's state machine is of another type.
     #[error("the state machine of group {0} is of another type")]
     WrongType(GroupId),
-    /// The engine is stopped.
-    #[error("the engine is stopped")]
+    /// The engine is stopped, or the shard that was asked
+    /// [panicked](crate::shard::ShardHealth::Panicked).
+    #[error("the engine, or the shard that was asked, is stopped")]
     Stopped,
 }
 
@@ -337,7 +346,7 @@ pub enum SnapshotError {
     /// Writing it failed, or the state machine did. What was written is removed.
     #[error("{0}")]
     Failed(String),
-    /// The shard has not recovered yet, its log failed, or the engine is stopped.
+    /// The shard has not recovered yet, its log failed, it panicked, or the engine is stopped.
     #[error("the shard does not run")]
     Stopped,
 }
@@ -376,6 +385,14 @@ pub enum StartError {
         /// The cause, with the file and the place in it.
         cause: String,
     },
+}
+
+impl StartError {
+    /// What to do with a node whose data is damaged or lost, in a word: nobody may go on with what
+    /// is left of it, for it has forgotten promises.
+    pub const HEAL: &str = "remove the node from its groups and add it again as a new node, with a \
+         new number and an empty directory (the README has the commands, under \"A node whose data is \
+         damaged or lost\")";
 }
 
 /// Why a group was not [founded](crate::found_group). Nothing has changed.

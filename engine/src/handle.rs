@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -46,12 +46,19 @@ pub(crate) struct Shared {
     pub(crate) node: NodeId,
     pub(crate) cluster: u64,
     pub(crate) started: Instant,
+    /// The engine was told to stop.
+    pub(crate) stopping: AtomicBool,
 }
 
 impl Shared {
     /// The shard that a group is on, if it is on this node.
     pub(crate) fn place(&self, group: GroupId) -> u32 {
         place(group, self.inboxes.len() as u32)
+    }
+
+    /// Whether the engine was told to stop: a shard that has ended without that panicked.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
     }
 }
 
@@ -170,7 +177,8 @@ impl Handle {
     /// be [`Send`]; what it proposes through [`Local::queue`] crosses no thread.
     ///
     /// The task must never block and must not run long between its awaits: nothing of the shard
-    /// goes on meanwhile. A panic in it ends the shard. It is dropped when the engine stops.
+    /// goes on meanwhile. A panic in it ends the shard, as one in a
+    /// [state machine](StateMachine) does. It is dropped when the engine stops.
     ///
     /// # Errors
     /// [`QueryError::Stopped`]; the task was not started.
@@ -237,7 +245,7 @@ impl Handle {
         &self,
         change: impl FnOnce(&Members) -> Result<bool, MemberError>,
     ) -> Result<(), MemberError> {
-        if self.shared.inboxes.iter().any(|inbox| inbox.is_closed()) {
+        if self.shared.is_stopping() {
             return Err(MemberError::Stopped);
         }
         if change(&self.shared.members)? {

@@ -116,6 +116,9 @@ pub(crate) enum Request {
 /// One shard's inbox, shared by all who send to it.
 pub(crate) struct Inbox {
     requests: flume::Sender<Request>,
+    /// For what nobody will take out any more; flume keeps it as long as there is a sender.
+    leftover: flume::Receiver<Request>,
+    closed: AtomicBool,
     doorbell: Doorbell,
     pub(crate) budget: Budget,
 }
@@ -134,33 +137,66 @@ impl Inbox {
     ) -> std::io::Result<(Self, (flume::Receiver<Request>, Bell))> {
         let (requests, receiver) = flume::bounded(messages);
         let (doorbell, bell) = Doorbell::new()?;
-        Ok((Self { requests, doorbell, budget: Budget::new(bytes) }, (receiver, bell)))
+        let (leftover, closed) = (receiver.clone(), AtomicBool::new(false));
+        let inbox = Self { requests, leftover, closed, doorbell, budget: Budget::new(bytes) };
+        Ok((inbox, (receiver, bell)))
+    }
+
+    /// The shard has ended. What is in the queue is dropped, now and later, and the reply channels
+    /// with it: nobody waits for an answer that can't come.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.clear_if_closed();
+        self.budget.close();
+    }
+
+    /// Called after every send: either it sees that the queue is closed, or who closes it sees what
+    /// was sent.
+    fn clear_if_closed(&self) {
+        while self.is_closed() && self.leftover.try_recv().is_ok() {}
     }
 
     /// Queues without waiting and without waking the shard; gives the request back when the queue
     /// is full.
     #[allow(clippy::result_large_err, reason = "it gives the request back")]
     pub(crate) fn try_send(&self, request: Request) -> Result<(), flume::TrySendError<Request>> {
-        self.requests.try_send(request)
+        if self.is_closed() {
+            return Err(flume::TrySendError::Disconnected(request));
+        }
+        self.requests.try_send(request)?;
+        self.clear_if_closed();
+        Ok(())
     }
 
-    /// Sends, waiting for room.
+    /// Sends, waiting for room. A shard that ends drops what it did not answer, and that closes the
+    /// request's reply channel.
     pub(crate) async fn send(&self, request: Request) -> Result<(), Closed> {
+        if self.is_closed() {
+            return Err(Closed);
+        }
         self.requests.send_async(request).await.map_err(|_| Closed)?;
-        self.doorbell.ring();
+        self.sent();
         Ok(())
     }
 
     /// Sends, blocking the thread until there is room.
     pub(crate) fn send_blocking(&self, request: Request) -> Result<(), Closed> {
+        if self.is_closed() {
+            return Err(Closed);
+        }
         self.requests.send(request).map_err(|_| Closed)?;
-        self.doorbell.ring();
+        self.sent();
         Ok(())
+    }
+
+    fn sent(&self) {
+        self.clear_if_closed();
+        self.doorbell.ring();
     }
 
     /// Whether the shard has ended.
     pub(crate) fn is_closed(&self) -> bool {
-        self.requests.is_disconnected()
+        self.closed.load(Ordering::SeqCst)
     }
 
     pub(crate) fn doorbell(&self) -> &Doorbell {
@@ -274,6 +310,27 @@ mod tests {
         assert!(!budget.try_take(1));
         budget.close();
         futures_lite::future::block_on(budget.take(5));
+    }
+
+    #[test]
+    fn what_is_in_a_closed_inbox_is_dropped_whenever_it_was_sent() {
+        let (inbox, (requests, _bell)) = Inbox::new(1, 10).expect("descriptors");
+        let groups = || {
+            let (reply, answer) = flume::bounded(1);
+            (Request::Groups { from: 0, reply }, answer)
+        };
+        let ((first, first_answer), (second, second_answer)) = (groups(), groups());
+        assert!(inbox.send_blocking(first).is_ok());
+        std::thread::scope(|scope| {
+            let blocked = scope.spawn(|| inbox.send_blocking(second));
+            inbox.close();
+            // It was sent before, or refused after.
+            let _ = blocked.join().expect("no panic");
+        });
+        assert!(first_answer.recv().is_err() && second_answer.recv().is_err());
+        let (third, third_answer) = groups();
+        assert!(inbox.try_send(third).is_err() && third_answer.recv().is_err());
+        assert!(inbox.is_closed() && requests.is_empty());
     }
 
     #[test]

@@ -104,8 +104,8 @@ pub enum SubmitError {
     /// The shard has too much in flight: drain completions, then submit again.
     #[error("the shard has too much in flight")]
     Busy,
-    /// The engine is stopped.
-    #[error("the engine is stopped")]
+    /// The engine is stopped, or the shard [panicked](crate::shard::ShardHealth::Panicked).
+    #[error("the engine, or the shard, is stopped")]
     Stopped,
 }
 
@@ -258,7 +258,10 @@ impl<A: Announce> Queue<A> {
     }
 
     fn attach(&mut self) -> Result<(), SubmitError> {
-        let Some(answers) = self.attached.take() else { return Ok(()) };
+        let Some(answers) = self.attached.take() else {
+            let lost = self.answers.is_disconnected();
+            return if lost { Err(SubmitError::Stopped) } else { Ok(()) };
+        };
         match self.inbox.try_send(Request::Attach { client: self.client, answers }) {
             Ok(()) => Ok(()),
             Err(flume::TrySendError::Full(request)) => {
@@ -376,7 +379,9 @@ impl<A: Announce> Queue<A> {
     }
 
     /// Waits until a completion can be drained, of an operation or of a read; false when none can
-    /// come any more because the engine is stopped.
+    /// come any more because the engine is stopped, or the shard
+    /// [panicked](crate::shard::ShardHealth::Panicked): what is then still outstanding may have
+    /// taken effect.
     pub async fn ready(&mut self) -> bool {
         if !self.is_ready() {
             self.ready = self.answers.recv_async().await.ok();
@@ -399,7 +404,7 @@ impl<A: Announce> Queue<A> {
 
 impl Queue {
     /// Blocks the thread until a completion can be drained; false when none came in time or none
-    /// can come any more because the engine is stopped.
+    /// can come any more, see [`ready`](Self::ready).
     pub fn wait(&mut self, timeout: Duration) -> bool {
         if !self.is_ready() {
             self.ready = self.answers.recv_timeout(timeout).ok();

@@ -14,6 +14,11 @@ use crate::raft::{CommittedBlocks, Configuration};
 /// of the node and its end, so `apply` must be deterministic: no clock, no random number, no
 /// environment. A state machine lives on its group's shard and never leaves that thread: it need
 /// not be `Send`, and none of its methods may block.
+///
+/// One that can't go on panics. Where panics unwind, that ends its shard and no more: all groups of
+/// the shard are led by other nodes from then on, and the node [reports](crate::Handle::report) it as
+/// [`Panicked`](crate::shard::ShardHealth::Panicked) until it is restarted. The same operation is
+/// applied again then. Where panics abort, that ends the node.
 pub trait StateMachine: Any {
     /// Applies committed operations, in log order. One call covers all that a group has to apply
     /// in one turn of its shard.

@@ -236,6 +236,7 @@ fn a_damaged_log_is_refused_with_the_place() {
         Engine::start(config(&addresses, 1, 1, dir.path()), |_| Box::new(Journal::default()));
     let message = refused.err().expect("it must not start").to_string();
     assert!(message.contains("00000001.wal at offset 20480"), "{message}");
+    assert!(message.ends_with(StartError::HEAL), "{message}");
 }
 
 /// Proposes one operation after the other, wherever they are taken, until told to stop: those that

@@ -164,6 +164,20 @@ pub enum RecoveryError {
     },
 }
 
+impl RecoveryError {
+    /// Whether something of what was written is not there any more: no later attempt finds it.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. }
+            | Self::MissingSegment { .. }
+            | Self::Malformed { .. }
+            | Self::Gap { .. } => true,
+            Self::Disk(_) | Self::Foreign { .. } | Self::Version { .. } => false,
+        }
+    }
+}
+
 /// A write or sync of log data failed. The log is poisoned: a retried sync may claim success over
 /// lost data (PostgreSQL's "fsyncgate"; Rebello et al., ATC '20), so nothing is retried.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

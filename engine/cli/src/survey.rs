@@ -9,6 +9,7 @@ use clap::Args;
 use ringleader::admin::SOCKET;
 use ringleader::raft::era::Era;
 use ringleader::report::{GroupReport, Table};
+use ringleader::shard::SnapshotSurvey;
 use ringleader::{Configuration, GroupId, LogIndex, LogPosition, NodeId, Term};
 use ringleader_wal::RecoveredGroup;
 use serde_json::{Value, json};
@@ -23,6 +24,9 @@ pub(crate) struct Survey {
     /// Data directories of nodes that run (they are asked) or do not (their logs are read)
     #[arg(value_name = "DIR", required = true)]
     dirs: Vec<PathBuf>,
+    /// The state machines keep their own state: a log may begin where no snapshot reaches
+    #[arg(long)]
+    own_state: bool,
 }
 
 /// What a node has of a group.
@@ -40,11 +44,11 @@ struct Replica {
 
 type Groups = BTreeMap<GroupId, Vec<Replica>>;
 
-pub(crate) fn run(Survey { dirs }: &Survey, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(Survey { dirs, own_state }: &Survey, json: bool) -> Result<(), Failure> {
     let mut groups = Groups::new();
     let (mut damaged, mut missing) = (Vec::new(), None);
     for dir in dirs {
-        match look(dir, &mut groups) {
+        match look(dir, *own_state, &mut groups) {
             Ok(damage) => damaged.extend(damage),
             // The others may still have what is needed.
             Err(failure) => {
@@ -75,9 +79,9 @@ fn rank(replica: &Replica) -> (Term, LogIndex) {
 }
 
 /// The logs in it that can't be read.
-fn look(dir: &Path, groups: &mut Groups) -> Result<Vec<String>, Failure> {
+fn look(dir: &Path, own_state: bool, groups: &mut Groups) -> Result<Vec<String>, Failure> {
     if !dir.join(SOCKET).exists() {
-        return look_at_logs(dir, groups);
+        return look_at_logs(dir, own_state, groups);
     }
     match ask_at(dir, "groups").and_then(|list| Ok((list, ask_at(dir, "status")?))) {
         Ok((list, status)) => {
@@ -85,7 +89,7 @@ fn look(dir: &Path, groups: &mut Groups) -> Result<Vec<String>, Failure> {
             Ok(Vec::new())
         }
         // A killed node leaves its socket behind.
-        Err(Failure::NoNode { .. }) => look_at_logs(dir, groups),
+        Err(Failure::NoNode { .. }) => look_at_logs(dir, own_state, groups),
         Err(failure) => Err(failure),
     }
 }
@@ -116,19 +120,27 @@ fn look_at_node(
     Ok(())
 }
 
-fn look_at_logs(dir: &Path, groups: &mut Groups) -> Result<Vec<String>, Failure> {
+fn look_at_logs(dir: &Path, own_state: bool, groups: &mut Groups) -> Result<Vec<String>, Failure> {
     let (_held, shards) = survey::open(dir)?;
     let mut damaged = Vec::new();
     for shard in &shards {
-        let found = survey::Survey::of(shard)?;
+        let found = survey::Survey::of(shard, own_state)?;
         let node = found.identity.map_or(NodeId(0), |identity| identity.node);
-        match found.outcome {
-            Ok(recovered) => {
-                let replicas = recovered.groups.iter().map(|group| replica(node, dir, group));
-                replicas
-                    .for_each(|(group, replica)| groups.entry(group).or_default().push(replica));
+        match (found.outcome, found.snapshots) {
+            (Ok(recovered), Ok(SnapshotSurvey { refusals, .. })) => {
+                // What can't be started from is of no use to a group.
+                let begins = |group: &&RecoveredGroup| {
+                    !refusals.iter().any(|refusal| refusal.group == group.group)
+                };
+                let begin = recovered.groups.iter().filter(begins);
+                for (group, replica) in begin.map(|group| replica(node, dir, group)) {
+                    groups.entry(group).or_default().push(replica);
+                }
+                let causes = refusals.iter().map(|refusal| &refusal.cause);
+                damaged.extend(causes.map(|cause| format!("{}: {cause}", shard.display())));
             }
-            Err(error) => damaged.push(format!("{}: {error}", shard.display())),
+            (Err(error), _) => damaged.push(format!("{}: {error}", shard.display())),
+            (_, Err(cause)) => damaged.push(format!("{}: {cause}", shard.display())),
         }
     }
     Ok(damaged)

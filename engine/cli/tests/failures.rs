@@ -5,7 +5,6 @@ mod cluster;
 use std::process::Output;
 
 use cluster::{Cluster, NAME, NOBODY, NOT_LEADER, REFUSED, UNKNOWN, code, eventually, run};
-use futures_lite::future::block_on;
 use ringleader::{GroupId, NodeId};
 use serde_json::{Value, json};
 
@@ -16,6 +15,12 @@ fn refusal(output: &Output) -> Value {
     serde_json::from_str(&error).unwrap_or_else(|cause| panic!("{cause}: {error}"))
 }
 
+/// Not a test by itself: what the child processes run.
+#[test]
+fn node_process() {
+    cluster::serve();
+}
+
 #[test]
 fn refusals_are_objects_for_those_who_asked_for_json() {
     let group = GroupId::from_name(NAME);
@@ -23,8 +28,8 @@ fn refusals_are_objects_for_those_who_asked_for_json() {
     let leader = cluster.leader(group);
     let follower = cluster.other_than(leader);
     eventually("the follower to know its leader", || {
-        let status = block_on(cluster.handle(follower).status(group)).ok()?;
-        status.leader.filter(|known| *known == NodeId(leader as u64))
+        let known = cluster.status(follower, group).leader;
+        known.filter(|known| *known == NodeId(leader as u64))
     });
     let ask = |node: usize, args: &[&str], exit: i32| -> Value {
         let output = cluster.run(node, &[args, &["--json"]].concat());

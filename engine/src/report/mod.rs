@@ -83,7 +83,7 @@ pub struct Report {
 }
 
 /// One shard.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct ShardReport {
     /// Its number.
     pub shard: u32,

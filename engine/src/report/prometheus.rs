@@ -118,6 +118,9 @@ pub(super) const SHARD_GAUGES: &[Metric<ShardReport>] = &[
     ("up", "1 while the shard takes part in its groups", |s| {
         (s.health == ShardHealth::Running).into()
     }),
+    ("panicked", "1 after something on the shard's thread panicked", |s| {
+        matches!(s.health, ShardHealth::Panicked(_)).into()
+    }),
     ("storage_failed", "1 after a write of the log failed", |s| {
         matches!(s.health, ShardHealth::StorageFailed(_)).into()
     }),

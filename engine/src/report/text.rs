@@ -33,6 +33,7 @@ impl fmt::Display for ShardHealth {
             Self::Recovering => f.write_str("reads its log"),
             Self::Running => f.write_str("running"),
             Self::StorageFailed(cause) => write!(f, "STORAGE FAILED: {cause}"),
+            Self::Panicked(cause) => write!(f, "PANICKED: {cause}"),
             Self::Stopped => f.write_str("stopped"),
         }
     }

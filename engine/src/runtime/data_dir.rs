@@ -71,7 +71,7 @@ impl DataDir {
         };
         for shard in (0..shards).map(|shard| shard_dir(&path, shard)) {
             if !shard.is_dir() {
-                return Err(refuse(&shard, LOST));
+                return Err(refuse(&shard, lost()));
             }
         }
         let peers = Arc::new(PeerFile::open(&path, config.node.0)?);
@@ -99,8 +99,9 @@ impl DataDir {
 }
 
 /// What to do about a directory that is not whole.
-pub(super) const LOST: &str = "it is missing, and with it what this node had promised; remove the \
-     node from its groups and add it again as a new node, with a new number and an empty directory";
+pub(super) fn lost() -> String {
+    format!("it is missing, and with it what this node had promised; {}", StartError::HEAL)
+}
 
 fn shard_dir(path: &Path, shard: u32) -> PathBuf {
     path.join(format!("shard-{shard}"))

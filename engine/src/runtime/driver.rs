@@ -24,6 +24,7 @@ use super::peer_file::Recorder;
 use super::pulse::BEAT;
 use super::shard_thread::ShardSeat;
 use super::sleepers::Sleepers;
+use super::wreck::closes_with_thread;
 use crate::config::EngineConfig;
 use crate::error::SnapshotError;
 use crate::handle::Shared;
@@ -47,6 +48,7 @@ const GROUPS_PER_PAGE: usize = 256;
 
 /// Runs a shard from its recovery to its end; `report` hears once whether it started.
 pub(super) async fn run(seat: ShardSeat, report: flume::Sender<Result<(), String>>) {
+    closes_with_thread(Arc::clone(&seat.inboxes[seat.shard as usize]));
     let notify = Rc::new(Notify::default());
     seat.wrist.feel(Rc::clone(&notify));
     // The first sleep in a process registers with membarrier(2), which can take tens of
@@ -59,12 +61,12 @@ pub(super) async fn run(seat: ShardSeat, report: flume::Sender<Result<(), String
     }
 }
 
-struct Driver {
-    shard: Shard,
+pub(super) struct Driver {
+    pub(super) shard: Shard,
     disk: Disk,
     network: Network,
-    clients: Clients,
-    inbox: Arc<Inbox>,
+    pub(super) clients: Clients,
+    pub(super) inbox: Arc<Inbox>,
     requests: flume::Receiver<Request>,
     notify: Rc<Notify>,
     _bell: glommio::Task<()>,
@@ -75,19 +77,20 @@ struct Driver {
     shared: Arc<Shared>,
     sleepers: Rc<Sleepers>,
     doze: Rc<Doze>,
-    guests: Guests,
-    report: Option<flume::Sender<Result<(), String>>>,
-    number: u32,
+    pub(super) guests: Guests,
+    /// Who waits for the shard to start; nobody any more once it did.
+    pub(super) report: Option<flume::Sender<Result<(), String>>>,
+    pub(super) number: u32,
     completions: Vec<(OpId, Result<DiskOutput, DiskError>)>,
     effects: Effects,
     meter: Meter,
-    transfers: HashMap<TransferId, flume::Sender<TransferResult>>,
+    pub(super) transfers: HashMap<TransferId, flume::Sender<TransferResult>>,
     next_transfer: u64,
     /// How long the shard may take over handing its leaderships over before it stops.
     handover: Duration,
     stopping: bool,
     /// Who waits for a snapshot, by the request's number.
-    snapshots: HashMap<u64, flume::Sender<Result<LogPosition, SnapshotError>>>,
+    pub(super) snapshots: HashMap<u64, flume::Sender<Result<LogPosition, SnapshotError>>>,
     next_ticket: u64,
 }
 
@@ -166,12 +169,12 @@ impl Driver {
             requests,
             _bell: bell.listen(Rc::clone(&notify))?,
             reactor: ReactorPass::new()?,
+            guests: Guests::new(Rc::clone(&notify)),
             notify,
             clock: Clock::new(),
             shared,
             sleepers: Rc::new(Sleepers::new(Rc::clone(&doze))),
             doze,
-            guests: Guests::default(),
             report: Some(report),
             number,
             completions: Vec::new(),
@@ -189,23 +192,22 @@ impl Driver {
 
     async fn run(mut self) {
         while !(self.stopping && self.shard.is_stopped()) {
-            if self.turn() {
+            if self.guarded_turn() {
                 self.reactor.once().await;
             } else {
                 self.wait().await;
             }
         }
-        self.turn();
+        self.guarded_turn();
         self.guests.cancel().await;
         // What is still in the inbox is not proposed; its senders see their channels close.
-        drop(self.requests);
-        self.inbox.budget.close();
+        self.inbox.close();
         self.network.shutdown().await;
         self.disk.close().await;
     }
 
     /// One turn; true if the next should not wait.
-    fn turn(&mut self) -> bool {
+    pub(super) fn turn(&mut self) -> bool {
         self.disk.completions(&mut self.completions);
         self.network.poll();
         // Not before: were this process to stand still between the two, what came meanwhile would
@@ -307,6 +309,8 @@ impl Driver {
                 self.snapshots.insert(self.next_ticket, reply);
                 self.shard.request_snapshot(group, self.next_ticket);
             }
+            // Dropped, it is answered as by a shard that has ended.
+            Request::Query { .. } if self.shard.is_wreck() => {}
             Request::Query { group, run } => run(self.shard.state_machine(group)),
             Request::ChangeMembers { group, change, reply } => {
                 let name = self.clients.changes.add(reply);
@@ -445,7 +449,7 @@ impl Driver {
         }
     }
 
-    fn report_start(&mut self, result: Result<(), String>) {
+    pub(super) fn report_start(&mut self, result: Result<(), String>) {
         self.stopping |= result.is_err();
         if let Some(report) = self.report.take() {
             // The engine may have given up on another shard first.

@@ -1,17 +1,32 @@
 //! The tasks of callers on a shard's executor. They end with the shard: glommio forgets what still
 //! runs when its main task ends, and what such a task owns would never be dropped.
 
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
 
-#[derive(Default)]
+use futures_lite::FutureExt as _;
+
+use super::notify::Notify;
+use super::wreck::Payload;
+
 pub(super) struct Guests {
+    notify: Rc<Notify>,
     /// Each with a mark that its future owns while it runs.
     tasks: Vec<(Weak<()>, glommio::Task<()>)>,
     /// So many tasks are looked through for those that have ended.
     prune_at: usize,
+    /// What one of them panicked with. It must not unwind through the executor, which is the
+    /// shard's.
+    panicked: Rc<RefCell<Option<Payload>>>,
 }
 
 impl Guests {
+    /// `notify` is raised when a task panicked.
+    pub(super) fn new(notify: Rc<Notify>) -> Self {
+        Self { notify, tasks: Vec::new(), prune_at: 0, panicked: Rc::default() }
+    }
+
     pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + 'static) {
         if self.tasks.len() >= self.prune_at {
             self.tasks.retain(|(running, _)| running.strong_count() > 0);
@@ -19,11 +34,20 @@ impl Guests {
         }
         let mark = Rc::new(());
         let running = Rc::downgrade(&mark);
+        let (panicked, notify) = (Rc::clone(&self.panicked), Rc::clone(&self.notify));
         let task = glommio::spawn_local(async move {
-            task.await;
+            if let Err(payload) = AssertUnwindSafe(task).catch_unwind().await {
+                *panicked.borrow_mut() = Some(payload);
+                notify.raise();
+            }
             drop(mark);
         });
         self.tasks.push((running, task));
+    }
+
+    /// What a task panicked with since this was last asked.
+    pub(super) fn panicked(&self) -> Option<Payload> {
+        self.panicked.borrow_mut().take()
     }
 
     /// Drops every task that still runs.

@@ -24,6 +24,7 @@ mod peer_file;
 mod pulse;
 mod shard_thread;
 mod sleepers;
+mod wreck;
 
 pub(crate) use data_dir::DataDir;
 pub(crate) use doorbell::{Bell, Doorbell};

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ringleader_net::{DataId, IntroduceError, Introducer, Introduction, PeerBook};
 
-use super::data_dir::{LOST, refuse, write_whole};
+use super::data_dir::{lost, refuse, write_whole};
 use crate::error::StartError;
 
 pub(super) const PEERS: &str = "PEERS";
@@ -40,11 +40,12 @@ impl PeerFile {
     pub(super) fn open(dir: &Path, node: u64) -> Result<Self, StartError> {
         let path = dir.join(PEERS);
         let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => refuse(&path, LOST),
+            io::ErrorKind::NotFound => refuse(&path, lost()),
             _ => refuse(&path, error),
         })?;
-        let book = PeerBook::from_text(&text)
-            .map_err(|why| refuse(&path, format!("it is damaged: {why}; restore it, or {ANEW}")))?;
+        let book = PeerBook::from_text(&text).map_err(|why| {
+            refuse(&path, format!("it is damaged: {why}; restore it, or {}", StartError::HEAL))
+        })?;
         let (dir, book) = (dir.to_path_buf(), Mutex::new(book));
         Ok(Self { dir, node, book, writing: Mutex::default() })
     }
@@ -66,9 +67,6 @@ impl PeerFile {
         Ok(())
     }
 }
-
-const ANEW: &str = "remove the node from its groups and add it again as a new node, with a new \
-     number and an empty directory";
 
 /// A shard's, or the listener's, way to the node's file.
 pub(super) struct Recorder(pub(super) Arc<PeerFile>);

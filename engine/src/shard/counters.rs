@@ -111,15 +111,20 @@ pub struct GroupQueues {
 }
 
 /// Whether a shard takes part in its groups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state", content = "cause")]
 pub enum ShardHealth {
     /// It reads its log.
+    #[default]
     Recovering,
     /// It does.
     Running,
     /// Its log can't be read or written, for the cause given: it acknowledges nothing more.
     StorageFailed(String),
+    /// Something on its thread panicked, a state machine as a rule, with the message given: it takes
+    /// part in nothing more, and only a restart of the node brings it back. Seen only where panics
+    /// unwind: where they abort, the node's process is gone.
+    Panicked(String),
     /// It was stopped.
     Stopped,
 }
@@ -146,6 +151,7 @@ impl Shard {
             State::Recovering => ShardHealth::Recovering,
             State::Running => ShardHealth::Running,
             State::Dead(Death::Storage(cause)) => ShardHealth::StorageFailed(cause.clone()),
+            State::Dead(Death::Panicked(cause)) => ShardHealth::Panicked(cause.clone()),
             State::Dead(Death::Stopped) => ShardHealth::Stopped,
         }
     }

@@ -359,7 +359,7 @@ impl Group {
 
     /// Answers everybody: those in the log with "unknown", those of this turn, which are not in
     /// the log, with their own error.
-    fn give_up(&mut self, cause: UnknownCause, effects: &mut Effects) {
+    pub(super) fn give_up(&mut self, cause: UnknownCause, effects: &mut Effects) {
         self.give_up_change(cause, &mut effects.changes);
         let answers = &mut effects.answers;
         let unproposed = match cause {

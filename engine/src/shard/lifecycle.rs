@@ -64,22 +64,37 @@ impl Shard {
         self.give_up_transfers(&TransferError::StorageFailed(cause.clone()));
         let notice = if starting { Notice::RecoveryFailed } else { Notice::StorageFailed };
         self.effects.notices.push(notice(cause.clone()));
-        // What this turn decided before is right, but it has not left yet: there is no exception
-        // to who is told what after a failure.
+        self.revoke(UnknownCause::StorageFailed, &ReadError::StorageFailed(cause));
+        self.retire(UnknownCause::StorageFailed);
+    }
+
+    /// Something in this shard panicked, and the driver caught it: whatever the shard was doing may
+    /// be half done. It takes part in nothing more: its disk, its peers and its state machines are
+    /// left alone. Callers get their answers in the next turn's effects, those that can still be
+    /// found; all requests that follow are refused as by a shard that was stopped.
+    pub fn abandon(&mut self, cause: String) {
+        self.state = State::Dead(Death::Panicked(cause));
+        self.effects.disk.clear();
+        self.give_up_transfers(&TransferError::Stopped);
+        self.revoke(UnknownCause::Stopped, &ReadError::Stopped);
+        self.retire(UnknownCause::Stopped);
+    }
+
+    /// What this turn decided before is right, but it has not left yet: there is no exception to
+    /// who is told what after a failure.
+    fn revoke(&mut self, cause: UnknownCause, read: &ReadError) {
         for answer in &mut self.effects.answers {
-            answer.revoke(UnknownCause::StorageFailed);
+            answer.revoke(cause);
         }
         for (_, answer) in self.effects.changes.iter_mut().filter(|(_, answer)| answer.is_ok()) {
-            *answer = Err(MembershipError::Unknown(UnknownCause::StorageFailed));
+            *answer = Err(MembershipError::Unknown(cause));
         }
         for (_, answer) in self.effects.resets.iter_mut().filter(|(_, answer)| answer.is_ok()) {
-            *answer = Err(ResetError::Unknown(UnknownCause::StorageFailed));
+            *answer = Err(ResetError::Unknown(cause));
         }
-        self.revoke_existence(UnknownCause::StorageFailed);
-        let error = ReadError::StorageFailed(cause);
-        self.effects.reads.iter_mut().for_each(|read| read.revoke(&error));
-        self.readers.refuse_all(&error, &mut self.effects.reads);
-        self.retire(UnknownCause::StorageFailed);
+        self.revoke_existence(cause);
+        self.effects.reads.iter_mut().for_each(|run| run.revoke(read));
+        self.readers.refuse_all(read, &mut self.effects.reads);
     }
 
     fn retire(&mut self, cause: UnknownCause) {
@@ -90,8 +105,13 @@ impl Shard {
         self.give_up_resets(cause);
         self.give_up_existence(cause);
         self.give_up_log_reads();
+        let is_wreck = self.is_wreck();
         for group in &mut self.groups {
-            group.retire(cause, &mut self.effects, &self.hooks);
+            match is_wreck {
+                // Its state machine may be what panicked.
+                true => group.give_up(cause, &mut self.effects),
+                false => group.retire(cause, &mut self.effects, &self.hooks),
+            }
         }
     }
 
@@ -108,7 +128,7 @@ impl Shard {
     }
 
     /// What a request is refused with by a shard that does not run: that has not recovered yet, was
-    /// stopped, or whose log failed.
+    /// stopped or abandoned, or whose log failed.
     pub(super) fn check_runs<E>(
         &self,
         recovering: E,
@@ -118,7 +138,7 @@ impl Shard {
         match &self.state {
             State::Running => Ok(()),
             State::Recovering => Err(recovering),
-            State::Dead(Death::Stopped) => Err(stopped),
+            State::Dead(Death::Stopped | Death::Panicked(_)) => Err(stopped),
             State::Dead(Death::Storage(cause)) => Err(failed(cause.clone())),
         }
     }
@@ -129,7 +149,7 @@ impl Shard {
         match self.state {
             // What waits for space on a full disk was never acknowledged, and need not be waited for.
             State::Dead(Death::Stopped) => self.wal.is_idle() || !self.wal.has_space(),
-            State::Dead(Death::Storage(_)) => true,
+            State::Dead(Death::Storage(_) | Death::Panicked(_)) => true,
             _ => false,
         }
     }
@@ -144,7 +164,7 @@ mod tests {
     use crate::error::ProposeError;
     use crate::raft::RaftConfig;
     use crate::shard::proposal::{Outcome, SubmissionRun};
-    use crate::shard::{ClientId, Effects, Submission};
+    use crate::shard::{ClientId, Effects, ShardHealth, Submission};
 
     fn shard() -> Shard {
         let config = ShardConfig {
@@ -162,18 +182,45 @@ mod tests {
         Shard::new(config, Wal::open(WalConfig::default(), identity))
     }
 
-    #[test]
-    fn a_success_that_has_not_left_when_the_log_fails_is_unknown() {
-        let mut shard = shard();
+    fn run() -> SubmissionRun {
         let mut submission = Submission::default();
         submission.push(GroupId(1), 7, b"x");
-        let run = SubmissionRun { client: ClientId(0), submission: submission.into(), range: 0..1 };
+        SubmissionRun { client: ClientId(0), submission: submission.into(), range: 0..1 }
+    }
+
+    /// What becomes of an answer of success that has not left when the shard ends so.
+    fn revoked(shard: &mut Shard, ends: impl FnOnce(&mut Shard)) -> (ProposeError, Effects) {
         let (first, term) = (LogIndex(1), Term(1));
-        shard.effects.answers.push(run.answer(Outcome::Applied { first, term, replies: None }));
-        shard.fail("EIO".into());
+        shard.effects.answers.push(run().answer(Outcome::Applied { first, term, replies: None }));
+        ends(shard);
         let mut effects = Effects::default();
         shard.turn(&mut effects);
         let Outcome::Failed(error) = &effects.answers[0].outcome else { panic!("a success") };
-        assert_eq!(*error, ProposeError::Unknown(UnknownCause::StorageFailed));
+        (error.clone(), effects)
+    }
+
+    #[test]
+    fn a_success_that_has_not_left_when_the_log_fails_is_unknown() {
+        let (error, _) = revoked(&mut shard(), |shard| shard.fail("EIO".into()));
+        assert_eq!(error, ProposeError::Unknown(UnknownCause::StorageFailed));
+    }
+
+    #[test]
+    fn an_abandoned_shard_touches_nothing_and_refuses_what_comes() {
+        let mut shard = shard();
+        let abandon = |shard: &mut Shard| shard.abandon("a bug".into());
+        let (error, effects) = revoked(&mut shard, abandon);
+        assert_eq!(error, ProposeError::Unknown(UnknownCause::Stopped));
+        assert!(effects.disk.is_empty() && effects.frames.is_empty(), "not even its first read");
+        assert_eq!(shard.health(), ShardHealth::Panicked("a bug".into()));
+        let mut submission = Submission::default();
+        submission.push(GroupId(1), 7, b"x");
+        shard.submit(ClientId(0), submission);
+        shard.tick(Time(1));
+        let mut effects = Effects::default();
+        assert!(!shard.turn(&mut effects));
+        let Outcome::Failed(error) = &effects.answers[0].outcome else { panic!("a success") };
+        assert_eq!(*error, ProposeError::Stopped);
+        assert!(effects.disk.is_empty() && shard.is_stopped());
     }
 }

@@ -43,7 +43,7 @@ use ringleader_wal::{GroupId, NodeId, NumberMap, ReadId, Seq, Term, Wal, WalEven
 
 use crate::codec::{self, CodecError, FAR, NEAR, NEXT};
 use crate::config::{GroupConfig, Limits, SnapshotConfig};
-use crate::error::ProposeError;
+use crate::error::{ProposeError, StartError};
 use crate::raft::{Outlet, Priorities, Raft, RaftConfig};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
@@ -79,7 +79,10 @@ pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
 pub use reading::{ReadCompletion, ReadRun, ReadSubmission};
 pub use resets::ResetAnswer;
 pub(crate) use snapshot::Founding;
-pub use snapshot::{SnapshotStage, SnapshotUnderWay};
+pub use snapshot::{
+    SnapshotFault, SnapshotRefusal, SnapshotStage, SnapshotSurvey, SnapshotUnderWay,
+    SurveyedSnapshot, survey_snapshots,
+};
 pub use status::{GroupStatus, MemberStatus};
 pub use traffic::{LinkStatus, MessageCounts, MessageKind};
 pub use transfers::{TransferId, TransferResult, Transferred};
@@ -119,6 +122,8 @@ enum State {
 #[derive(Clone, Debug)]
 enum Death {
     Storage(String),
+    /// What panicked may have left anything half done: nothing is asked of it any more.
+    Panicked(String),
     Stopped,
 }
 
@@ -224,7 +229,9 @@ impl Shard {
         match &self.state {
             State::Running => {}
             State::Recovering => return refuse(run, ProposeError::NotLeader { leader: None }),
-            State::Dead(Death::Stopped) => return refuse(run, ProposeError::Stopped),
+            State::Dead(Death::Stopped | Death::Panicked(_)) => {
+                return refuse(run, ProposeError::Stopped);
+            }
             State::Dead(Death::Storage(cause)) => {
                 return refuse(run, ProposeError::StorageFailed(cause.clone()));
             }
@@ -274,6 +281,9 @@ impl Shard {
 
     /// A connection to a peer's shard was made; `epoch` is above that of every earlier one.
     pub fn link_up(&mut self, now: Time, link: LinkId, epoch: u64) {
+        if self.is_wreck() {
+            return;
+        }
         self.links.set_epoch(link, Some(epoch));
         self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
         // Not before: those who rested ask when something was heard on the connection before.
@@ -283,6 +293,9 @@ impl Shard {
 
     /// The connection was lost.
     pub fn link_down(&mut self, now: Time, link: LinkId) {
+        if self.is_wreck() {
+            return;
+        }
         self.each_on_link(link, |raft, node, out| raft.on_peer_down(now, node, out));
         self.links.set_epoch(link, None);
     }
@@ -307,6 +320,9 @@ impl Shard {
 
     /// A disk operation ended.
     pub fn disk_completed(&mut self, now: Time, id: OpId, result: Result<DiskOutput, DiskError>) {
+        if self.is_wreck() {
+            return;
+        }
         if Snapshots::owns(id) {
             return self.snapshot_op_completed(now, id, result);
         }
@@ -324,7 +340,10 @@ impl Shard {
                     }
                 }
                 WalEvent::RecoveryFailed(error) => {
-                    self.refuse_log(error.to_string());
+                    self.refuse_log(match error.is_damage() {
+                        true => format!("{error}; {}", StartError::HEAL),
+                        false => error.to_string(),
+                    });
                 }
                 WalEvent::Durable(seq) => self.on_durable(now, seq),
                 WalEvent::Loaded { id, result } => self.on_loaded(now, id, result),
@@ -354,6 +373,9 @@ impl Shard {
 
     /// Time passed; the driver calls this every few milliseconds.
     pub fn tick(&mut self, now: Time) {
+        if self.is_wreck() {
+            return;
+        }
         self.wal.tick();
         self.take_wal_events(now);
         if !matches!(self.state, State::Running) {
@@ -396,6 +418,9 @@ impl Shard {
     pub fn replicate(&mut self) {
         self.counters.turns += 1;
         self.newest_proposal = None;
+        if self.is_wreck() {
+            return;
+        }
         self.propose_incoming();
         self.review_transfers(None);
         self.ask_for_reads();
@@ -405,6 +430,13 @@ impl Shard {
 
     /// The second half. For a driver that looks at its clock in between.
     pub fn apply(&mut self, effects: &mut Effects) -> bool {
+        let more = !self.is_wreck() && self.apply_what_can_be();
+        std::mem::swap(&mut self.effects, effects);
+        self.effects.clear();
+        more
+    }
+
+    fn apply_what_can_be(&mut self) -> bool {
         let more = self.apply_committed();
         self.serve_reads();
         if self.snapshots.has_work() {
@@ -412,8 +444,6 @@ impl Shard {
         }
         self.wal.take_ops(&mut self.effects.disk);
         self.snapshots.take_ops(&mut self.effects.disk);
-        std::mem::swap(&mut self.effects, effects);
-        self.effects.clear();
         more
     }
 
@@ -466,5 +496,11 @@ impl Shard {
     #[must_use]
     pub fn takes_part(&self) -> bool {
         matches!(self.state, State::Running)
+    }
+
+    /// Whether it was [abandoned](Self::abandon).
+    #[must_use]
+    pub fn is_wreck(&self) -> bool {
+        matches!(self.state, State::Dead(Death::Panicked(_)))
     }
 }

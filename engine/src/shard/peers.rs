@@ -26,6 +26,9 @@ impl Shard {
                 self.links.number(end);
             }
         }
+        if self.is_wreck() {
+            return;
+        }
         for slot in 0..self.groups.len() {
             if self.groups[slot].raft.members().any(|member| member == node) {
                 self.relink(now, slot as u32);

@@ -268,7 +268,7 @@ impl Shard {
             }
             (State::Running, None) => ReadError::UnknownGroup(group),
             (State::Recovering, _) => ReadError::NoLeader,
-            (State::Dead(Death::Stopped), _) => ReadError::Stopped,
+            (State::Dead(Death::Stopped | Death::Panicked(_)), _) => ReadError::Stopped,
             (State::Dead(Death::Storage(cause)), _) => ReadError::StorageFailed(cause.clone()),
         };
         Err(waiting.reads.answer(Err(error)))

@@ -175,6 +175,7 @@ impl World {
         assert!(excused, "node {name} gave up without a fault: {cause}");
         let what = if at_start { "starts refused" } else { "shards that gave up running" };
         self.counts.add(what, 1);
+        self.watch_beside(seat);
         self.nodes[node].gone = self.is_lost(node, at_start);
         // Its owner restarts it, as its documentation says.
         let life = self.nodes[node].life;

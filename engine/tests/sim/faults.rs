@@ -168,6 +168,7 @@ const SOMETIMES: &[&str] = &[
     "runs that halted without lying",
     "sectors unreadable",
     "shards that gave up running",
+    "shards that went on beside one that failed",
     "short reads",
     "short writes",
     "slow disks",

@@ -75,6 +75,8 @@ pub(crate) struct Node {
     pub(crate) life: u32,
     /// A start is scheduled.
     starting: bool,
+    /// The seats that took part when one beside them gave up, and how much they had applied.
+    beside_failure: Vec<(usize, u64)>,
     /// It will not come back: its disk is damaged, and it said so.
     pub(crate) gone: bool,
     /// Which data directory it has, and what is written there of the others.
@@ -109,6 +111,7 @@ impl Node {
             rng: rng.fork(),
             life: 0,
             starting: true,
+            beside_failure: Vec::new(),
             gone: false,
             clock: Clock::new(rng, drift_ppm),
             holds_for: 0,
@@ -248,6 +251,7 @@ impl World {
         for name in self.clients.crashed(node, self.nodes[node].life) {
             self.ask_again_later(name);
         }
+        self.nodes[node].beside_failure.clear();
         self.checker.crashed(node);
         self.transfers.crashed(node);
         self.forget_changes(node);
@@ -260,8 +264,43 @@ impl World {
     /// Somebody ends a process that has given up. At rest that is one whose disks are damaged, and
     /// its shards that are not go on leading.
     pub(crate) fn restart(&mut self, node: usize, life: u32) {
-        if self.nodes[node].life == life && !self.at_rest {
+        if self.nodes[node].life != life {
+            return;
+        }
+        self.check_beside_failure(node);
+        if !self.at_rest {
             self.crash(node);
+        }
+    }
+
+    /// A seat gave up: what its node has beside it is to go on.
+    pub(crate) fn watch_beside(&mut self, failed: usize) {
+        let node = self.plan.seats.node(failed);
+        for seat in self.plan.seats.of(node).filter(|seat| *seat != failed) {
+            let Some(Process { shard, .. }) = &self.seats[seat].process else { continue };
+            if shard.takes_part() {
+                let applied = shard.counters().entries_applied;
+                self.nodes[node].beside_failure.push((seat, applied));
+            }
+        }
+    }
+
+    /// Whoever took part when another seat of its node gave up does so until the process ends,
+    /// unless it was told to stop or its own log failed.
+    fn check_beside_failure(&mut self, node: usize) {
+        for (seat, before) in std::mem::take(&mut self.nodes[node].beside_failure) {
+            let Some(process) = &self.seats[seat].process else { continue };
+            if process.silent || process.stopping {
+                continue;
+            }
+            let name = self.plan.seats.name(seat);
+            assert!(
+                process.shard.takes_part(),
+                "a failure stays with its shard: node {name} ended"
+            );
+            let applied = process.shard.counters().entries_applied;
+            self.counts
+                .add("shards that went on beside one that failed", u64::from(applied > before));
         }
     }
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,22 @@ fn a_data_directory_that_cannot_be_used_is_refused() {
     assert!(cluster.terminate(0).success());
     fs::rename(&dir, cluster.data_dir(1)).unwrap();
     ends(&mut cluster.server(1), 1, &["data directory", "another node"]);
+}
+
+#[test]
+fn a_damaged_log_is_refused_with_the_place_and_what_to_do() {
+    let mut cluster = Cluster::started(1);
+    cluster.value(&["add", "5", "--count", "20"]);
+    assert!(cluster.terminate(0).success());
+    let name = "shard-0/00000001.wal";
+    let segment = fs::File::options().read(true).write(true).open(cluster.data_dir(0).join(name));
+    let (segment, mut byte) = (segment.unwrap(), [0]);
+    // The first page is the segment's header; batches begin in the second.
+    segment.read_exact_at(&mut byte, 5 * 4096 + 100).unwrap();
+    segment.write_all_at(&[byte[0] ^ 1], 5 * 4096 + 100).unwrap();
+    let place = "00000001.wal at offset 20480";
+    let advice = "remove the node from its groups and add it again as a new node";
+    ends(&mut cluster.server(0), 1, &["shard 0", place, "it had been durable", advice]);
 }
 
 #[test]

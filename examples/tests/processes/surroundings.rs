@@ -84,10 +84,11 @@ fn a_directory_that_cannot_be_written_to_is_refused() {
 /// What the file system holds, and how much of it is taken: the rest has room for two of the
 /// counter's segments of 8 MiB, of which one is kept in reserve.
 const SIZE: &str = "size=34M";
+const BYTES: i64 = 34 << 20;
 const TAKEN: i64 = 14 << 20;
 
-/// Mounts a small file system on `dir` that the child alone sees, and takes most of it.
-fn fill_for_child(command: &mut Command, dir: &Path) {
+/// Mounts a small file system on `dir` that the child alone sees, and takes so much of it.
+fn fill_for_child(command: &mut Command, dir: &Path, taken: i64) {
     let text = |text: &str| CString::new(text).expect("no zero in it");
     let path = |path: &Path| text(path.to_str().expect("a plain path"));
     let (filler, dir) = (path(&dir.join("filler")), path(dir));
@@ -103,7 +104,7 @@ fn fill_for_child(command: &mut Command, dir: &Path) {
             done(libc::mount(kind.as_ptr(), dir.as_ptr(), kind.as_ptr(), 0, size.as_ptr().cast()))?;
             let file = libc::open(filler.as_ptr(), libc::O_CREAT | libc::O_WRONLY, 0o600);
             done(file.min(0))?;
-            done(libc::fallocate(file, 0, 0, TAKEN))?;
+            done(libc::fallocate(file, 0, 0, taken))?;
             done(libc::close(file))
         }
     };
@@ -111,29 +112,62 @@ fn fill_for_child(command: &mut Command, dir: &Path) {
     unsafe { command.pre_exec(fill) };
 }
 
+/// A cluster of one whose server has its data on a file system of its own.
+struct OnFullDisk {
+    cluster: Cluster,
+}
+
+impl OnFullDisk {
+    /// None, with a reason printed, where a process may not mount file systems.
+    fn new() -> Option<Self> {
+        let cluster = Cluster::new(1);
+        let dir = cluster.data_dir(0);
+        fs::create_dir(&dir).unwrap();
+        let mut probe = Command::new("true");
+        fill_for_child(&mut probe, &dir, TAKEN);
+        if let Err(error) = probe.status() {
+            println!("not tried: a process may not mount a file system here ({error})");
+            return None;
+        }
+        Some(Self { cluster })
+    }
+
+    fn server(&self, taken: i64) -> Command {
+        let (dir, address) = (self.cluster.data_dir(0), self.cluster.addresses[0].to_string());
+        let mut command = counter();
+        command.arg("server").arg("--data-dir").arg(dir.join("data"));
+        command.args(["--group", "counter", "--peers", &address, "--listen", &address]);
+        fill_for_child(&mut command, &dir, taken);
+        command
+    }
+
+    /// The server refuses operations because its disk is full, and takes them once there is room.
+    fn refuses_until_there_is_room(&self) {
+        let (cluster, dir) = (&self.cluster, self.cluster.data_dir(0));
+        let add = || cluster.ask(0, "counter add 5");
+        wait_for("the disk to be full", || add().filter(|answer| answer.contains("disk is full")));
+        let seen_by_it = Path::new("/proc").join(cluster.pid(0).to_string()).join("root");
+        fs::remove_file(seen_by_it.join(dir.strip_prefix("/").unwrap()).join("filler")).unwrap();
+        let (room, _) = wait_for("room", || add().filter(|answer| answer.starts_with("ok ")));
+        let value: i64 = room["ok ".len()..].parse().unwrap();
+        assert_eq!(cluster.value(&["add", "5"]), value + 5, "nothing refused was applied later");
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_operations_and_room_lets_them_through() {
-    let mut cluster = Cluster::new(1);
-    let dir = cluster.data_dir(0);
-    fs::create_dir(&dir).unwrap();
-    let mut probe = Command::new("true");
-    fill_for_child(&mut probe, &dir);
-    if let Err(error) = probe.status() {
-        println!("not tried: a process may not mount a file system here ({error})");
-        return;
-    }
-    let address = cluster.addresses[0].to_string();
-    let mut command = counter();
-    command.arg("server").arg("--data-dir").arg(dir.join("data"));
-    command.args(["--group", "counter", "--peers", &address, "--listen", &address]);
-    fill_for_child(&mut command, &dir);
-    cluster.start_with(0, command);
+    let Some(mut full) = OnFullDisk::new() else { return };
+    let server = full.server(TAKEN);
+    full.cluster.start_with(0, server);
+    full.refuses_until_there_is_room();
+}
 
-    let add = || cluster.ask(0, "counter add 5");
-    wait_for("the disk to be full", || add().filter(|answer| answer.contains("disk is full")));
-    let seen_by_it = Path::new("/proc").join(cluster.pid(0).to_string()).join("root");
-    fs::remove_file(seen_by_it.join(dir.strip_prefix("/").unwrap()).join("filler")).unwrap();
-    let (room, _) = wait_for("room", || add().filter(|answer| answer.starts_with("ok ")));
-    let value: i64 = room["ok ".len()..].parse().unwrap();
-    assert_eq!(cluster.value(&["add", "5"]), value + 5, "nothing refused was applied later");
+#[test]
+fn a_disk_that_is_full_at_the_start_is_an_error_or_waited_for() {
+    let Some(mut full) = OnFullDisk::new() else { return };
+    ends(&mut full.server(BYTES), 1, &["data directory", "setting it up", "No space left"]);
+    // Room for the directory and none for the log: it serves what needs none, and waits.
+    let server = full.server(BYTES - (1 << 20));
+    full.cluster.start_with(0, server);
+    full.refuses_until_there_is_room();
 }

@@ -1,6 +1,7 @@
-//! `ringleader log`: a node's logs, read with the recovery that a start would run, on a disk that
-//! writes nothing.
+//! `ringleader log`: a node's logs and snapshots, read with the code that a start would run, on a disk
+//! that writes nothing.
 
+mod snapshots;
 pub(crate) mod survey;
 mod tables;
 
@@ -15,7 +16,8 @@ use survey::Survey;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Show segments, groups with their positions and hard states, and with --batches every batch
+    /// Show segments, groups with their positions and hard states, snapshots, and with --batches
+    /// every batch
     Inspect {
         /// A node's data directory, or one shard's directory in it
         #[arg(value_name = "DIR")]
@@ -24,22 +26,29 @@ pub(crate) enum Command {
         #[arg(long)]
         batches: bool,
     },
-    /// Say whether a node could start from its logs; if not, which file is damaged, where and why
+    /// Say whether a node could start from its logs and snapshots; if not, which file is damaged,
+    /// where and why, and what to do
     Verify {
         /// A node's data directory, or one shard's directory in it
         #[arg(value_name = "DIR")]
         dir: PathBuf,
+        /// The state machines keep their own state: a log may begin where no snapshot reaches
+        #[arg(long)]
+        own_state: bool,
     },
 }
 
 pub(crate) fn run(command: &Command, json: bool) -> Result<(), Failure> {
-    let (Command::Inspect { dir, .. } | Command::Verify { dir }) = command;
+    let (dir, own_state) = match command {
+        Command::Inspect { dir, .. } => (dir, false),
+        Command::Verify { dir, own_state } => (dir, *own_state),
+    };
     let (_held, shards) = survey::open(dir)?;
     let mut out = std::io::stdout().lock();
     let (mut damaged, mut documents) = (0, Vec::new());
     for shard in &shards {
-        let survey = Survey::of(shard)?;
-        damaged += usize::from(survey.outcome.is_err());
+        let survey = Survey::of(shard, own_state)?;
+        damaged += usize::from(!survey.is_sound());
         match (command, json) {
             (Command::Inspect { batches, .. }, true) => documents.push(survey.json(*batches)?),
             (Command::Verify { .. }, true) => documents.push(survey.verdict_json()),

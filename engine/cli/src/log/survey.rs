@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use ringleader::raft::era::Era;
+use ringleader::shard::{SnapshotSurvey, survey_snapshots};
 use ringleader::{Configuration, Term};
 use ringleader_wal::disk::{DiskError, DiskOp, DiskOutput, FileName};
 use ringleader_wal::inspect::{self, BatchInfo, HeaderInfo};
@@ -15,6 +16,7 @@ use ringleader_wal::{
 };
 use serde_json::{Value, json};
 
+use super::snapshots;
 use crate::failure::Failure;
 
 /// The data directory's lock, and a shard's: a running node holds them.
@@ -27,6 +29,8 @@ pub(crate) struct Survey {
     pub(crate) identity: Option<Identity>,
     /// What a start would find.
     pub(crate) outcome: Result<Recovered, RecoveryError>,
+    /// What it would make of the snapshots then; nothing is known of them where the log is damaged.
+    pub(crate) snapshots: Result<SnapshotSurvey, String>,
     /// What the log would be then.
     pub(crate) status: WalStatus,
     /// The segment files, by name.
@@ -93,7 +97,9 @@ fn hold(path: &Path) -> Result<Option<File>, Failure> {
 }
 
 impl Survey {
-    pub(crate) fn of(dir: &Path) -> Result<Self, Failure> {
+    /// `own_state` says that the state machines keep their own state, so that a log may begin where
+    /// no snapshot reaches.
+    pub(crate) fn of(dir: &Path, own_state: bool) -> Result<Self, Failure> {
         let files = segment_files(dir)?;
         let headers = || files.iter().filter_map(|file| file.header);
         // Of a segment whose header is damaged nothing is known, the identity of the others is its
@@ -106,7 +112,25 @@ impl Survey {
         let config = WalConfig { segment_bytes, ..WalConfig::default() };
         let mut wal = Wal::open(config, identity.unwrap_or(fallback));
         let outcome = recover(&mut wal, dir);
-        Ok(Self { dir: dir.to_path_buf(), identity, outcome, status: wal.status(), files })
+        let snapshots = match (&outcome, identity) {
+            (Ok(recovered), Some(identity)) => {
+                let mut listed = list(dir).map_err(Failure::io(dir))?;
+                let gone = |group| wal.is_destroyed(group);
+                listed.retain(|(file, _)| !matches!(file, FileName::Snapshot(of, _) if gone(*of)));
+                survey_snapshots(&identity, recovered, &listed, own_state, |op| {
+                    carry_out(dir, op).map_err(|error| DiskError::Io(error.to_string()))
+                })
+            }
+            _ => Ok(SnapshotSurvey::default()),
+        };
+        let (dir, status) = (dir.to_path_buf(), wal.status());
+        Ok(Self { dir, identity, outcome, snapshots, status, files })
+    }
+
+    /// Whether a node could start from it.
+    pub(crate) fn is_sound(&self) -> bool {
+        let begins = |snapshots: &SnapshotSurvey| snapshots.refusals.is_empty();
+        self.outcome.is_ok() && self.snapshots.as_ref().is_ok_and(begins)
     }
 
     /// The valid batches of a file, in order.
@@ -162,7 +186,7 @@ impl Survey {
         let identity = self.identity.map(|identity| {
             json!({ "cluster": identity.cluster, "node": identity.node, "shard": identity.shard })
         });
-        let mut document = json!({ "dir": super::name(&self.dir), "identity": identity, "sound": self.outcome.is_ok() });
+        let mut document = json!({ "dir": super::name(&self.dir), "identity": identity, "sound": self.is_sound() });
         match &self.outcome {
             Ok(recovered) => {
                 document["durable"] = json!(recovered.durable);
@@ -174,6 +198,7 @@ impl Survey {
             }
             Err(error) => document["damage"] = damage_json(error),
         }
+        snapshots::add_to(&mut document, self);
         document
     }
 }
@@ -263,16 +288,7 @@ fn recover(wal: &mut Wal, dir: &Path) -> Result<Recovered, RecoveryError> {
 
 fn carry_out(dir: &Path, op: &DiskOp) -> io::Result<DiskOutput> {
     match op {
-        DiskOp::List => {
-            let mut list = Vec::new();
-            for entry in fs::read_dir(dir)? {
-                let entry = entry?;
-                if let Some(name) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-                    list.push((name, entry.metadata()?.len()));
-                }
-            }
-            Ok(DiskOutput::Listed(list))
-        }
+        DiskOp::List => Ok(DiskOutput::Listed(list(dir)?)),
         DiskOp::Read { file, offset, len } => {
             let mut bytes = vec![0; *len as usize];
             let file = File::open(dir.join(file.to_string()))?;
@@ -288,6 +304,17 @@ fn carry_out(dir: &Path, op: &DiskOp) -> io::Result<DiskOutput> {
         | DiskOp::Write { .. }
         | DiskOp::Rename { .. } => Ok(DiskOutput::Done),
     }
+}
+
+fn list(dir: &Path) -> io::Result<Vec<(FileName, u64)>> {
+    let mut list = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if let Some(name) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            list.push((name, entry.metadata()?.len()));
+        }
+    }
+    Ok(list)
 }
 
 /// Fewer bytes only at the file's end.

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use ringleader::Configuration;
 use ringleader::report::Table;
+use ringleader::{Configuration, StartError};
 use ringleader_wal::Recovered;
 use ringleader_wal::inspect::{BatchInfo, RecordInfo};
 
+use super::snapshots;
 use super::survey::{SegmentFile, Survey, is_reset};
 use crate::failure::Failure;
 use crate::members::who;
@@ -15,25 +16,29 @@ use crate::members::who;
 /// One line, or one for each thing that is worth knowing.
 pub(super) fn verdict(survey: &Survey) -> String {
     let dir = super::name(&survey.dir);
-    match &survey.outcome {
-        Ok(recovered) => {
-            let groups = recovered.groups.len();
-            let (batches, durable) = (recovered.batches, recovered.durable);
-            let mut text = format!(
-                "{dir}: sound; {batches} batches, the last is {durable}; {groups} groups\n"
-            );
-            if let Some(torn) = &recovered.torn {
-                let _ = writeln!(
-                    text,
-                    "{dir}: a torn tail in {} at offset {} was never acknowledged and would be \
-                     dropped: {}",
-                    torn.file, torn.offset, torn.reason
-                );
-            }
-            text
+    let recovered = match &survey.outcome {
+        Ok(recovered) => recovered,
+        Err(error) if error.is_damage() => {
+            return format!("{dir}: DAMAGED: {error}; {}\n", StartError::HEAL);
         }
-        Err(error) => format!("{dir}: DAMAGED: {error}\n"),
+        Err(error) => return format!("{dir}: NOT READABLE: {error}\n"),
+    };
+    let groups = recovered.groups.len();
+    let (batches, durable) = (recovered.batches, recovered.durable);
+    let snapshots = survey.snapshots.as_ref().map_or(0, |snapshots| snapshots.files.len());
+    let sound = if survey.is_sound() { "sound" } else { "the log is sound" };
+    let mut text = format!(
+        "{dir}: {sound}; {batches} batches, the last is {durable}; {groups} groups, {snapshots} \
+         snapshots\n"
+    );
+    if let Some(torn) = &recovered.torn {
+        let _ = writeln!(
+            text,
+            "{dir}: a torn tail in {} at offset {} was never acknowledged and would be dropped: {}",
+            torn.file, torn.offset, torn.reason
+        );
     }
+    text + &snapshots::lines(survey)
 }
 
 pub(super) fn inspect(out: &mut impl Write, survey: &Survey, all: bool) -> Result<(), Failure> {
@@ -61,6 +66,10 @@ pub(super) fn inspect(out: &mut impl Write, survey: &Survey, all: bool) -> Resul
         let members = members(recovered);
         if !members.is_empty() {
             let _ = write!(text, "\nmembers in the log\n{members}");
+        }
+        let snapshots = snapshots::table(survey);
+        if !snapshots.is_empty() {
+            let _ = write!(text, "\nsnapshots\n{snapshots}");
         }
     }
     out.write_all(text.as_bytes()).map_err(Failure::Output)?;

@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `format` | **the on-disk format** |
+//! | `survey` | what a start would make of them, for tools |
 //! | `writer`, `reader` | one file, written and read |
 //! | `taking` | when one is taken, and how |
 //! | `sending`, `receiving` | from a leader to a peer that lacks what the log no longer holds |
@@ -29,6 +30,7 @@ mod progress;
 mod reader;
 mod receiving;
 mod sending;
+mod survey;
 mod taking;
 mod writer;
 
@@ -48,6 +50,9 @@ use opening::Opening;
 pub use progress::{SnapshotStage, SnapshotUnderWay};
 use receiving::Receiving;
 use sending::Sending;
+pub use survey::{
+    SnapshotFault, SnapshotRefusal, SnapshotSurvey, SurveyedSnapshot, survey_snapshots,
+};
 use taking::{Taking, Waiter};
 use writer::Writer;
 

@@ -20,6 +20,7 @@ use ringleader_wal::{GroupId, LogIndex, LogPosition, Recovered, RecoveredGroup, 
 use super::reader::{Next, Reader};
 use super::{Kept, Purpose};
 use crate::config::GroupConfig;
+use crate::error::StartError;
 use crate::raft::{Configuration, LogOp, Restored};
 use crate::shard::membership::read_configuration;
 use crate::shard::{RecoverySummary, Shard, Timed};
@@ -203,17 +204,8 @@ impl Shard {
         let newest = files.filter(|(at, _)| at.index > own.index).copied();
         let at = newest.map_or(own, |(at, _)| at);
         if at.index < base {
-            return Err(damage.unwrap_or_else(|| {
-                format!(
-                    "group {group}: the log begins after entry {base}, and there is no snapshot \
-                     that reaches it: {}",
-                    if at.index.0 == 0 {
-                        "there is none".into()
-                    } else {
-                        FileName::Snapshot(group, at).to_string()
-                    }
-                )
-            }));
+            let cause = damage.unwrap_or_else(|| unreached(group, base, at));
+            return Err(format!("{cause}; {}", StartError::HEAL));
         }
         match newest {
             Some((at, len)) => {
@@ -254,7 +246,7 @@ impl Shard {
                 opening.loading = None;
                 let held = opening.restored.get(&group);
                 if held.and_then(|held| held.term_at(at.index)) != Some(at.term) {
-                    return Err(damage);
+                    return Err(format!("{damage}; {}", StartError::HEAL));
                 }
                 opening.drop_newest(group);
                 tracing::warn!(%group, %damage, "a damaged snapshot is passed over");
@@ -342,7 +334,19 @@ impl Opening {
     }
 }
 
-fn restore(group: RecoveredGroup) -> Result<(GroupId, Restored), String> {
+/// Nothing that there is reaches the beginning of the log; `at` is the newest of it.
+pub(super) fn unreached(group: GroupId, base: LogIndex, at: LogPosition) -> String {
+    let newest = match at.index {
+        LogIndex(0) => "there is none".into(),
+        _ => FileName::Snapshot(group, at).to_string(),
+    };
+    format!(
+        "group {group}: the log begins after entry {base}, and there is no snapshot that reaches \
+         it: {newest}"
+    )
+}
+
+pub(super) fn restore(group: RecoveredGroup) -> Result<(GroupId, Restored), String> {
     let RecoveredGroup { group, hard_state, base, last_index, terms, configurations, .. } = group;
     let configurations = configurations.iter().map(read_configuration).collect::<Result<_, _>>()?;
     let (applied, configuration) = (base.index, None);
