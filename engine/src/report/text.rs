@@ -100,7 +100,8 @@ impl ShardReport {
         let (snapshots, operations) = (&self.counters.snapshots, &self.operations);
         writeln!(
             f,
-            "  snapshots {} taken of {} B in {:?}; {} sent, {} B; {} installed, {} B; {} failures",
+            "  snapshots {} taken of {} B in {:?}; {} sent, {} B; {} installed, {} B; {} failures; \
+             {} peers stranded",
             snapshots.taken,
             snapshots.taken_bytes,
             Duration::from_nanos(snapshots.taken_nanos),
@@ -108,7 +109,8 @@ impl ShardReport {
             snapshots.sent_bytes,
             snapshots.installed,
             snapshots.installed_bytes,
-            snapshots.failed
+            snapshots.failed,
+            snapshots.stranded
         )?;
         writeln!(
             f,
@@ -232,10 +234,11 @@ pub fn peer_table(groups: &[GroupReport]) -> Table {
     for group in groups {
         let last = group.status.last.index.0;
         for peer in &group.status.peers {
+            let stranded = group.status.stranded.contains(&peer.id);
             table.row([
                 group.status.group.to_string(),
                 peer.id.to_string(),
-                mode(peer.mode).to_owned(),
+                if stranded { "stranded" } else { mode(peer.mode) }.to_owned(),
                 peer.heard_ms_ago.to_string(),
                 peer.match_index.to_string(),
                 peer.next_index.to_string(),

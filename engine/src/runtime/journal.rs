@@ -59,6 +59,18 @@ impl Journal {
             Notice::SnapshotFailed(group, cause) => {
                 tracing::warn!(shard, %group, %cause, "a snapshot failed; it is tried again");
             }
+            Notice::LogKept(group) => {
+                tracing::warn!(
+                    shard, %group,
+                    "the log grows for ever: the state machine keeps its state and gives no snapshots"
+                );
+            }
+            Notice::PeerStranded(group, peer) => {
+                tracing::error!(
+                    shard, %group, %peer,
+                    "a peer lacks what the log no longer holds, and the state machine gives no snapshot"
+                );
+            }
             Notice::Group(notice) => self.group(notice),
         }
     }

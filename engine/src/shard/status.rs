@@ -36,6 +36,10 @@ pub struct GroupStatus {
     pub rests: bool,
     /// What a leader knows about its peers; empty on others.
     pub peers: Vec<PeerStatus>,
+    /// Of these, whoever lacks what the log no longer holds while the state machine gives no snapshot
+    /// for it: it gets nothing until another member leads, or its replica is replaced.
+    #[serde(default)]
+    pub stranded: Vec<NodeId>,
 }
 
 impl GroupStatus {
@@ -73,6 +77,7 @@ impl Shard {
             transfers_to: status.transfers_to,
             rests: status.rests && takes_part,
             peers: group.raft.peers().collect(),
+            stranded: self.stranded_in(group.id),
         }
     }
 

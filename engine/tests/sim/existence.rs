@@ -158,6 +158,7 @@ impl World {
         self.counts.add(what, 1);
         if answer.is_ok() {
             self.checker.destroyed_for_good(node, group);
+            self.seats[seat].stores.remove(group);
             self.existence.created.remove(&(node, group));
             self.existence.destroyed.insert((node, group));
             let at = self.plan.groups.iter().position(|known| *known == group);

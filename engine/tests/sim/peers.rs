@@ -11,6 +11,7 @@ use crate::disk::SimDisk;
 use crate::inputs::Input;
 use crate::process::{Node, Process};
 use crate::rng::Rng;
+use crate::stores::Stores;
 use crate::world::{Event, World};
 
 impl Process {
@@ -171,6 +172,7 @@ impl World {
         self.nodes[node].met.clear();
         for seat in self.plan.seats.of(node) {
             self.seats[seat].disk = SimDisk::new(self.plan.disk.sector);
+            self.seats[seat].stores = Stores::default();
         }
         self.checker.wiped(node);
         self.existence.wiped(node);

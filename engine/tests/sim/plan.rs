@@ -18,6 +18,7 @@ use crate::mishaps::MishapPlan;
 use crate::operator::OperatorPlan;
 use crate::rng::{Rng, SURE};
 use crate::seats::Seats;
+use crate::stores::{self, Kind};
 
 /// One millisecond of simulated time.
 pub(crate) const MS: u64 = 1_000_000;
@@ -85,6 +86,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     /// Of each node: they need not be alike.
     pub(crate) snapshots: Vec<SnapshotConfig>,
+    /// What the state machines are like, of each node and group.
+    pub(crate) machines: Vec<Vec<Kind>>,
     /// Of the groups where not all voters are alike.
     pub(crate) priorities: HashMap<GroupId, Priorities>,
     pub(crate) net: NetPlan,
@@ -143,6 +146,7 @@ impl Plan {
         Self {
             nodes,
             priorities,
+            machines: stores::kinds(&mut members_rng, nodes, groups.len()),
             seats: Seats::new(&shards, &groups),
             changing,
             resetting,

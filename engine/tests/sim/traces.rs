@@ -9,9 +9,9 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0xe581351e2b8d02eb),
+    (0, 0xc3b3a49368c2ed6d),
     (1, 0x1c4484a2df1a40b9),
-    (2, 0xbec79d00196b2cda),
+    (2, 0x9d335230fcf4d4f5),
     (3, 0x24ce2e35191c563b),
 ];
 
