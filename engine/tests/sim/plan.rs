@@ -120,7 +120,7 @@ impl Plan {
         if changing {
             members::settings(&mut members_rng, &mut raft);
         }
-        let resetting = members_rng.chance(SURE / 8) && nodes > 1;
+        let resetting = members_rng.chance(SURE / 6) && nodes > 1;
         let keeps = changing || resetting;
         let election = raft.election_timeout.as_nanos() as u64;
         let trouble = rng.between(10, 50) * election;
@@ -140,7 +140,8 @@ impl Plan {
         let lease_is_safe = lease(rng, &mut raft, clock);
         let priorities = priorities(&mut rng.fork(), nodes, &groups);
         let mut late = existence::late(&mut members_rng, &groups, &founders, &priorities);
-        if resetting {
+        // Of those who are left somebody has to know the members.
+        if resetting && changing {
             late.fill(false);
         }
         Self {
@@ -159,7 +160,7 @@ impl Plan {
             tick: rng.magnitude(2 * MS, 10 * MS),
             turn: (0, rng.magnitude(1_000, 500_000)),
             clock,
-            faults: FaultPlan::draw(rng, election, trouble, promise, [!keeps, resetting]),
+            faults: FaultPlan::draw(rng, election, trouble, promise, [!keeps, resetting, changing]),
             mishaps: MishapPlan::draw(&mut rng.fork()),
             operator: OperatorPlan::draw(&mut rng.fork(), election, trouble, [changing, resetting]),
             promise,

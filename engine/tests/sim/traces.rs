@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0xc3b3a49368c2ed6d),
-    (1, 0x1c4484a2df1a40b9),
-    (2, 0x9d335230fcf4d4f5),
-    (3, 0x24ce2e35191c563b),
+    (0, 0x7a824ccaedb459c6),
+    (1, 0x028c15ecd002a070),
+    (2, 0x05e81973ee4328ef),
+    (3, 0x02ca0a16b8cb8d43),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {
