@@ -19,6 +19,30 @@ use crate::raft::{CommittedBlocks, Configuration};
 /// the shard are led by other nodes from then on, and the node [reports](crate::Handle::report) it as
 /// [`Panicked`](crate::shard::ShardHealth::Panicked) until it is restarted. The same operation is
 /// applied again then. Where panics abort, that ends the node.
+///
+/// # State on stable storage
+/// A state machine that keeps its state in a store of its own says so with
+/// [`durable_position`](Self::durable_position), and has three things to see to:
+///
+/// - *It gives snapshots too*. The engine has one taken when a member lacks what the log no longer
+///   holds, or when nothing else says who the members are. If [`snapshot`](Self::snapshot) is `None`
+///   the whole log is kept, for ever, and a warning says so.
+/// - *A snapshot replaces the whole store*, whatever was in it, and does so at once, in
+///   [`restored`](Self::restored). Until then its chunks are kept aside: the snapshot may be given up
+///   at any time, and the node then goes on from the old store. It may come to a machine that has
+///   just opened its store, at a start; or to a second one, which the factory makes while the first
+///   still applies entries. Once the second is restored, the first is given nothing more but the end
+///   of its office ([`leader_stop`](Self::leader_stop), [`follow_stop`](Self::follow_stop)), and is
+///   dropped; it must not write any more. A factory that keeps each group's open store, and gives it
+///   to both, is one way to do this.
+/// - *The store belongs to the node's data directory*: both are lost, or moved, together. A start is
+///   refused where the store is ahead of the log, but for one case: a node that waits to be added to
+///   a group (named without voters, and new to this node) may be given a copy of another node's store
+///   beforehand, and is sent no more than what follows. Of a group that is destroyed on a node, the
+///   store is its owner's to remove, once the answer says that it is destroyed.
+///
+/// Such a machine is given committed entries when this node's own log has them on stable storage too,
+/// which may be a little later than others are.
 pub trait StateMachine: Any {
     /// Applies committed operations, in log order. One call covers all that a group has to apply
     /// in one turn of its shard.
@@ -30,7 +54,8 @@ pub trait StateMachine: Any {
     /// The group's members are `configuration` from the entry at `index` on, by a committed entry:
     /// at the beginning of a change through joint consensus, at its end, and when only learners
     /// change. Calls come in log order, on every replica and again after a restart, after the
-    /// operations before `index` and perhaps some after it.
+    /// operations before `index` and perhaps some after it. What is before the entry that a machine
+    /// starts from, by a snapshot or its own state, is not told again.
     ///
     /// A replica whose node is no longer among the members is not needed any more.
     fn configuration_committed(&mut self, index: LogIndex, configuration: &Configuration) {
@@ -64,13 +89,17 @@ pub trait StateMachine: Any {
     /// A view of the present state, to be written out while `apply` goes on: what is applied later
     /// must not show in it. Persistent structures, a copy on write or a copy of something small do.
     /// `None` (the default) says that this machine takes no snapshots: its log grows for ever.
+    ///
+    /// A machine with a [durable position](Self::durable_position) is asked for one before the log
+    /// goes that the position covers; that view is dropped at once.
     fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
         None
     }
 
     /// Takes the next chunk of a snapshot, in the order and with the boundaries in which
     /// [`SnapshotSource::next_chunk`] gave them, perhaps on another node and by an earlier version of
-    /// the program. The machine is in its initial state before the first.
+    /// the program. The machine is in its initial state before the first, or in that of its store,
+    /// which counts until the last: see [above](Self#state-on-stable-storage).
     ///
     /// # Errors
     /// What is wrong with the chunk; the snapshot is refused then.
@@ -79,7 +108,10 @@ pub trait StateMachine: Any {
         Err(MachineError("it takes no snapshots".into()))
     }
 
-    /// The last chunk was restored.
+    /// The last chunk was restored: the machine is what the snapshot says, and nothing else. A store
+    /// of its own is replaced now, as a whole: a crash leaves the old state or the new one. As long as
+    /// the new one is not on stable storage, [`durable_position`](Self::durable_position) must not say
+    /// so; the snapshot's file stays as long as it is needed.
     ///
     /// # Errors
     /// What is missing; the snapshot is refused then.
@@ -92,8 +124,9 @@ pub trait StateMachine: Any {
     /// `None` (the default) for all others.
     ///
     /// Asked at a start, it says where applying begins, so the machine must then be in the very state
-    /// after that entry. Asked from time to time later, it says how far the log may go. It never
-    /// goes back.
+    /// after that entry, even if that is beyond what was ever said before. Asked from time to time
+    /// later, it says how far the log may go. It never goes back, and is `None` always or never.
+    /// [Above](Self#state-on-stable-storage) is what else it means.
     fn durable_position(&self) -> Option<LogPosition> {
         None
     }

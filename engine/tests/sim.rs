@@ -23,7 +23,7 @@
 //! | `mishaps` | faults that wait for the moment at which they tell most |
 //! | `operator`, `transfers`, `log_reads`, `existence` | what the operator does, and what it is told |
 //! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
-//! | `image` | the registers' snapshot |
+//! | `image`, `stores` | the registers' snapshot, and what is kept of them on stable storage |
 //! | `resets`, `eras` | groups that lose their majority, and what stays of them |
 //! | `checker`, `messages`, `rounds`, `history`, `line` | what must hold after every step |
 //! | `streams` | what of a log each peer was sent |
@@ -126,6 +126,8 @@ mod schedule;
 mod seats;
 #[path = "sim/shrink.rs"]
 mod shrink;
+#[path = "sim/stores.rs"]
+mod stores;
 #[path = "sim/trace.rs"]
 mod trace;
 #[path = "sim/traces.rs"]

@@ -4,15 +4,15 @@ mod nodes;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
 use nodes::{GROUP, addresses, eventually, leader, leads};
 use ringleader::{
-    Engine, EngineConfig, Entries, GroupId, Handle, LogIndex, LogPosition, MachineError, NodeId,
-    Replies, RoleName, SnapshotError, SnapshotSource, StateMachine,
+    Engine, EngineConfig, Entries, GroupId, Handle, LogIndex, MachineError, NodeId, Replies,
+    RoleName, SnapshotError, SnapshotSource, StateMachine,
 };
 
 /// A table of numbers, some of which each operation changes, and how many operations there were. A
@@ -255,63 +255,6 @@ fn a_snapshot_is_taken_no_faster_than_the_disk_is_to_be_used_for_it() {
     });
     let least = Duration::from_millis(700);
     assert!(began.elapsed() >= least, "{:?}", began.elapsed());
-}
-
-/// Stands for a state machine with a database of its own: what is in `store` survives it.
-struct Keeper {
-    operations: u64,
-    last: LogPosition,
-    store: Arc<Mutex<(u64, LogPosition)>>,
-}
-
-impl Keeper {
-    fn open(store: &Arc<Mutex<(u64, LogPosition)>>) -> Self {
-        let (operations, last) = *store.lock().expect("no panic under this lock");
-        Self { operations, last, store: Arc::clone(store) }
-    }
-}
-
-impl StateMachine for Keeper {
-    fn apply(&mut self, entries: &Entries<'_>, _: &mut Replies) {
-        for entry in entries.iter() {
-            assert!(entry.index > self.last.index, "an operation is applied again");
-            self.operations += 1;
-            self.last = LogPosition { index: entry.index, term: entry.term };
-            // It commits now and then.
-            if self.operations.is_multiple_of(100) {
-                *self.store.lock().expect("no panic under this lock") =
-                    (self.operations, self.last);
-            }
-        }
-    }
-
-    fn durable_position(&self) -> Option<LogPosition> {
-        Some(self.store.lock().expect("no panic under this lock").1)
-    }
-}
-
-#[test]
-fn a_machine_that_keeps_its_own_state_starts_where_that_ends_and_its_log_goes() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let addresses = addresses(1);
-    let store = Arc::new(Mutex::new((0, LogPosition::default())));
-    let boot = || {
-        let store = Arc::clone(&store);
-        start_with(config(&addresses, 1, dir.path()), move || Box::new(Keeper::open(&store)))
-    };
-    let engine = boot();
-    write(&leader([&engine], GROUP), 20_050);
-    eventually("the log to be released", || {
-        (bytes_in(&dir.path().join("node-1")) < 50 << 20).then_some(())
-    });
-    engine.shutdown();
-    assert_eq!(store.lock().expect("no panic under this lock").0, 20_000);
-
-    let engine = boot();
-    write(&leader([&engine], GROUP), 7);
-    let handle = engine.handle();
-    let operations = handle.inspect(GROUP, |keeper: &mut Keeper| keeper.operations);
-    assert_eq!(block_on(operations), Ok(20_057), "each operation once, the last ones from the log");
 }
 
 /// Keeps nothing, and takes no snapshots.

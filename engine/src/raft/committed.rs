@@ -62,15 +62,30 @@ impl Raft {
     /// The next entries to apply: blocks of about `max_bytes` together, at least one.
     #[must_use]
     pub fn next_committed(&self, max_bytes: usize) -> Committed<'_> {
-        let (log, commit) = (&self.state.log, self.state.commit_index);
+        self.next_committed_through(self.state.commit_index, max_bytes)
+    }
+
+    /// Likewise, none after `through`, which is committed.
+    #[must_use]
+    pub(crate) fn next_committed_through(
+        &self,
+        through: LogIndex,
+        max_bytes: usize,
+    ) -> Committed<'_> {
         let next = self.state.last_applied.next();
-        if next > commit {
+        if next > through {
             return Committed::Nothing;
         }
-        match log.stretch(next, commit, max_bytes) {
+        match self.state.log.stretch(next, through, max_bytes) {
             Some(blocks) => Committed::Blocks(blocks),
-            None => Committed::Load { from: next, through: commit },
+            None => Committed::Load { from: next, through },
         }
+    }
+
+    /// The last committed entry that this node's log has on stable storage.
+    #[inline]
+    pub(crate) fn committed_here(&self) -> LogIndex {
+        self.state.commit_index.min(self.state.log.durable())
     }
 
     /// The state machine took everything up to `index`.

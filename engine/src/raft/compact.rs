@@ -96,6 +96,14 @@ impl Restored {
         Some(run.map_or(self.base.term, |run| run.term))
     }
 
+    /// Whether the members as of entry `at` are known without any snapshot: the log is whole, or
+    /// holds an entry that says so.
+    #[must_use]
+    pub(crate) fn knows_members(&self, at: Option<LogPosition>) -> bool {
+        let told = |told: &LogIndex| at.is_some_and(|at| *told <= at.index);
+        self.base.index == LogIndex(0) || self.configurations.iter().any(|(at, _)| told(at))
+    }
+
     /// The state machine was restored from a snapshot that ends at `at`. Where the log does not hold
     /// that entry, it is replaced: the records that make it so are staged, and must be durable
     /// before the member takes part in anything, for the log vouches for the snapshot from then on.
@@ -109,8 +117,8 @@ impl Restored {
             self.hard_state.voted_for = None;
         }
         self.applied = at.index;
-        if self.configuration.is_some() {
-            self.configurations.retain(|(index, _)| *index > at.index);
+        if let Some((known_at, _)) = self.configuration {
+            self.configurations.retain(|(index, _)| *index > known_at);
         }
         if self.term_at(at.index) == Some(at.term) {
             return Vec::new();

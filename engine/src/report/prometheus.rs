@@ -64,6 +64,11 @@ pub(super) const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     ("snapshots_failed", "Attempts to take, send or install one that failed", |s| {
         s.counters.snapshots.failed
     }),
+    (
+        "peers_stranded",
+        "Times that a peer needed a snapshot and the state machine gave none",
+        |s| s.counters.snapshots.stranded,
+    ),
     ("transfers_done", "Leaderships handed over on request", |s| s.operations.transfers_done),
     ("transfers_refused", "Transfers not begun", |s| s.operations.transfers_refused),
     ("transfers_failed", "Transfers that did not end as asked", |s| s.operations.transfers_failed),

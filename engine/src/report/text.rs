@@ -115,7 +115,8 @@ impl ShardReport {
         let (snapshots, operations) = (&self.counters.snapshots, &self.operations);
         writeln!(
             f,
-            "  snapshots {} taken of {} B in {:?}; {} sent, {} B; {} installed, {} B; {} failures",
+            "  snapshots {} taken of {} B in {:?}; {} sent, {} B; {} installed, {} B; {} failures; \
+             {} peers stranded",
             snapshots.taken,
             snapshots.taken_bytes,
             Duration::from_nanos(snapshots.taken_nanos),
@@ -123,7 +124,8 @@ impl ShardReport {
             snapshots.sent_bytes,
             snapshots.installed,
             snapshots.installed_bytes,
-            snapshots.failed
+            snapshots.failed,
+            snapshots.stranded
         )?;
         writeln!(
             f,
@@ -282,12 +284,13 @@ pub fn peer_table(groups: &[GroupReport]) -> Table {
     for group in groups {
         let last = group.status.last.index.0;
         for peer in &group.status.peers {
+            let stranded = group.status.stranded.contains(&peer.id);
             table.row([
                 group.status.group.to_string(),
                 peer.id.to_string(),
                 membership(peer.membership).to_owned(),
                 if peer.alive { "yes" } else { "NO" }.to_owned(),
-                mode(peer.mode).to_owned(),
+                if stranded { "stranded" } else { mode(peer.mode) }.to_owned(),
                 peer.heard_ms_ago.to_string(),
                 peer.match_index.to_string(),
                 peer.next_index.to_string(),

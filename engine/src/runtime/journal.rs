@@ -65,6 +65,18 @@ impl Journal {
                 let (index, term) = (at.index.0, at.term.0);
                 tracing::warn!(shard, %group, index, term, %cause, left_out, "a snapshot failed; it is tried again");
             }
+            Notice::LogKept(group) => {
+                tracing::warn!(
+                    shard, %group,
+                    "the log grows for ever: the state machine keeps its state and gives no snapshots"
+                );
+            }
+            Notice::PeerStranded(group, peer) => {
+                tracing::error!(
+                    shard, %group, %peer,
+                    "a peer lacks what the log no longer holds, and the state machine gives no snapshot"
+                );
+            }
             Notice::Group(notice) => self.group(notice),
         }
     }

@@ -75,6 +75,9 @@ pub struct SnapshotCounters {
     pub receives_given_up: u64,
     /// Attempts to take, send or install one that failed.
     pub failed: u64,
+    /// Times that a peer lacked what the log no longer held and the state machine gave no snapshot
+    /// for it.
+    pub stranded: u64,
 }
 
 /// What happened in a group, as this node saw it, since the shard was made.

@@ -122,6 +122,12 @@ pub enum Notice {
     /// A group's snapshot, which covers everything up to this entry, could not be taken, sent or
     /// installed; it is tried again.
     SnapshotFailed(GroupId, LogPosition, String),
+    /// A group's state machine keeps its state on stable storage and gives no snapshots: its log grows
+    /// for ever.
+    LogKept(GroupId),
+    /// This peer lacks what the group's log no longer holds, and the state machine gives no snapshot
+    /// to be sent to it: it gets nothing, unless a member leads whose state machine does.
+    PeerStranded(GroupId, NodeId),
     /// Something happened in a group.
     Group(GroupNotice),
 }

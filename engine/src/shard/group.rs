@@ -59,6 +59,9 @@ pub(super) struct Group {
     pub(super) loading: bool,
     /// Whether there are configurations that the state machine is to be told of.
     pub(super) tells_members: bool,
+    /// The state machine keeps its state on stable storage itself. That must not get ahead of the
+    /// log, which alone knows the members: it is given what the log has on stable storage.
+    keeps_own: bool,
     /// The group's place in the log's index.
     pub(super) log_slot: GroupSlot,
     /// The links to the other voters.
@@ -87,6 +90,7 @@ impl Group {
         Self {
             id,
             raft,
+            keeps_own: machine.durable_position().is_some(),
             machine,
             links,
             staged: Seq(0),
@@ -149,7 +153,13 @@ impl Group {
 
     /// Whether there are committed entries to apply and nobody is at it yet.
     pub(super) fn wants_apply(&self) -> bool {
-        !self.apply_queued && !self.loading && self.raft.applied_index() < self.raft.commit_index()
+        !self.apply_queued && !self.loading && self.raft.applied_index() < self.appliable()
+    }
+
+    /// The last entry that the state machine may take.
+    #[inline]
+    fn appliable(&self) -> LogIndex {
+        if self.keeps_own { self.raft.committed_here() } else { self.raft.commit_index() }
     }
 
     /// Accepts a run for this turn, or answers it.
@@ -221,7 +231,7 @@ impl Group {
         replies: &mut Replies,
         answers: &mut Vec<AnswerRun>,
     ) -> Option<LogIndex> {
-        let last = match self.raft.next_committed(budget) {
+        let last = match self.raft.next_committed_through(self.appliable(), budget) {
             Committed::Nothing => return None,
             Committed::Blocks(blocks) => {
                 replies.begin(!self.waiting.is_empty());
@@ -245,7 +255,7 @@ impl Group {
     ) {
         self.loading = false;
         let first = self.raft.applied_index().next();
-        let commit = self.raft.commit_index();
+        let commit = self.appliable();
         if first > commit {
             return;
         }
@@ -320,6 +330,7 @@ impl Group {
     pub(super) fn replace_machine(&mut self, machine: Box<dyn StateMachine>, hooks: &Hooks) {
         let office = self.office;
         self.end_office(hooks);
+        self.keeps_own = machine.durable_position().is_some();
         self.machine = machine;
         self.begin_office(office, hooks);
     }

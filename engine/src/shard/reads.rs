@@ -318,7 +318,9 @@ impl Shard {
         let Self { readers, groups, effects, .. } = self;
         let mut confirmed = std::mem::take(&mut readers.confirmed);
         confirmed.retain(|slot| {
-            let applied = groups[*slot as usize].raft.applied_index();
+            let raft = &groups[*slot as usize].raft;
+            // What was applied before a reset that left it behind is no part of what is asked for.
+            let applied = if raft.is_superseded() { LogIndex(0) } else { raft.applied_index() };
             let Some(group) = readers.group(*slot) else { return false };
             !group.serve(applied, &mut effects.reads)
         });

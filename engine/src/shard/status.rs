@@ -64,6 +64,10 @@ pub struct GroupStatus {
     pub members: Vec<MemberStatus>,
     /// What a leader knows about its peers; empty on others.
     pub peers: Vec<PeerStatus>,
+    /// Of these, whoever lacks what the log no longer holds while the state machine gives no snapshot
+    /// for it: it gets nothing until another member leads, or its replica is replaced.
+    #[serde(default)]
+    pub stranded: Vec<NodeId>,
 }
 
 impl GroupStatus {
@@ -105,6 +109,7 @@ impl Shard {
             snapshot: self.slots.get(&group.id).and_then(|slot| self.snapshots.newest(*slot)),
             members: self.members_of(group),
             peers: self.peers_of(group),
+            stranded: self.stranded_in(group.id),
         }
     }
 

@@ -29,6 +29,7 @@ use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::process::shard;
 use crate::rng::{Rng, SURE};
+use crate::stores::Stores;
 use crate::world::World;
 
 /// What a run has to show.
@@ -118,9 +119,10 @@ pub(crate) struct Started {
 }
 
 /// What a seat's shard finds on `disk` after the power failed; the disk itself is left alone.
-fn start(disk: &SimDisk, plan: &Plan, seat: usize) -> Result<Started, String> {
+fn start(disk: &SimDisk, stores: &Stores, plan: &Plan, seat: usize) -> Result<Started, String> {
     let mut disk = disk.settled();
-    let (mut shard, mut effects) = (shard(plan, seat, Vec::new(), 0), Effects::default());
+    let mut shard = shard(plan, seat, &stores.settled(), Vec::new(), 0);
+    let mut effects = Effects::default();
     // No fault is asked for, so nothing is drawn.
     let mut rng = Rng::new(0);
     loop {
@@ -176,7 +178,7 @@ enum Verdict {
 
 impl World {
     fn started(&self, seat: usize, disk: &SimDisk) -> Result<Started, String> {
-        start(disk, &self.plan, seat)
+        start(disk, &self.seats[seat].stores, &self.plan, seat)
     }
 
     /// What an election of the group depends on, on a node that starts after a power failure.
@@ -247,7 +249,8 @@ impl World {
             (Ok(before), Ok(after)) if before.holds_as(&after) => Verdict::Harmless,
             (_, Ok(_)) => Verdict::Unnoticed,
             (_, Err(cause)) => {
-                let places = [".wal", "segment ", ".snap"];
+                // Or the log ends before what its state machine has.
+                let places = [".wal", "segment ", ".snap", "its state machine holds"];
                 let place = places.iter().any(|place| cause.contains(place));
                 assert!(place, "a damaged log is refused and the place not named: {cause}");
                 Verdict::Noticed

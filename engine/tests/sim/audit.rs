@@ -1,13 +1,33 @@
 //! What disks hold, compared with what their nodes said: the part of the checker that believes no
 //! node, only what recovery finds after a power failure.
 
-use ringleader::LogPosition;
 use ringleader::raft::Status;
+use ringleader::{LogIndex, LogPosition};
 
-use super::{Checker, Member};
+use super::{Checker, Member, Promise};
 use crate::atlas::Found;
+use crate::history::History;
+
+impl Promise {
+    /// Whether what was called durable ends with entries that can't be committed any more, because
+    /// others are that stand in their place: a snapshot that is shorter than the log takes its place.
+    pub(super) fn is_contradicted(
+        &self,
+        history: &History,
+        last: LogPosition,
+        applied: LogIndex,
+    ) -> bool {
+        let term = history.term_at(last, applied);
+        self.last.index >= applied && history.term_at(self.last, applied) != term
+    }
+}
 
 impl Checker {
+    /// A member's replica is to be destroyed, whatever comes of that.
+    pub(crate) fn doom(&mut self, node: usize, at: usize) {
+        self.members[at][node].doomed = true;
+    }
+
     /// What a node starts a group with after a power failure: everything that it promised. A
     /// majority of disks is compared by [`Self::check_copies`].
     pub(crate) fn audit(&mut self, at: usize, node: usize, found: &Found) {
@@ -29,20 +49,23 @@ impl Checker {
             index: promise.durable,
             term: history.term_at(promise.last, promise.durable),
         };
-        let kept = applied >= durable.index || history.holds(last, durable);
+        let kept = applied >= durable.index
+            || history.holds(last, durable)
+            || promise.is_contradicted(history, last, applied);
         assert!(kept, "what is called durable is not: {}", who());
         member.on_disk = last;
         self.check_found_configuration(at, found);
     }
 
     /// Every committed entry is on a majority of the disks as they were last audited, or on one
-    /// that was damaged since.
+    /// that was damaged or given up since.
     pub(crate) fn check_copies(&self, damaged: &[bool]) {
         for (at, history) in self.histories.iter().enumerate() {
             let Some(committed) = history.last_committed() else { continue };
             let members = self.members[at].iter().zip(damaged);
             let holds = |(member, damaged): (&Member, &bool)| {
-                *damaged || history.holds(member.on_disk, committed)
+                let gone = *damaged || member.doomed && member.made_durable(history, committed);
+                gone || history.holds(member.on_disk, committed)
             };
             let copies: Vec<bool> = members.map(holds).collect();
             assert!(

@@ -2,9 +2,8 @@
 //!
 //! The names in brackets are the thesis' figures and sections, or the check's number in the list
 //! that this simulator works through. The checker knows no node's log by heart: by log matching, a
-//! log's last position tells all of it, once it is known where each term starts and what stands
-//! before ([`History::term_at`]). That is learned from the nodes that win elections, and compared
-//! with every append that anyone sends.
+//! log's last position tells all of it, once it is known where each term starts and what stands before
+//! ([`History::term_at`]). Nodes that win elections show that, and every append is compared with it.
 
 use ringleader::raft::found::FOUNDED_AT;
 use ringleader::raft::invariants::{self, Summary};
@@ -87,6 +86,8 @@ struct Member {
     harmed: bool,
     /// Its replica was destroyed. What it said in the turn before that still leaves.
     destroyed: bool,
+    /// It was to be destroyed although it is a member: no copy on its disk counts any more.
+    doomed: bool,
 }
 
 impl Member {
@@ -239,6 +240,7 @@ impl Checker {
         }
         // What a snapshot covers is committed, and takes the place of anything else.
         let kept = status.applied >= promise.durable
+            || promise.is_contradicted(history, status.last, status.applied)
             || status.last.index >= promise.durable
                 && history.term_at(status.last, promise.durable)
                     == history.term_at(promise.last, promise.durable);

@@ -113,7 +113,9 @@ impl World {
         let rng = &mut self.nodes[node].rng;
         let pause = rng.between(self.plan.tick / 2, self.plan.tick);
         let late = clock.late_ppm > 0 && rng.chance(clock.late_ppm);
-        pause + if late { rng.below(clock.late) } else { 0 }
+        let late = if late { rng.below(clock.late) } else { 0 };
+        self.counts.add("ticks that came late", u64::from(late > 0));
+        pause + late
     }
 
     /// Whether the process stands still now that the shard's turn is over. All of it does.

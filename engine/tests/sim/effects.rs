@@ -15,7 +15,6 @@ impl World {
     pub(crate) fn carry_out(&mut self, seat: usize) -> bool {
         let process = self.seats[seat].process.as_mut().expect("a turn is of a running process");
         let mut effects = std::mem::take(&mut process.effects);
-        self.look_at_machines(seat);
         for notice in effects.notices.drain(..) {
             self.notice(seat, notice);
         }
@@ -74,7 +73,8 @@ impl World {
         says
     }
 
-    fn look_at_machines(&mut self, seat: usize) {
+    /// A turn of the shard is over: what its state machines did.
+    pub(crate) fn look_at_machines(&mut self, seat: usize) {
         let mut told_members = Vec::new();
         let process = self.seats[seat].process.as_mut().expect("it is alive");
         for (at, group) in self.plan.groups.iter().enumerate() {
@@ -83,6 +83,9 @@ impl World {
             let machine: &mut Machine = machine.downcast_mut().expect("the simulator's own");
             if let Some(image) = machine.restored.take() {
                 self.checker.restored(self.plan.seats.node(seat), at, &image);
+            }
+            if let Some(story) = machine.story.take() {
+                self.counts.add(story, 1);
             }
             let told = std::mem::take(&mut machine.members);
             if !told.is_empty() {
@@ -132,6 +135,10 @@ impl World {
             }
             Notice::GroupCreated(_) => self.mishap_of_existence(self.plan.seats.node(seat)),
             Notice::Group(notice) => self.group_notice(notice.what),
+            Notice::LogKept(_) => self.counts.add("logs kept for want of snapshots", 1),
+            Notice::PeerStranded(group, peer) => {
+                panic!("stranded: node {peer} lacks what the log of {group} does not hold")
+            }
             Notice::SnapshotTaken(group, at) => {
                 self.counts.add("snapshots taken", 1);
                 self.checker.snapshot_taken(self.plan.seats.node(seat), group, at);

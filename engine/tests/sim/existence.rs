@@ -2,18 +2,22 @@
 //!
 //! In some runs a few groups are not in the nodes' configurations: the operator creates them, on
 //! each node at another moment, and again until the node says that it has them. In the runs whose
-//! members change, the operator also destroys replicas of nodes that are members no more. What a
+//! members change, the operator also destroys replicas of nodes that are members no more, and of
+//! members as long as a majority is left: these are removed before anything else is changed. What a
 //! node said to be durable must be so after every later start.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ringleader::raft::Configuration;
-use ringleader::{CreateGroupError, DestroyGroupError, GroupConfig, GroupId, NodeId, Priorities};
+use ringleader::{
+    CreateGroupError, DestroyGroupError, GroupConfig, GroupId, MembershipChange, NodeId, Priorities,
+};
 
 use crate::inputs::Input;
 use crate::plan::{MS, Plan};
+use crate::process::Process;
 use crate::rng::{Rng, SURE};
-use crate::world::{Event, World};
+use crate::world::{Event, LOOK_EVERY, World};
 
 /// Which groups the operator creates: of those that can be, one of the founders may lead.
 pub(crate) fn late(
@@ -60,10 +64,23 @@ impl Existence {
         self.retired.contains(&(node.0 as usize - 1, at))
     }
 
+    /// A name for a change of members.
+    fn ask_for_change(&mut self) -> u64 {
+        self.next += 1;
+        (1 << 33) + self.next
+    }
+
     fn ask(&mut self, node: usize, group: GroupId) -> u64 {
         self.next += 1;
         self.asked.insert(self.next, (node, group));
         self.next
+    }
+}
+
+impl Process {
+    /// Whether it was asked for a change of members and has not looked at that yet.
+    fn asks_for_change(&self) -> bool {
+        self.inbox.iter().any(|input| matches!(input, Input::ChangeMembers { .. }))
     }
 }
 
@@ -121,7 +138,80 @@ impl World {
         let seat = self.plan.seats.of_group(group, anybody);
         if self.seats[seat].process.is_some() {
             let name = self.existence.ask(anybody, group);
-            self.feed(seat, Input::DestroyGroup { name, group, is_outsider });
+            self.feed(seat, Input::DestroyGroup { name, group, is_outsider, member_too: false });
+        }
+    }
+
+    /// Destroys a replica on a member, which is a voter lost for ever where it has a vote, if the
+    /// group bears that.
+    pub(crate) fn destroy_member(&mut self, anybody: usize, rng: &mut Rng) {
+        let at = rng.below(self.plan.groups.len() as u64) as usize;
+        if !self.bears_loss(at, anybody) {
+            return;
+        }
+        let group = self.plan.groups[at];
+        self.existence.retired.insert((anybody, at));
+        self.checker.doom(anybody, at);
+        self.counts.add("members destroyed", 1);
+        let seat = self.plan.seats.of_group(group, anybody);
+        let name = self.existence.ask(anybody, group);
+        let input = Input::DestroyGroup { name, group, is_outsider: false, member_too: true };
+        self.feed(seat, input);
+    }
+
+    /// Whether a member may be lost for ever: nobody's log has other members than everybody's, no
+    /// change is on its way to one, and of the voters a majority is left.
+    pub(crate) fn bears_loss(&self, at: usize, node: usize) -> bool {
+        let group = self.plan.groups[at];
+        let mut known: Option<&Configuration> = None;
+        for other in 0..self.plan.nodes {
+            let seat = &self.seats[self.plan.seats.of_group(group, other)];
+            let Some(process) = seat.process.as_ref().filter(|process| process.recovered) else {
+                return false;
+            };
+            let Some(raft) = process.shard.raft(group) else { continue };
+            let own = raft.configuration();
+            let alike = known.is_none_or(|known| known == own) || own.is_empty();
+            if !alike || own.is_joint() || process.asks_for_change() {
+                return false;
+            }
+            known = if own.is_empty() { known } else { Some(own) };
+        }
+        let voters = known.map_or(&[][..], Configuration::voters);
+        let gone = |voter: &&NodeId| {
+            voter.0 as usize == node + 1 || self.existence.is_retired(**voter, at)
+        };
+        !self.is_changing(at) && 2 * voters.iter().filter(gone).count() < voters.len()
+    }
+
+    /// Nobody adds the node to any group again.
+    pub(crate) fn retire(&mut self, node: usize) {
+        self.existence.retired.extend((0..self.plan.groups.len()).map(|at| (node, at)));
+    }
+
+    /// The members of a group that are lost for ever.
+    pub(crate) fn lost_members(&self, at: usize) -> Vec<NodeId> {
+        let members = self.checker.members_of(at).into_iter().map(|node| NodeId(node as u64 + 1));
+        members.filter(|member| self.existence.is_retired(*member, at)).collect()
+    }
+
+    /// The operator takes everybody who is lost for ever out of the groups.
+    pub(crate) fn remove_lost(&mut self) {
+        let end = self.now() + 2 * self.plan.patience;
+        for at in 0..self.plan.groups.len() {
+            loop {
+                let removed = self.lost_members(at);
+                if removed.is_empty() && !self.is_changing(at) {
+                    break;
+                }
+                assert!(self.now() < end, "liveness: group {at} keeps {removed:?}");
+                if let Some(leader) = self.checker.leader(at).filter(|_| !self.is_changing(at)) {
+                    let name = self.existence.ask_for_change();
+                    let change = MembershipChange { removed, ..MembershipChange::default() };
+                    self.change(at, leader, name, change);
+                }
+                self.run_until(self.now() + LOOK_EVERY);
+            }
         }
     }
 
@@ -158,6 +248,7 @@ impl World {
         self.counts.add(what, 1);
         if answer.is_ok() {
             self.checker.destroyed_for_good(node, group);
+            self.seats[seat].stores.remove(group);
             self.existence.created.remove(&(node, group));
             self.existence.destroyed.insert((node, group));
             let at = self.plan.groups.iter().position(|known| *known == group);

@@ -133,6 +133,15 @@ impl Counts {
 /// is meant to show.
 const SOMETIMES: &[&str] = &[
     "bits rotten",
+    "bridges",
+    "chains",
+    "changes given up",
+    "clocks changed",
+    "connections broken",
+    "connections clogged",
+    "connections closed over their bytes",
+    "connections half open",
+    "connections that flap",
     "crashes before a disk operation",
     "crashes before a result was heard",
     "crashes during a disk operation",
@@ -145,26 +154,41 @@ const SOMETIMES: &[&str] = &[
     "directory syncs failed",
     "disk full",
     "disk operations stuck for seconds",
+    "frames of an earlier connection",
     "full logs",
+    "groups at rest",
+    "groups at rest without a member",
+    "groups created",
+    "groups reset",
+    "groups woken",
+    "leaderships that are to spread",
     "leaderships transferred",
+    "logs kept for want of snapshots",
     "logs read back",
     "logs truncated",
-    "nodes stopped",
+    "lost nodes that came back",
+    "majorities lost",
+    "members changed",
+    "members destroyed",
+    "nodes isolated",
     "nodes refused without their data",
+    "nodes stopped",
     "nodes told of another",
     "nodes wiped",
+    "nodes wiped where members change",
+    "one-way partitions",
     "operations refused during transfers",
-    "majorities lost",
-    "groups reset",
-    "lost nodes that came back",
-    "members changed",
-    "changes given up",
+    "partitions in two",
     "power failures",
     "processes ended",
     "read errors",
     "reads misdirected",
     "reads of unreadable sectors",
+    "reads served",
+    "reads served under a lease",
+    "replicas destroyed",
     "reserves used by a full log",
+    "rings of majorities",
     "runs that halted without lying",
     "sectors unreadable",
     "shards that gave up running",
@@ -176,12 +200,19 @@ const SOMETIMES: &[&str] = &[
     "snapshots installed",
     "snapshots taken",
     "snapshots that failed",
+    "stalls",
+    "stalls before effects",
     "starts from a snapshot",
+    "starts from a store",
     "starts refused",
+    "stores replaced by snapshots",
+    "strangers refused",
+    "streams damaged",
     "syncs failed, and the data gone",
-    "write errors",
+    "ticks that came late",
     "transfers not taken",
     "transfers refused",
+    "write errors",
     "writes lost",
     "writes misdirected",
 ];
@@ -199,7 +230,7 @@ impl FaultPlan {
         election: u64,
         trouble: u64,
         promise: Promise,
-        [damaging, losing]: [bool; 2],
+        [damaging, losing, changing]: [bool; 3],
     ) -> Self {
         let likely = rng.pick(&[SURE / 12, SURE / 5, SURE / 2]);
         let mut enabled = Vec::new();
@@ -218,8 +249,11 @@ impl FaultPlan {
                 enabled.push((Fault::Damage(damage), rng.magnitude(election / 2, longest)));
             }
         }
-        if damaging && rng.coin() {
-            enabled.push((Fault::Wipe, rng.magnitude(election / 2, trouble)));
+        let wiping = damaging && rng.coin() || changing && !losing && rng.chance(SURE * 3 / 4);
+        if wiping {
+            // Groups whose members change bear it at few moments.
+            let longest = if changing { trouble / 8 } else { trouble };
+            enabled.push((Fault::Wipe, rng.magnitude(election / 2, longest)));
         }
         if losing {
             enabled.push((Fault::LoseMajority, rng.magnitude(trouble / 4, trouble)));

@@ -80,8 +80,10 @@ pub(crate) enum Input {
     DestroyGroup {
         name: u64,
         group: GroupId,
-        /// No log names the node as a member. Otherwise it is asked for where it must be refused.
+        /// No log names the node as a member. Otherwise it is asked for where it must be refused,
         is_outsider: bool,
+        /// or where the loss is accepted.
+        member_too: bool,
     },
     Stop,
 }
@@ -206,14 +208,14 @@ impl World {
                 self.trace.step("create", place, name, config.group.0);
                 shard.create_group(now, name, config);
             }
-            Input::DestroyGroup { name, group, is_outsider } => {
+            Input::DestroyGroup { name, group, is_outsider, member_too } => {
                 self.trace.step("destroy", place, name, group.0);
                 let raft = shard.raft(group);
                 let is_member = raft.is_some_and(|raft| raft.configuration().contains(raft.node()));
-                if is_member || is_outsider {
-                    shard.destroy_group(name, group, false);
+                if is_member || is_outsider || member_too {
+                    shard.destroy_group(name, group, member_too);
                 }
-                let still = !is_member || shard.raft(group).is_some();
+                let still = !is_member || member_too || shard.raft(group).is_some();
                 assert!(
                     still,
                     "existence: group {group} is destroyed on a member, node {}",

@@ -5,14 +5,15 @@
 use std::collections::BTreeMap;
 
 use ringleader::{
-    Configuration, Entries, LogIndex, LogPosition, MachineError, NodeId, Replies, SnapshotSource,
-    StateMachine, Term,
+    Configuration, Entries, GroupId, LogIndex, LogPosition, MachineError, NodeId, Replies,
+    SnapshotSource, StateMachine, Term,
 };
 
 use crate::image::{Image, Pieces};
 use crate::linearizability::Model as _;
 use crate::linearizability::register::{Input, Output, Register, Value};
 use crate::rng::{chain, chain_bytes};
+use crate::stores::{Kind, Opened, Stores};
 
 /// What an operation does, and to which register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +45,16 @@ pub(crate) struct AppliedOp {
 pub(crate) struct OpName(pub(crate) u64);
 
 /// See the [module documentation](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Machine {
     image: Image,
+    /// Where it keeps its state itself, if it does.
+    store: Option<Opened>,
+    gives_snapshots: bool,
+    /// Makes nodes sync at different times.
+    salt: u64,
+    /// What became of the store, until the simulator looks.
+    pub(crate) story: Option<&'static str>,
     /// Chunks of a snapshot that is not whole yet.
     chunks: Vec<u8>,
     /// What it was restored to, until the simulator looks.
@@ -65,6 +73,8 @@ impl StateMachine for Machine {
     fn apply(&mut self, entries: &Entries<'_>, replies: &mut Replies) {
         for entry in entries.iter() {
             let (index, term) = (entry.index.0, entry.term.0);
+            let before = self.image.last.index;
+            assert!(before < entry.index, "entry {index} is applied to the state after {before}");
             let payload = chain_bytes(0, entry.payload);
             let image = &mut self.image;
             image.state = chain(chain(chain(image.state, index), term), payload);
@@ -76,6 +86,9 @@ impl StateMachine for Machine {
             let state = image.state;
             self.applied.push(AppliedOp { index, term, op, payload, state, output });
             replies.push(entry.index, &reply(state, output));
+        }
+        if let Some(store) = &self.store {
+            store.write(&self.image, self.salt);
         }
     }
 
@@ -100,11 +113,12 @@ impl StateMachine for Machine {
     }
 
     fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
-        Some(Box::new(Pieces::of(&self.image)))
+        self.gives_snapshots.then(|| Box::new(Pieces::of(&self.image)) as Box<_>)
     }
 
     fn restore(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
-        assert_eq!(self.image, Image::default(), "only a new machine is restored");
+        let is_new = self.image == Image::default() || self.store.is_some();
+        assert!(is_new && self.applied.is_empty(), "only a new machine is restored");
         self.chunks.extend_from_slice(chunk);
         Ok(())
     }
@@ -112,11 +126,41 @@ impl StateMachine for Machine {
     fn restored(&mut self) -> Result<(), MachineError> {
         self.image = Image::decode(&std::mem::take(&mut self.chunks))?;
         self.restored = Some(self.image.clone());
+        if let Some(store) = &self.store {
+            let replaced = store.replace(&self.image, self.salt);
+            self.story = replaced.then_some("stores replaced by snapshots");
+        }
         Ok(())
+    }
+
+    fn durable_position(&self) -> Option<LogPosition> {
+        self.store.as_ref().map(Opened::durable)
     }
 }
 
 impl Machine {
+    /// As a node's process makes it.
+    pub(crate) fn new(group: GroupId, node: usize, kind: Kind, stores: &Stores) -> Self {
+        let (store, image) = match kind.keeps.then(|| stores.open(group)) {
+            Some((store, image)) => (Some(store), image),
+            None => (None, Image::default()),
+        };
+        let is_new = image == Image::default();
+        Self {
+            restored: (!is_new).then(|| image.clone()),
+            story: (!is_new).then_some("starts from a store"),
+            image,
+            store,
+            gives_snapshots: kind.gives,
+            salt: node as u64,
+            chunks: Vec::new(),
+            applied: Vec::new(),
+            members: Vec::new(),
+            office: None,
+            latest: 0,
+        }
+    }
+
     /// What the registers hold.
     pub(crate) fn registers(&self) -> BTreeMap<u8, Value> {
         self.image.registers.clone()

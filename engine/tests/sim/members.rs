@@ -1,6 +1,7 @@
 //! Groups whose members change: who founds them, what the operator asks for, and what comes of it.
 //! In the runs that have this, groups live on some of the nodes, and no disk is damaged: what a
-//! minority of the nodes loses may be the majority of a group.
+//! minority of the nodes loses may be the majority of a group. Nodes are wiped where every group bears
+//! that.
 
 use ringleader::raft::{Configuration, MembershipChange, RaftConfig};
 use ringleader::{GroupId, LogIndex, MembershipError, NodeId};
@@ -64,6 +65,12 @@ impl World {
         nodes.retain(|node| !self.existence.is_retired(*node, at));
         rng.shuffle(&mut nodes);
         let mut change = MembershipChange::default();
+        // Fewer voters could be too few without those who are lost.
+        let lost = self.lost_members(at);
+        if !lost.is_empty() {
+            change.removed = lost;
+            return self.change(at, node, number as u64, change);
+        }
         for _ in 0..rng.between(1, 3).min(nodes.len() as u64) {
             let list = match rng.below(6) {
                 0..=2 => &mut change.voters,

@@ -30,10 +30,20 @@ pub(crate) enum Action {
     BringBack,
     /// Destroys a replica that is no member.
     Destroy,
+    /// Destroys one that is, with the loss accepted.
+    DestroyMember,
+    /// Spreads the leaderships evenly.
+    Rebalance,
 }
 
-const ACTIONS: [Action; 5] =
-    [Action::Stop, Action::Forget, Action::Transfer, Action::Snapshot, Action::ReadLog];
+const ACTIONS: [Action; 6] = [
+    Action::Stop,
+    Action::Forget,
+    Action::Transfer,
+    Action::Snapshot,
+    Action::ReadLog,
+    Action::Rebalance,
+];
 
 /// See the [module documentation](self).
 #[derive(Clone, Debug)]
@@ -49,15 +59,19 @@ impl OperatorPlan {
         let [changing, resetting] = plan;
         let likely = rng.pick(&[SURE / 12, SURE / 5, SURE / 2]);
         // Leaderships are to move while everything else goes on, too.
-        let likely = |action| if action == Action::Transfer { likely * 2 } else { likely };
+        let moves = |action| matches!(action, Action::Transfer | Action::Rebalance);
+        let likely = |action| if moves(action) { likely * 2 } else { likely };
         let actions = ACTIONS.into_iter().filter(|action| rng.chance(likely(*action)));
         let actions = actions.collect::<Vec<_>>();
         let longest = |action| (action, rng.magnitude(election / 2, 2 * trouble));
         let mut enabled: Vec<_> = actions.into_iter().map(longest).collect();
         if changing {
             enabled.push((Action::ChangeMembers, rng.magnitude(election / 2, trouble / 2)));
-            if !resetting && rng.chance(SURE / 2) {
+            if !resetting && rng.chance(SURE * 3 / 4) {
                 enabled.push((Action::Destroy, rng.magnitude(election / 4, trouble / 4)));
+            }
+            if !resetting && rng.chance(SURE * 3 / 4) {
+                enabled.push((Action::DestroyMember, rng.magnitude(election / 4, trouble / 2)));
             }
         }
         if resetting {
@@ -95,6 +109,8 @@ impl World {
             Action::Stop => self.stop(node),
             Action::ChangeMembers => self.change_members(node, number, rng),
             Action::Destroy => self.destroy_replica(node, rng),
+            Action::DestroyMember => self.destroy_member(node, rng),
+            Action::Rebalance => self.rebalance(),
             Action::Forget => {
                 let lasting = rng.between(MS, self.plan.faults.lasting.max(2 * MS));
                 self.forget_node(node, lasting, rng);
@@ -106,7 +122,7 @@ impl World {
                 self.plan.seats.of(node).for_each(|seat| self.feed(seat, input(seat)));
             }
             Action::Survey => drop(self.survey(rng)),
-            Action::BringBack => self.bring_back(rng),
+            Action::BringBack => self.bring_back_late(rng),
             Action::Snapshot => {
                 self.plan.seats.of(node).for_each(|seat| self.feed(seat, Input::Snapshot));
             }
@@ -127,6 +143,8 @@ impl Action {
             Self::BringBack => "lost nodes tried",
             Self::ChangeMembers => "changes of members asked for",
             Self::Destroy => "replicas to be destroyed",
+            Self::DestroyMember => "members to be destroyed",
+            Self::Rebalance => "leaderships to be spread",
         }
     }
 }

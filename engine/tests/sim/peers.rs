@@ -11,6 +11,7 @@ use crate::disk::SimDisk;
 use crate::inputs::Input;
 use crate::process::{Node, Process};
 use crate::rng::Rng;
+use crate::stores::Stores;
 use crate::world::{Event, World};
 
 impl Process {
@@ -162,8 +163,13 @@ impl World {
         let met = (0..self.plan.nodes)
             .filter(|other| *other != node && !self.atlas.is_wiped(*other))
             .all(|other| self.nodes[other].met.get(&node) == Some(&data));
-        if !met || self.nodes[node].gone || !self.atlas.lose(node) {
+        if !met || !self.groups_bear_wiping(node) || self.nodes[node].gone || !self.atlas.lose(node)
+        {
             return;
+        }
+        if self.plan.changing {
+            self.counts.add("nodes wiped where members change", 1);
+            self.retire(node);
         }
         self.crash(node);
         self.nodes[node].data = DataId(data.0 + (1 << 64));
@@ -171,10 +177,22 @@ impl World {
         self.nodes[node].met.clear();
         for seat in self.plan.seats.of(node) {
             self.seats[seat].disk = SimDisk::new(self.plan.disk.sector);
+            self.seats[seat].stores = Stores::default();
         }
         self.checker.wiped(node);
         self.existence.wiped(node);
         self.counts.add("nodes wiped", 1);
+    }
+
+    /// Whether each group that is not on all nodes bears it, and does not begin anew on empty disks as
+    /// the configuration says: where this node founded it alone, or with others that were wiped.
+    fn groups_bear_wiping(&self, node: usize) -> bool {
+        let first = !(0..self.plan.nodes).any(|other| self.atlas.is_wiped(other));
+        let bears = |at: usize| {
+            let founders = self.plan.founders[at].voters();
+            founders != [NodeId(node as u64 + 1)] && self.bears_loss(at, node)
+        };
+        !self.plan.changing || first && (0..self.plan.groups.len()).all(bears)
     }
 
     /// The nodes that a process knows when it starts, and how many shards each has.

@@ -18,6 +18,7 @@ use crate::mishaps::MishapPlan;
 use crate::operator::OperatorPlan;
 use crate::rng::{Rng, SURE};
 use crate::seats::Seats;
+use crate::stores::{self, Kind};
 
 /// One millisecond of simulated time.
 pub(crate) const MS: u64 = 1_000_000;
@@ -85,6 +86,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     /// Of each node: they need not be alike.
     pub(crate) snapshots: Vec<SnapshotConfig>,
+    /// What the state machines are like, of each node and group.
+    pub(crate) machines: Vec<Vec<Kind>>,
     /// Of the groups where not all voters are alike.
     pub(crate) priorities: HashMap<GroupId, Priorities>,
     pub(crate) net: NetPlan,
@@ -117,7 +120,7 @@ impl Plan {
         if changing {
             members::settings(&mut members_rng, &mut raft);
         }
-        let resetting = members_rng.chance(SURE / 8) && nodes > 1;
+        let resetting = members_rng.chance(SURE / 6) && nodes > 1;
         let keeps = changing || resetting;
         let election = raft.election_timeout.as_nanos() as u64;
         let trouble = rng.between(10, 50) * election;
@@ -137,12 +140,14 @@ impl Plan {
         let lease_is_safe = lease(rng, &mut raft, clock);
         let priorities = priorities(&mut rng.fork(), nodes, &groups);
         let mut late = existence::late(&mut members_rng, &groups, &founders, &priorities);
-        if resetting {
+        // Of those who are left somebody has to know the members.
+        if resetting && changing {
             late.fill(false);
         }
         Self {
             nodes,
             priorities,
+            machines: stores::kinds(&mut members_rng, nodes, groups.len()),
             seats: Seats::new(&shards, &groups),
             changing,
             resetting,
@@ -155,7 +160,7 @@ impl Plan {
             tick: rng.magnitude(2 * MS, 10 * MS),
             turn: (0, rng.magnitude(1_000, 500_000)),
             clock,
-            faults: FaultPlan::draw(rng, election, trouble, promise, [!keeps, resetting]),
+            faults: FaultPlan::draw(rng, election, trouble, promise, [!keeps, resetting, changing]),
             mishaps: MishapPlan::draw(&mut rng.fork()),
             operator: OperatorPlan::draw(&mut rng.fork(), election, trouble, [changing, resetting]),
             promise,

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringleader::NodeId;
 use ringleader::shard::{Effects, Shard, ShardConfig};
 use ringleader::time::Time;
+use ringleader::{NodeId, StateMachine};
 use ringleader_net::{DataId, PeerBook};
 use ringleader_wal::Wal;
 
@@ -23,6 +23,7 @@ use crate::plan::{MS, Plan};
 use crate::records::WrittenTerms;
 use crate::resting::Rests;
 use crate::rng::Rng;
+use crate::stores::Stores;
 use crate::world::{Event, World};
 
 pub(crate) struct Process {
@@ -59,13 +60,14 @@ pub(crate) struct Process {
 /// One shard of a node: its log's disk, which stays, and its part of the node's process.
 pub(crate) struct Seat {
     pub(crate) disk: SimDisk,
+    pub(crate) stores: Stores,
     pub(crate) process: Option<Process>,
     pub(crate) epoch: u64,
 }
 
 impl Seat {
     pub(crate) fn new(sector: u64) -> Self {
-        Self { disk: SimDisk::new(sector), process: None, epoch: 0 }
+        Self { disk: SimDisk::new(sector), stores: Stores::default(), process: None, epoch: 0 }
     }
 }
 
@@ -128,10 +130,22 @@ impl Node {
 }
 
 /// A seat's shard, as it starts. `nodes` are those that it knows, and their shards.
-pub(crate) fn shard(plan: &Plan, seat: usize, nodes: Vec<(NodeId, u32)>, seed: u64) -> Shard {
+pub(crate) fn shard(
+    plan: &Plan,
+    seat: usize,
+    stores: &Stores,
+    nodes: Vec<(NodeId, u32)>,
+    seed: u64,
+) -> Shard {
     let (seats, node) = (&plan.seats, plan.seats.node(seat));
     let named = (0..plan.groups.len()).filter(|at| !plan.late[*at]);
     let here = named.filter(|at| seats.of_group(plan.groups[*at], node) == seat);
+    let (groups, kinds) = (plan.groups.clone(), plan.machines[node].clone());
+    let stores = stores.clone();
+    let factory = move |group| -> Box<dyn StateMachine> {
+        let at = groups.iter().position(|known| *known == group).expect("a group of the run");
+        Box::new(Machine::new(group, node, kinds[at], &stores))
+    };
     let config = ShardConfig {
         node: seats.node_id(seat),
         groups: here.map(|at| plan.group_config(at, node)).collect(),
@@ -140,7 +154,7 @@ pub(crate) fn shard(plan: &Plan, seat: usize, nodes: Vec<(NodeId, u32)>, seed: u
         limits: plan.limits,
         snapshots: plan.snapshots[node],
         priorities: plan.priorities.clone(),
-        factory: Box::new(|_| Box::new(Machine::default())),
+        factory: Box::new(factory),
         seed,
     };
     Shard::new(config, Wal::open(plan.wal.clone(), seats.identity(seat)))
@@ -181,7 +195,7 @@ impl World {
         let node = self.plan.seats.node(seat);
         let seed = self.nodes[node].rng.next();
         let process = Process {
-            shard: shard(&self.plan, seat, self.known_nodes(node), seed),
+            shard: shard(&self.plan, seat, &self.seats[seat].stores, self.known_nodes(node), seed),
             effects: Effects::default(),
             inbox: Vec::new(),
             turn_is_due: false,
@@ -234,6 +248,7 @@ impl World {
                 at.disk.kill(&mut self.disk_rng);
             }
             self.counts.add("crashes with a segment in its second life", u64::from(recycled));
+            at.stores.crash(&mut self.disk_rng);
             let process = at.process.take().expect("all shards of a node run");
             recovering += u64::from(!process.recovered);
         }
@@ -399,6 +414,8 @@ impl World {
         let more = process.shard.turn(&mut process.effects);
         let news = self.checker.observe(node, own, &process.shard);
         (process.more, process.news) = (more, news);
+        // What a machine keeps itself it has, whatever becomes of the rest.
+        self.look_at_machines(seat);
         if !self.holds(seat, life) {
             self.end_turn(seat);
         }

@@ -62,10 +62,13 @@ impl World {
 
     /// A turn's answer to reads: what may be read is read now.
     pub(crate) fn answer_reads(&mut self, seat: usize, run: &ReadRun) {
+        let now = self.local_time(self.plan.seats.node(seat));
         let process = self.seats[seat].process.as_mut().expect("it is alive");
         let silent = process.silent;
         let raft = process.shard.raft(run.group());
         let applied = raft.map_or(0, |raft| raft.applied_index().0);
+        let lease_until = raft.and_then(|raft| raft.reads().lease_until);
+        let leased = lease_until.is_some_and(|until| now < until);
         let machine = process.shard.state_machine(run.group());
         let machine = machine.map(|machine| {
             let machine: &dyn Any = machine;
@@ -90,6 +93,10 @@ impl World {
                 let last = registers.map_or(LogPosition::default(), |all| all.1);
                 (applied, last, Output::Value(value.unwrap_or_default()))
             });
+            let by_lease = self.clients.asked[name.0 as usize].read == Some(Consistency::Lease);
+            if leased && by_lease && told.is_ok() {
+                self.counts.add("reads served under a lease", 1);
+            }
             self.told_read(name, told);
         });
     }

@@ -136,7 +136,10 @@ impl World {
                 return true;
             }
         }
-        false
+        // A group that is still to be created may be without its majority, too.
+        let groups = 0..self.plan.groups.len();
+        let mut left = groups.flat_map(|at| self.left().into_iter().map(move |node| (at, node)));
+        left.any(|(at, node)| self.elector(at, node).is_none())
     }
 
     /// The most complete log goes on, with some of those that are left.
@@ -149,10 +152,10 @@ impl World {
         let id = |node: usize| NodeId(node as u64 + 1);
         let (mut voters, mut learners) = (vec![id(node)], Vec::new());
         for elector in electors.iter().filter(|elector| elector.node != node) {
+            // What it applied can't be taken back: it would vote for nothing.
+            let may_vote = !self.checker.contradicts(at, elector.node);
             match rng.below(8) {
-                // It takes no part in the new history, and a voter would be missing.
-                _ if self.checker.contradicts(at, elector.node) => {}
-                0..=4 => voters.push(id(elector.node)),
+                0..=4 if may_vote => voters.push(id(elector.node)),
                 5 => learners.push(id(elector.node)),
                 _ => {}
             }
@@ -201,6 +204,14 @@ impl World {
             Err(_) => "resets refused",
         };
         self.counts.add(what, 1);
+    }
+
+    /// Likewise, once there was time to reset what has lost its majority.
+    pub(crate) fn bring_back_late(&mut self, rng: &mut Rng) {
+        let election = self.plan.raft.election_timeout.as_nanos() as u64;
+        if self.now() >= self.resets.lost_at + 2 * MOURNING * election {
+            self.bring_back(rng);
+        }
     }
 
     /// Starts one that was lost, if that can't bring an ended era to life.

@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0x14c0c434c067103b),
-    (1, 0x293076d6db9a36ac),
-    (2, 0x2a327d8a54eb0575),
-    (3, 0xe7711f47cea7aae8),
+    (0, 0x7a824ccaedb459c6),
+    (1, 0x028c15ecd002a070),
+    (2, 0x05e81973ee4328ef),
+    (3, 0x02ca0a16b8cb8d43),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use ringleader::shard::{TransferId, TransferResult, Transferred};
 use ringleader::{GroupId, NodeId, TransferError, TransferRefused};
 
+use ringleader::rebalance::{self, Led, Move};
+
 use crate::inputs::Input;
 use crate::plan::MS;
 use crate::rng::{Rng, SURE};
@@ -51,6 +53,30 @@ impl World {
         let strangers = u64::from(rng.chance(SURE / 16));
         let anybody = NodeId(rng.between(1, self.plan.nodes as u64 + strangers));
         self.transfer(at, node, rng.coin().then_some(anybody));
+    }
+
+    /// Spreads the leaderships evenly over those who are there, as the plan for what is known says.
+    pub(crate) fn rebalance(&mut self) {
+        let mut groups = Vec::new();
+        for at in 0..self.plan.groups.len() {
+            let Some(leader) = self.checker.leader(at) else { continue };
+            let group = self.plan.groups[at];
+            let priorities = self.plan.priorities.get(&group).cloned().unwrap_or_default();
+            let up = |node: &usize| self.seats[self.plan.seats.of(*node).start].process.is_some();
+            let voters = self.checker.voters(at).into_iter().filter(up);
+            let voters: Vec<_> = voters.map(|node| NodeId(node as u64 + 1)).collect();
+            let best = voters.iter().map(|node| priorities.of(*node)).max();
+            let fit = |node: &NodeId| Some(priorities.of(*node)) == best && best > Some(0);
+            let candidates = voters.iter().copied().filter(fit).collect();
+            groups.push(Led { group, leader: NodeId(leader as u64 + 1), candidates });
+        }
+        let moves = rebalance::plan(&groups);
+        check_plan(&groups, &moves);
+        for Move { group, from, to } in moves {
+            self.counts.add("leaderships that are to spread", 1);
+            let at = self.plan.groups.iter().position(|known| *known == group);
+            self.transfer(at.expect("a known group"), from.0 as usize - 1, Some(to));
+        }
     }
 
     fn transfer(&mut self, at: usize, node: usize, to: Option<NodeId>) {
@@ -138,5 +164,24 @@ impl World {
             let serves = self.soon(|world| world.serves(at));
             assert!(serves, "liveness: group {group} serves no more");
         }
+    }
+}
+
+/// A plan gives each group at most once to one of its candidates, and no single move more would make
+/// it more even.
+fn check_plan(groups: &[Led], moves: &[Move]) {
+    let mut leaders: BTreeMap<GroupId, NodeId> =
+        groups.iter().map(|led| (led.group, led.leader)).collect();
+    for Move { group, from, to } in moves {
+        let led = groups.iter().find(|led| led.group == *group).expect("a group that is led");
+        assert!(led.candidates.contains(to), "rebalance: node {to} is no candidate of {group}");
+        let before = leaders.insert(*group, *to);
+        assert_eq!(before, Some(*from), "rebalance: {group} moves once, from its leader");
+    }
+    let load = |node: &NodeId| leaders.values().filter(|leader| *leader == node).count();
+    for led in groups {
+        let own = load(&leaders[&led.group]);
+        let better = led.candidates.iter().find(|node| load(node) + 1 < own);
+        assert!(better.is_none(), "rebalance: {} is better led by {better:?}", led.group);
     }
 }

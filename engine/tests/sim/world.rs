@@ -255,6 +255,7 @@ impl World {
         self.heal();
         if self.serves_to_the_end() {
             self.rescue();
+            self.remove_lost();
             self.settle();
             self.stay_calm();
             self.rest_in_peace();

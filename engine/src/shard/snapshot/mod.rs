@@ -9,6 +9,7 @@
 //! | `sending`, `receiving` | from a leader to a peer that lacks what the log no longer holds |
 //! | `founding` | the one that a group begins with which is founded from a state |
 //! | `opening` | the newest of each group, loaded when the shard starts |
+//! | `own` | state machines that keep their state on stable storage themselves |
 //! | `progress` | what is under way, to be looked at |
 //!
 //! The rules that make a log safe to shorten, each kept in one place:
@@ -26,6 +27,7 @@
 mod format;
 mod founding;
 mod opening;
+mod own;
 mod progress;
 mod reader;
 mod receiving;
@@ -34,7 +36,7 @@ mod survey;
 mod taking;
 mod writer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringleader_wal::disk::{DiskError, DiskOp, DiskOutput, FileName, OpId};
 use ringleader_wal::{GroupId, Identity, LogPosition, NodeId, NumberMap};
@@ -86,8 +88,8 @@ pub(super) struct Kept {
     retry_at: Time,
     /// It is on the list of groups whose snapshot is to be taken.
     wanted: bool,
-    /// The state machine takes none.
-    unsupported: bool,
+    /// Whether the state machine gives snapshots; not known before it was asked for one.
+    gives: Option<bool>,
 }
 
 /// The shard's snapshots.
@@ -110,6 +112,9 @@ pub(super) struct Snapshots {
     /// Groups whose snapshot is to be taken, each once.
     wanted: VecDeque<u32>,
     waiters: Vec<Waiter>,
+    /// Peers that lack what the log no longer holds, and whose group's state machine gives nothing
+    /// to send them.
+    stranded: BTreeSet<(u32, NodeId)>,
     /// The group whose turn it is to be looked at.
     cursor: usize,
     now: Time,
@@ -136,6 +141,7 @@ impl Snapshots {
             doomed: Vec::new(),
             wanted: VecDeque::new(),
             waiters: Vec::new(),
+            stranded: BTreeSet::new(),
             cursor: 0,
             now: Time(0),
             clock: Time(0),
@@ -219,6 +225,7 @@ impl Shard {
             .pending
             .retain(|_, purpose| !matches!(purpose, Purpose::Sending(of, _) if *of == slot));
         snapshots.wanted.retain(|of| *of != slot);
+        snapshots.stranded.retain(|(of, _)| *of != slot);
         let older = snapshots.unused.extract_if(.., |(of, _)| *of == slot).map(|(_, at)| at);
         let newest = snapshots.kept[slot as usize].file.map(|(at, _)| at);
         let files: Vec<_> = older.chain(newest).collect();

@@ -7,6 +7,9 @@
 //! last entry that it covered, and something older must reach the log's beginning. In any other case
 //! the start is refused with the file and the place.
 //!
+//! A snapshot that is older than the state machine's own state still says who the members are: it is
+//! read for that, and stays.
+//!
 //! A snapshot may be ahead of the log: it was installed and the log not replaced yet, or taken by a
 //! leader whose own disk was the slowest. The log is made to follow, and the shard waits for that
 //! to be durable ([`Restored::adopt`]).
@@ -17,6 +20,7 @@ use std::time::Duration;
 use ringleader_wal::disk::{DiskError, DiskOp, DiskOutput, FileName};
 use ringleader_wal::{GroupId, LogIndex, LogPosition, Recovered, RecoveredGroup, Seq};
 
+use super::own::check_own;
 use super::reader::{Next, Reader};
 use super::{Kept, Purpose};
 use crate::config::GroupConfig;
@@ -30,6 +34,8 @@ use crate::time::Time;
 /// What a group starts with.
 pub(in crate::shard) struct Opened {
     pub(in crate::shard) machine: Box<dyn StateMachine>,
+    /// The last entry that the machine holds.
+    at: LogPosition,
     pub(in crate::shard) restored: Restored,
 }
 
@@ -40,6 +46,8 @@ struct Loading {
     at: LogPosition,
     configuration: Option<Configuration>,
     began: Time,
+    /// The state machine has that and more: it is read for what it says of the members.
+    own: Option<LogPosition>,
 }
 
 /// See the [module documentation](self).
@@ -198,22 +206,29 @@ impl Shard {
         machine: Box<dyn StateMachine>,
         damage: Option<String>,
     ) -> Result<(), String> {
-        let base = opening.restored.get(&group).map_or(LogIndex(0), |held| held.base.index);
+        let held = opening.restored.get(&group);
+        let base = held.map_or(LogIndex(0), |held| held.base.index);
         let own = machine.durable_position().unwrap_or_default();
-        let files = opening.files.get(&group).and_then(|files| files.last());
-        let newest = files.filter(|(at, _)| at.index > own.index).copied();
-        let at = newest.map_or(own, |(at, _)| at);
+        let newest = opening.files.get(&group).and_then(|files| files.last()).copied();
+        let at = newest.map_or(own, |(at, _)| if at.index > own.index { at } else { own });
         if at.index < base {
             let cause = damage.unwrap_or_else(|| unreached(group, base, at));
             return Err(format!("{cause}; {}", StartError::HEAL));
+        }
+        let own = (at == own).then_some(own);
+        if let Some(own) = own {
+            let voters = self.config.groups.iter().find(|config| config.group == group);
+            let is_voter = voters.is_some_and(|config| !config.voters.is_empty());
+            check_own(group, own, newest.map(|(at, _)| at), held, is_voter)?;
         }
         match newest {
             Some((at, len)) => {
                 let reader = Reader::new(&self.snapshots.identity, group, at, len);
                 let (configuration, began) = (None, self.snapshots.clock);
-                opening.loading = Some(Loading { machine, reader, at, configuration, began });
+                let loading = Loading { machine, reader, at, configuration, own, began };
+                opening.loading = Some(loading);
             }
-            None => opening.finish_group(group, machine, at, None),
+            None => opening.finish_group(group, machine, own, None),
         }
         Ok(())
     }
@@ -229,23 +244,26 @@ impl Shard {
             Next::Head(head) => {
                 let read = Configuration::decode(&head.configuration);
                 loading.configuration = Some(read.map_err(|error| refused(error.to_string()))?);
+                if loading.own.is_some() {
+                    opening.finish_loading(group);
+                }
             }
             Next::Chunk(chunk) => {
                 loading.machine.restore(&chunk).map_err(|error| refused(error.to_string()))?;
             }
             Next::End => {
                 loading.machine.restored().map_err(|error| refused(error.to_string()))?;
-                let Loading { machine, at, configuration, began, .. } =
-                    opening.loading.take().expect("it was there");
                 opening.summary.snapshots += 1;
-                opening.took.push(self.snapshots.clock.since(began));
-                opening.finish_group(group, machine, at, configuration);
+                opening.took.push(self.snapshots.clock.since(loading.began));
+                opening.finish_loading(group);
             }
             Next::Damaged(damage) => {
-                let (damage, at) = (damage.to_string(), loading.at);
+                let (damage, at, own) = (damage.to_string(), loading.at, loading.own);
                 opening.loading = None;
                 let held = opening.restored.get(&group);
-                if held.and_then(|held| held.term_at(at.index)) != Some(at.term) {
+                let has_entries = held.and_then(|held| held.term_at(at.index)) == Some(at.term);
+                let has_members = held.is_some_and(|held| held.knows_members(own));
+                if !(if own.is_some() { has_members } else { has_entries }) {
                     return Err(format!("{damage}; {}", StartError::HEAL));
                 }
                 opening.drop_newest(group);
@@ -262,12 +280,11 @@ impl Shard {
         let Some(opening) = &mut self.snapshots.opening else { return };
         let mut last = None;
         for (config, opened) in self.config.groups.iter().zip(&mut opening.opened) {
-            let at = opening.files.get(&config.group).and_then(|files| files.last());
-            let own = opened.machine.durable_position().unwrap_or_default();
-            let file = at.copied().filter(|(at, _)| at.index > own.index);
-            let newest = file.map_or(own, |(at, _)| at);
+            let file = opening.files.get(&config.group).and_then(|files| files.last()).copied();
+            // What a machine keeps itself counts once it is certain that it gives snapshots.
+            let newest = file.map_or(LogPosition::default(), |(at, _)| at);
             self.snapshots.kept.push(Kept { newest, file, since: now, ..Kept::default() });
-            for op in opened.restored.adopt(newest) {
+            for op in opened.restored.adopt(opened.at) {
                 let group = config.group;
                 last = Some(match op {
                     LogOp::HardState(state) => self.wal.set_hard_state(group, state),
@@ -316,21 +333,32 @@ impl Opening {
         self.leftovers.extend(dropped);
     }
 
-    /// A group's state machine holds everything up to `at`.
+    /// All that was to be read of a snapshot was read.
+    fn finish_loading(&mut self, group: GroupId) {
+        if let Some(Loading { machine, at, configuration, own, .. }) = self.loading.take() {
+            let known = configuration.map(|configuration| (at, configuration));
+            self.finish_group(group, machine, own, known);
+        }
+    }
+
+    /// A group's state machine holds everything up to its snapshot, or up to `own` if it keeps that
+    /// itself; the snapshot stays, with what it says of the members.
     fn finish_group(
         &mut self,
         group: GroupId,
         machine: Box<dyn StateMachine>,
-        at: LogPosition,
-        configuration: Option<Configuration>,
+        own: Option<LogPosition>,
+        snapshot: Option<(LogPosition, Configuration)>,
     ) {
+        let file = snapshot.as_ref().map(|(at, _)| *at);
         let files = self.files.entry(group).or_default();
-        let older = files.extract_if(.., |(other, _)| *other != at);
+        let older = files.extract_if(.., |(other, _)| Some(*other) != file);
         let older = older.map(|(at, _)| FileName::Snapshot(group, at));
         self.leftovers.extend(older);
         let mut restored = self.restored.remove(&group).unwrap_or_default();
-        restored.configuration = configuration.map(|configuration| (at.index, configuration));
-        self.opened.push(Opened { machine, restored });
+        restored.configuration = snapshot.map(|(at, configuration)| (at.index, configuration));
+        let at = own.or(file).unwrap_or_default();
+        self.opened.push(Opened { machine, at, restored });
     }
 }
 

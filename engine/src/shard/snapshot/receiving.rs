@@ -2,6 +2,10 @@
 //! when that is durable, whole, and read back into a new state machine, the old one and the log are
 //! replaced.
 //!
+//! The new state machine is made while the old one still takes entries. The two may share a store on
+//! stable storage: nothing comes between the last look at whether the snapshot is lacked, `restored`,
+//! which puts the new state into the place of the old, and the end of the old machine.
+//!
 //! What a crash leaves is one of these: nothing but a part of a file, which is removed; the whole
 //! snapshot and the old log, which is made to follow at the start, as it would have been here
 //! ([`Restored::adopt`](crate::raft::Restored::adopt)); or both as they are to be.
@@ -187,6 +191,10 @@ impl Shard {
                 }
                 Next::Head(_) => continue,
                 Next::Chunk(chunk) => machine.restore(&chunk).err().map(|e| e.to_string()),
+                // One that keeps its own state takes the place of the other's with this.
+                Next::End if !self.groups[slot as usize].raft.lacks(receiving.id.at) => {
+                    return self.give_up_receiving(slot, "it is not lacked any more");
+                }
                 Next::End => match machine.restored() {
                     Ok(()) => return self.install(slot),
                     Err(error) => Some(error.to_string()),
@@ -199,16 +207,14 @@ impl Shard {
         }
     }
 
-    /// The state machine and the log are replaced, unless the log has what it lacked by now.
+    /// The state machine and the log are replaced.
     fn install(&mut self, slot: u32) {
         let Some(receiving) = self.snapshots.receiving.remove(&slot) else { return };
         let (at, len) = (receiving.id.at, receiving.writer.1.len());
         let group = &mut self.groups[slot as usize];
         let id = group.id;
         let Receiving { loading, configuration, began, durable_at, .. } = receiving;
-        let Some((machine, _)) = loading.filter(|_| group.raft.lacks(at)) else {
-            return self.snapshots.remove(id, at);
-        };
+        let Some((machine, _)) = loading else { return };
         group.replace_machine(machine, &self.hooks);
         self.call(slot, |raft, out| raft.install(at, configuration, out));
         self.counters.snapshots.installed += 1;

@@ -74,7 +74,7 @@ impl Shard {
         }
     }
 
-    fn send_snapshot(&mut self, slot: u32, peer: NodeId) {
+    pub(super) fn send_snapshot(&mut self, slot: u32, peer: NodeId) {
         if let Some(sending) = self.snapshots.sending.get_mut(&(slot, peer)) {
             // What waits for its turn on the lane is not lost.
             let link = self.groups[slot as usize].links.to(peer);
@@ -87,7 +87,7 @@ impl Shard {
         };
         let file = self.snapshots.kept[slot as usize].file;
         let Some((at, len)) = file.filter(|(at, _)| at.index >= base) else {
-            return self.want_snapshot(slot);
+            return self.want_snapshot_for(slot, peer);
         };
         if self.snapshots.sending.len() >= SENDING_MAX {
             return;
@@ -257,6 +257,7 @@ impl Shard {
 
     /// Ends transfers that are over or don't get on, and goes on with those that were held up.
     pub(in crate::shard) fn tend_sending(&mut self, now: Time) {
+        self.look_after_stranded();
         if self.snapshots.sending.is_empty() || !matches!(self.state, State::Running) {
             return;
         }

@@ -104,23 +104,13 @@ impl Shard {
         let (now, settings) = (self.snapshots.now, &self.snapshots.settings);
         let applied = group.raft.applied_index();
         let behind = applied.0.saturating_sub(kept.newest.index.0);
-        if behind == 0 || kept.wanted || kept.unsupported || now < kept.retry_at {
+        if behind == 0 || kept.wanted || kept.gives == Some(false) || now < kept.retry_at {
             return false;
         }
         let held = |bytes| self.wal.bytes_after(group.id, kept.newest.index) >= bytes;
         settings.entries.is_some_and(|entries| behind >= entries)
             || settings.interval.is_some_and(|interval| now >= kept.since + interval)
             || settings.bytes.is_some_and(held)
-    }
-
-    /// A state machine that keeps its own state durable needs no snapshot for its log to go.
-    fn follow_durable_machine(&mut self, slot: usize) {
-        let Some(at) = self.groups[slot].machine.durable_position() else { return };
-        let (kept, now) = (&mut self.snapshots.kept[slot], self.snapshots.now);
-        if at.index > kept.newest.index {
-            (kept.newest, kept.since) = (at, now);
-            self.release_log(slot as u32);
-        }
     }
 
     /// Goes on with the snapshot being taken, or begins the next one. A chunk at most, so that a
@@ -179,8 +169,10 @@ impl Shard {
             return self.snapshot_failed(slot, at, "an earlier attempt is still being removed");
         }
         let machine = &mut group.machine;
-        let Some(source) = self.hooks.call(Hook::Snapshot, || machine.snapshot()) else {
-            kept.unsupported = true;
+        let source = self.hooks.call(Hook::Snapshot, || machine.snapshot());
+        kept.gives = Some(source.is_some());
+        let Some(source) = source else {
+            self.strand_peers(slot);
             return self.answer_waiters(slot, |_| Some(Err(SnapshotError::Unsupported)));
         };
         let configuration = group.raft.configuration_bytes();
@@ -234,6 +226,7 @@ impl Shard {
         } else {
             self.keep(slot, at, len);
             self.effects.notices.push(Notice::SnapshotTaken(group, at));
+            self.send_to_waiting(slot);
             self.release_log(slot);
         }
         self.answer_waiters(slot, |waiter| (waiter.index <= at.index).then_some(Ok(at)));
@@ -266,6 +259,9 @@ impl Shard {
         let (group, kept) = (self.groups[slot as usize].id, &self.snapshots.kept[slot as usize]);
         let settings = &self.snapshots.settings;
         let newest = kept.newest.index;
+        if newest <= self.groups[slot as usize].raft.base().index {
+            return;
+        }
         let sent = self.snapshots.sending.iter().filter(|((of, _), _)| *of == slot);
         let sent = sent.map(|(_, sending)| sending.at.index).min();
         let by_entries = newest.0.saturating_sub(settings.keep_entries);
@@ -273,11 +269,9 @@ impl Shard {
         let through = LogIndex(by_entries.max(by_bytes)).min(newest);
         // Whoever is sent a snapshot goes on with the log behind it.
         let through = sent.map_or(through, |sent| through.min(sent));
-        // Who the members are is in the log or in a file, whatever a state machine keeps itself.
-        let raft = &self.groups[slot as usize].raft;
-        let (members_at, _) = raft.configuration_at(newest);
-        let only_in_log = kept.file.is_none() && members_at > raft.base().index;
-        let through = if only_in_log { through.min(members_at.prev()) } else { through };
+        let taken = self.snapshots.taking.as_ref().filter(|taking| taking.slot == slot);
+        let through = taken.map_or(through, |taking| through.min(taking.at.index));
+        let through = through.min(self.members_stay_from(slot));
         self.call(slot, |raft, out| raft.compact(through, out));
     }
 
