@@ -50,7 +50,6 @@ const GROUPS_PER_PAGE: usize = 256;
 pub(super) async fn run(seat: ShardSeat, report: flume::Sender<Result<(), String>>) {
     closes_with_thread(Arc::clone(&seat.inboxes[seat.shard as usize]));
     let notify = Rc::new(Notify::default());
-    seat.wrist.feel(Rc::clone(&notify));
     // The first sleep in a process registers with membarrier(2), which can take tens of
     // milliseconds: now is better than in the middle of an election.
     glommio::timer::sleep(Duration::from_micros(1)).await;
@@ -457,14 +456,14 @@ impl Driver {
         }
     }
 
-    /// Sleeps until there is something to collect. The executor submits to its rings and looks at
-    /// completions only while this task waits.
+    /// Sleeps until there is something to collect, or the [pulse](super::pulse) shakes this task. The
+    /// executor submits to its rings and looks at completions only while it waits.
     async fn wait(&mut self) {
         let (notify, doorbell) = (&self.notify, self.inbox.doorbell());
         let mut slept = false;
         poll_fn(|context| {
             doorbell.before_sleep();
-            if notify.listen(context.waker()) || !self.requests.is_empty() {
+            if notify.listen(context.waker()) || slept || !self.requests.is_empty() {
                 return Poll::Ready(());
             }
             slept = true;

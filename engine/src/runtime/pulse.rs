@@ -13,14 +13,12 @@
 //! eventfd for it before it checks for preemption.
 
 use std::future::poll_fn;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
-use super::notify::Notify;
 use crate::inbox::Inbox;
 
 /// How often time passes for a shard that does not doze. It bounds how late a timeout is noticed.
@@ -60,16 +58,15 @@ impl Wrist {
         self.0.dozes.load(Ordering::Acquire)
     }
 
-    /// Raises `notify` whenever the pulse shakes the shard, from now on. Runs on the shard's executor.
-    pub(super) fn feel(&self, notify: Rc<Notify>) {
-        let felt = Arc::clone(&self.0);
-        let beats = poll_fn(move |context| {
+    /// Has the pulse wake the task that awaits this, whatever it waits for, from now on. The executor
+    /// must not have slept before: nothing would wake it.
+    pub(super) async fn feel(&self) {
+        poll_fn(|context| {
             // The waker of a task stays the same for its whole life.
-            felt.waker.get_or_init(|| context.waker().clone());
-            notify.raise();
-            Poll::<()>::Pending
-        });
-        glommio::spawn_local(beats).detach();
+            self.0.waker.get_or_init(|| context.waker().clone());
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 

@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0x7a824ccaedb459c6),
-    (1, 0x028c15ecd002a070),
-    (2, 0x05e81973ee4328ef),
-    (3, 0x02ca0a16b8cb8d43),
+    (0, 0x36ab8ba6b821523f),
+    (1, 0x2d832eb7ef46dd5f),
+    (2, 0x1a3f4cbf12b2ee0b),
+    (3, 0x88103136e032ce49),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {
