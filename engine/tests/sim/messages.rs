@@ -22,6 +22,12 @@ impl Checker {
             let (_, by) = self.histories[at].in_force(last);
             pre_votes.sent(at, node, to, message, by);
         }
+        if let Message::Heartbeat { term, round, .. } = message
+            && *round > 0
+        {
+            // Also of one that is destroyed in the very turn in which it asked.
+            self.round_asked(at, to, (*term, *round), own.0.time, own.1);
+        }
         let member = &mut self.members[at][node];
         if member.destroyed {
             return;
@@ -44,9 +50,6 @@ impl Checker {
             );
         }
         match message {
-            Message::Heartbeat { round, .. } if *round > 0 => {
-                self.round_asked(at, to, (term, *round), own.0.time, own.1);
-            }
             Message::HeartbeatResponse { round, .. } if *round > 0 => {
                 self.round_answered(at, node, term, *round);
             }
