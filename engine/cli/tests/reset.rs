@@ -115,3 +115,37 @@ fn one_node_that_is_left_goes_on_and_the_others_come_back() {
         inspected.lines().filter(|line| line.contains("SET WITHOUT A MAJORITY")).collect();
     assert!(marked.len() == 1 && marked[0].contains("voters 1;"), "{inspected}");
 }
+
+#[test]
+fn who_knows_more_than_the_new_history_is_no_part_of_it() {
+    let group = GroupId::from_name(NAME);
+    let mut cluster = Cluster::new(&[group]);
+    cluster.leader(group);
+    cluster.stop(1);
+    // Node 1 has nothing of this.
+    for _ in 0..20 {
+        cluster.leader(group);
+    }
+    let known = settled(&cluster, 2, &[3]);
+    // After a restart a node knows committed what its snapshot covers.
+    cluster.json(2, &["snapshot", NAME]);
+    cluster.stop(2);
+    cluster.stop(3);
+    cluster.start(1);
+    cluster.json(1, &["reset-peers", NAME, "--voters", "1", "--accept-data-loss"]);
+    assert_eq!(cluster.leader(group), 1);
+    assert!(cluster.count(1) < known, "what only the others had is lost");
+    assert_eq!(cluster.read(1), Ok(cluster.count(1)));
+
+    cluster.start(2);
+    cluster.json(1, &["learner", NAME, "2"]);
+    eventually("it to follow the new leader", || {
+        let status = cluster.status(2, group);
+        status.leader.filter(|leader| leader.0 == 1 && status.is_superseded())
+    });
+    // It keeps what it had, and says it to nobody who asks for what is current.
+    assert_eq!(cluster.count(2), known);
+    let read = cluster.read(2);
+    assert!(read.is_err(), "a state that no longer counts was read: {read:?}");
+    assert!(cluster.status(2, group).is_superseded());
+}

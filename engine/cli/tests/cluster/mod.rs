@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_lite::future::block_on;
 use ringleader::report::GroupReport;
 use ringleader::{
-    Engine, Entries, GroupConfig, GroupId, GroupStatus, MachineError, NodeId, Replies,
+    Consistency, Engine, Entries, GroupConfig, GroupId, GroupStatus, MachineError, NodeId, Replies,
     SnapshotSource, StateMachine,
 };
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,13 @@ pub fn serve() {
                 let count = block_on(handle.inspect(group, |count: &mut Count| count.0));
                 count.expect("it is here").to_string()
             }
+            "read" => {
+                let read = handle.read(group, Consistency::Linearizable, |count: &Count| count.0);
+                match block_on(read) {
+                    Ok(count) => count.to_string(),
+                    Err(error) => error.to_string(),
+                }
+            }
             other => panic!("unknown command {other}"),
         })
     });
@@ -209,6 +216,12 @@ impl Cluster {
     pub fn count(&self, node: usize) -> u64 {
         let count = self.node(node).ask("count", &GroupId::from_name(NAME).to_string());
         count.parse().expect("a count")
+    }
+
+    /// The same as a linearizable read sees it, or why it sees nothing.
+    pub fn read(&self, node: usize) -> Result<u64, String> {
+        let read = self.node(node).ask("read", &GroupId::from_name(NAME).to_string());
+        read.parse().map_err(|_| read)
     }
 
     /// The node that leads: an operation was applied there.
