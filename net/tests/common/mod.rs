@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,10 +28,45 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) fn run<F: Future<Output = ()> + 'static>(test: impl FnOnce() -> F + 'static) {
     LocalExecutorBuilder::new(Placement::Unbound)
         .io_memory(64 << 10)
-        .preempt_timer(Duration::from_millis(1))
+        .preempt_timer(Duration::from_millis(100))
         .make()
         .expect("an executor")
-        .run(async move { test().await });
+        .run(async move {
+            let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+            let _shaker = Shaker::start(waker);
+            test().await;
+        });
+}
+
+/// Wakes a test now and then: its executor may go to sleep with tasks that could run, as
+/// `engine/src/runtime/pulse.rs` tells. Before the first one runs nothing wakes it, hence the long timer.
+struct Shaker {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Shaker {
+    fn start(waker: Waker) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let shake = move || {
+            while !stopped.load(Ordering::Acquire) {
+                std::thread::park_timeout(Duration::from_millis(50));
+                waker.wake_by_ref();
+            }
+        };
+        Self { stop, thread: Some(std::thread::spawn(shake)) }
+    }
+}
+
+impl Drop for Shaker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            thread.join().expect("it only wakes");
+        }
+    }
 }
 
 /// Bulk data as fast as the peers take it: nobody here says what time it is.
