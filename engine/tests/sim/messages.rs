@@ -22,11 +22,13 @@ impl Checker {
             let (_, by) = self.histories[at].in_force(last);
             pre_votes.sent(at, node, to, message, by);
         }
-        if let Message::Heartbeat { term, round, .. } = message
-            && *round > 0
-        {
-            // Also of one that is destroyed in the very turn in which it asked.
-            self.round_asked(at, to, (*term, *round), own.0.time, own.1);
+        // What others do because of it counts, too, if it is destroyed in the very turn in which it asks.
+        match message {
+            Message::Heartbeat { term, round, .. } if *round > 0 => {
+                self.round_asked(at, to, (*term, *round), own.0.time, own.1);
+            }
+            Message::TimeoutNow { term, last } => self.hands_over(at, to, *term, *last),
+            _ => {}
         }
         let member = &mut self.members[at][node];
         if member.destroyed {
@@ -57,7 +59,6 @@ impl Checker {
                 self.handovers.campaigns(at, node, term, *handover);
                 self.voted(at, node, term, node);
             }
-            Message::TimeoutNow { last, .. } => self.hands_over(at, to, term, *last),
             Message::VoteResponse { granted: true, .. } => self.voted(at, node, term, to),
             Message::AppendResponse { outcome: AppendOutcome::Matched { match_index }, .. }
                 if term == status.term =>
