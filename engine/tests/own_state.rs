@@ -5,13 +5,12 @@ mod nodes;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
-use nodes::{GROUP, addresses, eventually, leader};
+use nodes::{GROUP, addresses, bytes_in, eventually, leader, write};
 use ringleader::{
-    Engine, EngineConfig, Entries, Handle, LogIndex, LogPosition, MachineError, NodeId, Replies,
+    Engine, EngineConfig, Entries, LogIndex, LogPosition, MachineError, NodeId, Replies,
     SnapshotError, SnapshotSource, StateMachine, Term,
 };
 
@@ -107,42 +106,6 @@ fn config(addresses: &[SocketAddr], node: u64, dir: &Path) -> EngineConfig {
     (snapshots.entries, snapshots.bytes, snapshots.interval) = (None, None, None);
     snapshots.keep_bytes = 1 << 20;
     config
-}
-
-/// Writes `count` operations of 4 KiB, many in flight.
-fn write(handle: &Handle, count: u64) {
-    let mut queue = handle.queue(0, 256);
-    let (mut pushed, mut done) = (0_u64, 0);
-    while done < count {
-        while pushed < count && queue.outstanding() < 256 {
-            let mut payload = vec![7; 4096];
-            payload[..8].copy_from_slice(&pushed.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-            queue.push(GROUP, pushed, &payload).expect("there is room");
-            pushed += 1;
-        }
-        queue.submit().expect("the engine runs");
-        assert!(queue.wait(Duration::from_secs(20)), "completions come");
-        queue.drain(|completion| {
-            completion.result.as_ref().expect("it is applied");
-            done += 1;
-        });
-    }
-}
-
-fn bytes_in(dir: &Path) -> u64 {
-    let entries = std::fs::read_dir(dir).expect("a directory");
-    entries
-        .map(|entry| {
-            let entry = entry.expect("readable");
-            let kind = entry.file_type().expect("readable");
-            if kind.is_dir() {
-                bytes_in(&entry.path())
-            } else {
-                // A file may go between the listing and the look at it.
-                entry.metadata().map_or(0, |metadata| metadata.len())
-            }
-        })
-        .sum()
 }
 
 fn snapshots_in(dir: &Path) -> usize {

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
-use nodes::{GROUP, addresses, eventually, leader, leads};
+use nodes::{GROUP, addresses, bytes_in, eventually, leader, leads, write};
 use ringleader::{
-    Engine, EngineConfig, Entries, GroupId, Handle, LogIndex, MachineError, NodeId, Replies,
-    RoleName, SnapshotError, SnapshotSource, StateMachine,
+    Engine, EngineConfig, Entries, GroupId, LogIndex, MachineError, NodeId, Replies, RoleName,
+    SnapshotError, SnapshotSource, StateMachine,
 };
 
 /// A table of numbers, some of which each operation changes, and how many operations there were. A
@@ -100,44 +100,8 @@ fn start_with(
     Engine::start(config, move |_| machine()).expect("the node starts")
 }
 
-/// Writes `count` operations of 4 KiB, many in flight.
-fn write(handle: &Handle, count: u64) {
-    let mut queue = handle.queue(0, 256);
-    let (mut pushed, mut done) = (0_u64, 0);
-    while done < count {
-        while pushed < count && queue.outstanding() < 256 {
-            let mut payload = vec![7; 4096];
-            payload[..8].copy_from_slice(&pushed.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-            queue.push(GROUP, pushed, &payload).expect("there is room");
-            pushed += 1;
-        }
-        queue.submit().expect("the engine runs");
-        assert!(queue.wait(Duration::from_secs(20)), "completions come");
-        queue.drain(|completion| {
-            completion.result.as_ref().expect("it is applied");
-            done += 1;
-        });
-    }
-}
-
 fn table(engine: &Engine) -> Table {
     block_on(engine.handle().inspect(GROUP, |table: &mut Table| table.clone())).expect("it is here")
-}
-
-fn bytes_in(dir: &Path) -> u64 {
-    let entries = std::fs::read_dir(dir).expect("a directory");
-    entries
-        .map(|entry| {
-            let entry = entry.expect("readable");
-            let kind = entry.file_type().expect("readable");
-            if kind.is_dir() {
-                bytes_in(&entry.path())
-            } else {
-                // A file may go between the listing and the look at it.
-                entry.metadata().map_or(0, |metadata| metadata.len())
-            }
-        })
-        .sum()
 }
 
 fn same(one: &Table, other: &Table) -> bool {
