@@ -150,9 +150,14 @@ impl World {
             let rng = &mut self.network.pairs[end.pair].rng;
             if rng.chance(ghosts) {
                 let delay = rng.between(MS, 4 * self.plan.net.dead_after);
-                self.after(delay, Event::Ghost { end, life, epoch, frame });
+                self.haunt(delay, Event::Ghost { end, life, epoch, frame });
             }
         }
+    }
+
+    pub(crate) fn haunt(&mut self, delay: u64, ghost: Event) {
+        self.ghosts_until = self.ghosts_until.max(self.now() + delay);
+        self.after(delay, ghost);
     }
 
     /// A frame arrives on a connection that its receiver no longer has.

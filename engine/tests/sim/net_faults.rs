@@ -123,7 +123,7 @@ impl World {
             if net.duplicate_ppm > 0 && rng.chance(net.duplicate_ppm) {
                 let delay = rng.between(MS, 8 * net.dead_after);
                 let (life, frame) = (self.life(seat), frame.clone());
-                self.after(delay, Event::Ghost { end, life, epoch, frame });
+                self.haunt(delay, Event::Ghost { end, life, epoch, frame });
             }
         }
     }

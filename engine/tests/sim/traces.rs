@@ -11,8 +11,8 @@ use crate::world::Summary;
 const KNOWN: [(u64, u64); 4] = [
     (0, 0x36ab8ba6b821523f),
     (1, 0x2d832eb7ef46dd5f),
-    (2, 0x1a3f4cbf12b2ee0b),
-    (3, 0x88103136e032ce49),
+    (2, 0xf54f025acdcd55a8),
+    (3, 0x3b5f35332ec8c617),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

@@ -151,6 +151,8 @@ pub(crate) struct World {
     pub(crate) at_rest: bool,
     /// When the last of the disk operations under way ends.
     pub(crate) disks_busy_until: u64,
+    /// When the last frame of a connection that is over arrives.
+    pub(crate) ghosts_until: u64,
     /// Reads of disks that ended.
     pub(crate) reads: u64,
     queue: Queue,
@@ -207,6 +209,7 @@ impl World {
             healed: false,
             at_rest: false,
             disks_busy_until: 0,
+            ghosts_until: 0,
             reads: 0,
             schedule,
             transfers: Transfers::default(),
