@@ -278,7 +278,7 @@ impl Drop for Children {
 }
 
 /// Has the kernel kill this process when its parent's thread ends.
-fn die_with(parent: u32) -> std::io::Result<()> {
+pub(crate) fn die_with(parent: u32) -> std::io::Result<()> {
     // SAFETY: no pointers.
     let refused = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0;
     if refused {

@@ -42,8 +42,17 @@ pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<Report> {
     }
     let floor = Floor::measure(directory.path(), args.inflight == 1);
     let floor = floor.inspect_err(|error| eprintln!("note: no floor: {error:#}")).ok();
+    run_in(args, &directory, floor)
+}
+
+/// Runs the benchmark in a directory that is ready.
+pub(crate) fn run_in(
+    args: &ClusterArgs,
+    directory: &DataDir,
+    floor: Option<Floor>,
+) -> anyhow::Result<Report> {
     let begin = Instant::now();
-    let mut cluster = Cluster::start(args, &directory)?;
+    let mut cluster = Cluster::start(args, directory)?;
     let nodes_seconds = begin.elapsed().as_secs_f64();
     let roles = cluster.await_leaders()?;
     let startup = Startup { nodes_seconds, leaders_seconds: begin.elapsed().as_secs_f64() };
@@ -261,6 +270,11 @@ pub(crate) fn is_port_conflict(error: &anyhow::Error) -> bool {
 /// Loopback addresses that nobody listens on, below the range that the kernel takes ports of
 /// outgoing connections from: a port in that range could be gone before the node has it.
 pub(crate) fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
+    free_addresses_apart(count, 1)
+}
+
+/// The same, each with so many free ports from its own on.
+pub(crate) fn free_addresses_apart(count: usize, ports: u16) -> anyhow::Result<Vec<SocketAddr>> {
     const LOWEST: u16 = 10_240;
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
     let range = range.unwrap_or_default();
@@ -269,9 +283,11 @@ pub(crate) fn free_addresses(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
     let seed = clock::now() / 1_000 + u64::from(std::process::id()) * 7_919;
     let mut held = Vec::new();
     for offset in 0..width {
-        let port = LOWEST + ((seed + offset) % width) as u16;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        held.extend(TcpListener::bind(address).map(|listener| (address, listener)));
+        let port = LOWEST + ((seed + offset * u64::from(ports)) % width) as u16;
+        let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let listeners = (port..port + ports).map(|port| TcpListener::bind(address(port)));
+        let listeners: std::io::Result<Vec<_>> = listeners.collect();
+        held.extend(listeners.map(|listeners| (address(port), listeners)));
         if held.len() == count {
             return Ok(held.into_iter().map(|(address, _)| address).collect());
         }

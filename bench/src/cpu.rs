@@ -2,6 +2,9 @@
 
 use std::fs;
 
+/// Nanoseconds of a tick: USER_HZ is 100 on every architecture that has io_uring.
+const TICK: u64 = 10_000_000;
+
 /// User plus system time of this process's threads, those that ended included, in nanoseconds.
 pub(crate) fn time() -> u64 {
     // SAFETY: all-zero is a valid rusage.
@@ -13,6 +16,25 @@ pub(crate) fn time() -> u64 {
     nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime)
 }
 
+/// User plus system time of another process, all threads, in nanoseconds. Resolution 10 ms.
+pub(crate) fn time_of(process: u32) -> Option<u64> {
+    busy_ticks(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
+}
+
+/// Sums utime and stime of /proc/PID/stat (proc(5)), which follow the name in parentheses.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let field = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    Some((field(11)? + field(12)?) * TICK)
+}
+
+/// The most resident memory that another process ever had, in bytes; zero when unreadable.
+pub(crate) fn peak_of(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    kilobytes(&status, "VmHWM:") * 1024
+}
+
 /// Time that all processors of the machine were busy with anything, in nanoseconds: other programs,
 /// the kernel's own threads and interrupts, and what a hypervisor took. Resolution 10 ms.
 pub(crate) fn machine_time() -> Option<u64> {
@@ -21,8 +43,6 @@ pub(crate) fn machine_time() -> Option<u64> {
 
 /// Sums user, nice, system, irq, softirq and steal of the first line of /proc/stat (proc(5)).
 fn busy_time(stat: &str) -> Option<u64> {
-    /// USER_HZ is 100 on every architecture that has io_uring.
-    const TICK: u64 = 10_000_000;
     let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
     let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
     let busy = [0, 1, 2, 5, 6, 7].iter().filter_map(|field| ticks.get(*field));
@@ -62,6 +82,14 @@ mod tests {
         let stat = "cpu  1 2 4 1000 1000 8 16 32 1 1\ncpu0 9 9 9 9\n";
         assert_eq!(busy_time(stat), Some(63 * 10_000_000));
         assert_eq!(busy_time(""), None);
+    }
+
+    #[test]
+    fn a_process_is_busy_with_user_and_system_time() {
+        let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 100 0 0 0 31 11 5 5 20 0 1 0 9 9 9\n";
+        assert_eq!(busy_ticks(stat), Some(42 * TICK));
+        assert!(time_of(std::process::id()).is_some());
+        assert!(peak_of(std::process::id()) > 0);
     }
 
     #[test]

@@ -61,6 +61,21 @@ impl Latencies {
         self.max
     }
 
+    /// The highest value that was seen elsewhere of what is counted here.
+    pub(crate) fn reached(&mut self, max: u64) {
+        self.max = self.max.max(max);
+    }
+
+    /// Shares of the operations, and the microseconds that they stayed within: at every share
+    /// `1 - 10^-x` for `x` in steps of a tenth, up to where one operation is.
+    pub(crate) fn curve(&self) -> Vec<(f64, f64)> {
+        const STEPS: i32 = 60;
+        let most = 1.0 - 1.0 / self.len().max(1) as f64;
+        let shares = (0..=STEPS).map(|step| 1.0 - 10_f64.powf(-f64::from(step) / 10.0));
+        let within = shares.take_while(|share| *share <= most);
+        within.map(|share| (share, self.quantile(share) as f64 / 1e3)).collect()
+    }
+
     /// In nanoseconds; zero when there are none.
     pub(crate) fn mean(&self) -> f64 {
         if self.len() == 0 { 0.0 } else { self.sum as f64 / self.len() as f64 }
@@ -121,6 +136,16 @@ mod tests {
         latencies.record(5_000_000, 1);
         let p50 = latencies.quantile(0.5) as f64;
         assert!((p50 / 219_000.0 - 1.0).abs() < 0.002, "{p50}");
+    }
+
+    #[test]
+    fn a_curve_climbs_to_where_one_operation_is() {
+        let mut latencies = Latencies::default();
+        (1..=1000).for_each(|us| latencies.record(us * 1000, 1));
+        let curve = latencies.curve();
+        assert!(curve.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1));
+        let last = curve.last().expect("it is not empty");
+        assert!((last.0 - 0.999).abs() < 1e-9 && (last.1 - 999.0).abs() < 2.0, "{last:?}");
     }
 
     #[test]

@@ -12,12 +12,13 @@
 //!
 //! `failover` kills and halts leaders instead, of `nodes` that come and go, under a `steady` load;
 //! `snapshot` takes snapshots (`image`), and has followers catch up, under the same. `idle` looks at
-//! nodes that have nothing to do.
+//! nodes that have nothing to do. `compare` runs other engines (`bench/peers`) under the same load.
 
 mod args;
 mod children;
 mod clock;
 mod cluster;
+mod compare;
 mod control;
 mod cpu;
 mod data_dir;
@@ -57,7 +58,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use crate::args::{Cli, ClusterArgs, Command, FailoverArgs, IdleArgs, SnapshotArgs};
+use crate::args::{Cli, ClusterArgs, Command, CompareArgs, FailoverArgs, IdleArgs, SnapshotArgs};
 use crate::report::RunReport;
 use crate::signals::Interrupted;
 
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         Some(Command::Failover(args)) => run_failover(&args),
         Some(Command::Snapshot(args)) => run_snapshot(&args),
         Some(Command::Idle(args)) => run_idle(&args),
+        Some(Command::Compare(args)) => run_compare(&args),
         Some(Command::Node) => child(node::run),
         Some(Command::Generator) => child(generator::run),
         Some(Command::NullRaft) => child(null_raft::run),
@@ -104,6 +106,11 @@ fn run_snapshot(args: &SnapshotArgs) -> anyhow::Result<bool> {
 fn run_idle(args: &IdleArgs) -> anyhow::Result<bool> {
     begin();
     tell(args.json.as_deref(), &idle::run(args)?)
+}
+
+fn run_compare(args: &CompareArgs) -> anyhow::Result<bool> {
+    begin();
+    tell(args.json.as_deref(), &compare::run(args)?)
 }
 
 fn begin() {

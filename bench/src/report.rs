@@ -65,35 +65,37 @@ pub(crate) struct Measured {
 pub(crate) struct Report {
     workload: Workload,
     /// Operations acknowledged in the measured part.
-    ops: u64,
+    pub(crate) ops: u64,
     /// Operations that failed, warm-up included.
-    errors: u64,
+    pub(crate) errors: u64,
     /// Operations whose outcome is unknown, warm-up included.
-    unknown: u64,
+    pub(crate) unknown: u64,
     /// Operations that were put off because of a limit, and done later.
-    busy: u64,
+    pub(crate) busy: u64,
     /// Open loop: operations that were due and found no room until the end. They count in the
     /// latencies, with the time that they had waited.
     unsent: u64,
-    ops_per_sec: f64,
-    latency_us: LatencyReport,
+    pub(crate) ops_per_sec: f64,
+    pub(crate) latency_us: LatencyReport,
+    /// Shares of the operations, and the microseconds that they stayed within.
+    pub(crate) latency_curve_us: Vec<(f64, f64)>,
     /// User and system time of all processes, divided by `ops`.
-    cpu_ns_per_op: Option<f64>,
+    pub(crate) cpu_ns_per_op: Option<f64>,
     /// Processors that were busy with anything but this run's processes, on average: kernel
     /// threads that serve its disk and network, and other programs, which spoil the result.
     other_cores_busy: Option<f64>,
-    disk: Option<Counters>,
+    pub(crate) disk: Option<Counters>,
     replicas_identical: bool,
     verification: Verification,
     floor: Option<Floor>,
-    processes: Vec<ProcessReport>,
+    pub(crate) processes: Vec<ProcessReport>,
     startup: Startup,
     /// Groups that each node led when the load began.
     leaders: Vec<u64>,
     machine: Machine,
     passed: bool,
     /// What went wrong, in words.
-    failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -112,7 +114,7 @@ struct Workload {
 }
 
 /// In microseconds, of operations that were due in the measured part.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct LatencyReport {
     pub(crate) p50: f64,
     p90: f64,
@@ -124,7 +126,7 @@ pub(crate) struct LatencyReport {
 }
 
 #[derive(Debug, Serialize)]
-struct ProcessReport {
+pub(crate) struct ProcessReport {
     name: String,
     cpu_ns_per_op: Option<f64>,
     /// Processor time in the measured part, in nanoseconds.
@@ -132,7 +134,7 @@ struct ProcessReport {
     /// Resident memory in bytes, at the beginning and the end of the measured part, and the most.
     rss_start: u64,
     rss_end: u64,
-    rss_peak: u64,
+    pub(crate) rss_peak: u64,
 }
 
 impl Report {
@@ -172,6 +174,7 @@ impl Report {
             unsent: load.unsent,
             ops_per_sec: round(ops as f64 / args.seconds as f64),
             latency_us,
+            latency_curve_us: load.latencies.curve(),
             cpu_ns_per_op: per_op(cpu_ns),
             other_cores_busy: machine_cpu.map(|all| cores(all.saturating_sub(cpu_ns))),
             disk,
