@@ -29,6 +29,9 @@ pub(crate) enum Command {
     Snapshot(Box<SnapshotArgs>),
     /// Says what groups cost that nobody uses, and what they cost one that is busy.
     Idle(IdleArgs),
+    /// Says what this machine allows: round trips, durable writes, and three processes without a
+    /// protocol.
+    Floor(FloorArgs),
     /// Runs other engines under the same load, in turn.
     Compare(Box<CompareArgs>),
     /// A node of the cluster; speaks JSON lines with the process that started it.
@@ -40,6 +43,9 @@ pub(crate) enum Command {
     /// A process of the least that is replicated; speaks JSON lines with the one that started it.
     #[command(hide = true)]
     NullRaft,
+    /// A process that writes durably; speaks JSON lines with the one that started it.
+    #[command(hide = true)]
+    FloorWriter,
 }
 
 /// Where the load comes from.
@@ -277,6 +283,22 @@ pub(crate) struct SnapshotArgs {
 
     #[command(flatten)]
     pub(crate) steady: SteadyArgs,
+}
+
+/// What the machine allows, in about half a minute: loopback round trips and wake-ups, durable
+/// writes by each way of making them durable in one to three processes at once, durable bandwidth by
+/// size and depth, checksums and copies, and what three processes do that make blocks durable on two
+/// of three without any protocol.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FloorArgs {
+    /// Directory for the files that are written, as for `cluster`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
+    /// else is written then.
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 /// Three nodes of this engine and of each peer in turn, embedded load, one machine: throughput,

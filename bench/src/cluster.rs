@@ -40,7 +40,8 @@ pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<Report> {
     if disk::in_memory(directory.path()) {
         eprintln!("note: {} is in memory, nothing here is durable", directory.path().display());
     }
-    let floor = Floor::measure(directory.path(), args.inflight == 1);
+    let load = (args.inflight, args.payload);
+    let floor = Floor::measure(directory.path(), args.rate.is_none().then_some(load));
     let floor = floor.inspect_err(|error| eprintln!("note: no floor: {error:#}")).ok();
     run_in(args, &directory, floor)
 }

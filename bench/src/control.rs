@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
+use crate::floor::{NullRole, WriterRole};
 use crate::histogram::Latencies;
 use crate::ledger::{Ranges, Summary};
 
@@ -31,6 +32,11 @@ pub(crate) enum ToChild {
     Costs,
     /// The first message to a process of `null_raft`.
     Null(NullRole),
+    /// The first message to a process that writes for the floor; answered by
+    /// [`FromChild::Prepared`].
+    Writer(WriterRole),
+    /// Write now; answered by [`FromChild::Latencies`].
+    Go,
     /// Stop and exit.
     Shutdown,
 }
@@ -55,18 +61,11 @@ pub(crate) enum FromChild {
     /// What became of a snapshot: the last entry that it covers.
     Snapshot(Result<u64, String>),
     Costs(Costs),
-    /// What the leader of `null_raft` measured.
-    NullLatencies(Latencies),
+    /// A file to write to is there.
+    Prepared,
+    /// What a process of the floor measured.
+    Latencies(Latencies),
     Stopped,
-}
-
-/// A part in `null_raft`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct NullRole {
-    /// The file to write to.
-    pub(crate) file: PathBuf,
-    /// The followers of the leader; a follower has none.
-    pub(crate) followers: Vec<SocketAddr>,
 }
 
 /// What went wrong in a child, as far as the orchestrator acts on it.

@@ -2,13 +2,13 @@
 //! cost, and whether all of it was true.
 //!
 //! # How a run goes
-//! `cluster` is the orchestrator. It measures the `floor` of the machine (`null_raft` is a part of
-//! that), starts the nodes as `children` of its own (`node`: an engine each), and speaks JSON lines
-//! with them (`control`). When the groups have leaders, the load begins: in the leaders' processes (`embedded`), or from
-//! a process of its own (`generator`, over `wire` between `remote_client` and `remote_server`).
-//! `load` is the same for both; it keeps account of every operation in a `ledger`. `measure`
-//! watches it, `verify` compares its account with every replica's (`machine_state`), and `report`
-//! prints what came out.
+//! `cluster` is the orchestrator. It measures the `floor` of the machine (also a command of its
+//! own), starts the nodes as `children` of its own (`node`: an engine each), and speaks JSON lines
+//! with them (`control`). When the groups have leaders, the load begins: in the leaders' processes
+//! (`embedded`), or from a process of its own (`generator`, over `wire` between `remote_client` and
+//! `remote_server`). `load` is the same for both; it keeps account of every operation in a `ledger`.
+//! `measure` watches it, `verify` compares its account with every replica's (`machine_state`), and
+//! `report` prints what came out.
 //!
 //! `failover` kills and halts leaders instead, of `nodes` that come and go, under a `steady` load;
 //! `snapshot` takes snapshots (`image`), and has followers catch up, under the same. `idle` looks at
@@ -38,8 +38,6 @@ mod machine_state;
 mod measure;
 mod node;
 mod nodes;
-mod null_raft;
-mod pages;
 mod remote_client;
 mod remote_server;
 mod report;
@@ -58,7 +56,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use crate::args::{Cli, ClusterArgs, Command, CompareArgs, FailoverArgs, IdleArgs, SnapshotArgs};
+use crate::args::{
+    Cli, ClusterArgs, Command, CompareArgs, FailoverArgs, FloorArgs, IdleArgs, SnapshotArgs,
+};
 use crate::report::RunReport;
 use crate::signals::Interrupted;
 
@@ -71,9 +71,11 @@ fn main() -> ExitCode {
         Some(Command::Snapshot(args)) => run_snapshot(&args),
         Some(Command::Idle(args)) => run_idle(&args),
         Some(Command::Compare(args)) => run_compare(&args),
+        Some(Command::Floor(args)) => run_floor(&args),
         Some(Command::Node) => child(node::run),
         Some(Command::Generator) => child(generator::run),
-        Some(Command::NullRaft) => child(null_raft::run),
+        Some(Command::NullRaft) => child(floor::run_null_raft),
+        Some(Command::FloorWriter) => child(floor::run_writer),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -111,6 +113,11 @@ fn run_idle(args: &IdleArgs) -> anyhow::Result<bool> {
 fn run_compare(args: &CompareArgs) -> anyhow::Result<bool> {
     begin();
     tell(args.json.as_deref(), &compare::run(args)?)
+}
+
+fn run_floor(args: &FloorArgs) -> anyhow::Result<bool> {
+    begin();
+    tell(args.json.as_deref(), &floor::measure_whole(args)?)
 }
 
 fn begin() {

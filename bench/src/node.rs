@@ -52,7 +52,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     out.send(&FromChild::Ready { clients: remote_server::serve(node.handle.clone(), depth)? });
     for line in lines {
         match serde_json::from_str(&line?)? {
-            ToChild::Start(_) | ToChild::Null(_) => anyhow::bail!("this node runs already"),
+            ToChild::Start(_) | ToChild::Null(_) | ToChild::Writer(_) | ToChild::Go => {
+                anyhow::bail!("this node runs already")
+            }
             ToChild::Roles => out.send(&FromChild::Roles(node.roles()?)),
             ToChild::Measure(window) => worker::watch(window, None, out.clone()),
             ToChild::Load(plan) => {

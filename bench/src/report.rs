@@ -152,11 +152,8 @@ impl Report {
         let ops = load.ops;
         let per_op = |cpu_ns: u64| (ops > 0).then(|| round(cpu_ns as f64 / ops as f64));
         let latency_us = LatencyReport::new(&load.latencies);
-        let floor = floor.map(|floor| Floor {
-            ratio_p50: (args.inflight == 1).then(|| round(latency_us.p50 / floor.p50_us())),
-            null_raft_ratio_p50: floor.null_raft_p50_us.map(|null| round(latency_us.p50 / null)),
-            ..floor
-        });
+        let ops_per_sec = round(ops as f64 / args.seconds as f64);
+        let floor = floor.map(|floor| floor.under(args.inflight, &latency_us, ops_per_sec));
         let process = |(name, usage): &NamedUsage| ProcessReport {
             name: name.clone(),
             cpu_ns_per_op: per_op(usage.cpu_ns),
@@ -172,7 +169,7 @@ impl Report {
             unknown: load.tally.unknown,
             busy: load.busy,
             unsent: load.unsent,
-            ops_per_sec: round(ops as f64 / args.seconds as f64),
+            ops_per_sec,
             latency_us,
             latency_curve_us: load.latencies.curve(),
             cpu_ns_per_op: per_op(cpu_ns),
@@ -362,12 +359,18 @@ fn floor_row(floor: &Floor) -> String {
     if let Some(ratio) = floor.ratio_p50 {
         write!(row, "\nan operation takes {ratio:.2} times their sum").expect("strings take all");
     }
-    if let (Some(p50), Some(p99)) = (floor.null_raft_p50_us, floor.null_raft_p99_us) {
-        let ratio = floor.null_raft_ratio_p50.unwrap_or_default();
+    if let Some(null) = &floor.null_raft {
+        let ratio = |ratio: Option<f64>| ratio.unwrap_or_default();
         write!(
             row,
-            "\ndurable on two of three without a protocol p50 {p50:.1} us, p99 {p99:.1} us; \
-             an operation takes {ratio:.2} times that",
+            "\ndurable on two of three without a protocol {} op/s, p50 {:.1} us, p99 {:.1} us;\n\
+             the engine has {:.2} times the throughput, {:.2} and {:.2} times the latencies",
+            thousands(null.ops_per_sec as u64),
+            null.p50_us,
+            null.p99_us,
+            ratio(null.ratio_ops_per_sec),
+            ratio(null.ratio_p50),
+            ratio(null.ratio_p99),
         )
         .expect("strings take all");
     }

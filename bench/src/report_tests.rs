@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::args::Cli;
 use crate::control::Usage;
+use crate::floor::NullRaft;
 
 fn measured(ops: u64, flushes: u64) -> Measured {
     let mut load = LoadReport::new(1);
@@ -35,10 +36,17 @@ fn report(arguments: &[&str], measured: Measured) -> Report {
         round_trip_p50_us: 50.0,
         round_trip_p99_us: 90.0,
         same_core_round_trip_p50_us: 15.0,
-        null_raft_p50_us: args.inflight.eq(&1).then_some(240.0),
-        null_raft_p99_us: args.inflight.eq(&1).then_some(500.0),
         ratio_p50: None,
-        null_raft_ratio_p50: None,
+        null_raft: Some(NullRaft {
+            block_bytes: 64,
+            depth: 1,
+            ops_per_sec: 200.0,
+            p50_us: 240.0,
+            p99_us: 500.0,
+            ratio_p50: None,
+            ratio_p99: None,
+            ratio_ops_per_sec: None,
+        }),
     };
     let machine = Machine::describe(std::path::Path::new("/"));
     Report::new(&args, measured, verification, Some(floor), machine)
@@ -69,7 +77,10 @@ fn the_json_object_has_the_promised_fields() {
     assert_eq!(json["replicas_identical"], true);
     assert!(json["machine"]["cores"].is_u64());
     assert_eq!(json["floor"]["ratio_p50"].as_f64(), Some(1.5));
-    assert_eq!(json["floor"]["null_raft_ratio_p50"].as_f64(), Some(1.25));
+    let null = &json["floor"]["null_raft"];
+    assert_eq!(null["ratio_p50"].as_f64(), Some(1.25));
+    assert_eq!(null["ratio_p99"].as_f64(), Some(0.6));
+    assert_eq!(null["ratio_ops_per_sec"].as_f64(), Some(0.5));
     assert_eq!(json["passed"], true);
 }
 
