@@ -120,6 +120,11 @@ pub(crate) struct ClusterArgs {
     #[arg(long, value_enum)]
     pub(crate) sync: Option<SyncChoice>,
 
+    /// Account for the processor time of the nodes' shards by the stages of their turns, which costs
+    /// some microseconds per turn.
+    #[arg(long)]
+    pub(crate) stages: bool,
+
     /// Serve each node's metrics over HTTP (`GET /metrics`), the first node's at this address, the
     /// next ones' on the ports after it.
     #[arg(long, value_name = "IP:PORT")]
@@ -183,6 +188,7 @@ impl IdleArgs {
             keep: false,
             json: None,
             sync: None,
+            stages: false,
             metrics: None,
             wal_depth: None,
         }

@@ -108,6 +108,7 @@ impl<'a> Cluster<'a> {
                 payload: args.payload as usize,
                 election_timeout_ms: None,
                 snapshots: None,
+                stages: args.stages,
                 metrics: args
                     .metrics
                     .map(|first| SocketAddr::new(first.ip(), first.port() + node as u16 - 1)),

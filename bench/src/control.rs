@@ -106,6 +106,8 @@ pub(crate) struct NodeSetup {
     /// Snapshots of some size, which are taken on request alone. Without it they are small, and are
     /// taken by the bytes of the log.
     pub(crate) snapshots: Option<SnapshotSetup>,
+    /// Whether it accounts for its processor time by stage.
+    pub(crate) stages: bool,
     /// Where it serves its metrics.
     pub(crate) metrics: Option<SocketAddr>,
 }
@@ -200,7 +202,7 @@ impl std::ops::AddAssign for Tally {
 }
 
 /// What a process used in the measured part.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Usage {
     /// User and system time of all its threads.
     pub(crate) cpu_ns: u64,
@@ -209,6 +211,8 @@ pub(crate) struct Usage {
     pub(crate) rss_end: u64,
     /// The most since the process started.
     pub(crate) rss_peak: u64,
+    /// Nanoseconds of its shards' threads by stage; empty where that is not counted.
+    pub(crate) stages: Vec<(String, u64)>,
 }
 
 /// One process's load, all its threads together.

@@ -21,7 +21,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         match serde_json::from_str(&line?)? {
             ToChild::Load(plan) => {
                 let loaders = start(&plan)?;
-                worker::watch(plan.window, Some(loaders), out.clone());
+                worker::watch(plan.window, Some(loaders), Vec::new, out.clone());
             }
             ToChild::Shutdown => {
                 out.send(&FromChild::Stopped);

@@ -24,7 +24,7 @@ use crate::ledger::Summary;
 use crate::load::{Loader, Port, Progress};
 use crate::machine_state::{Machine, Roles};
 use crate::remote_server;
-use crate::worker::{self, Loaders, Pending};
+use crate::worker::{self, Loaders, Pending, StageTimes};
 
 /// Bytes that the engine charges for an operation in flight, besides its payload, rounded up.
 const OPERATION_WEIGHT: usize = 64;
@@ -56,9 +56,12 @@ pub(crate) fn run() -> anyhow::Result<()> {
                 anyhow::bail!("this node runs already")
             }
             ToChild::Roles => out.send(&FromChild::Roles(node.roles()?)),
-            ToChild::Measure(window) => worker::watch(window, None, out.clone()),
+            ToChild::Measure(window) => {
+                worker::watch(window, None, node.stage_times(), out.clone());
+            }
             ToChild::Load(plan) => {
-                worker::watch(plan.window, Some(node.load(&plan)?), out.clone());
+                let loaders = Some(node.load(&plan)?);
+                worker::watch(plan.window, loaders, node.stage_times(), out.clone());
             }
             ToChild::Costs => out.send(&FromChild::Costs(node.costs()?)),
             ToChild::Summaries => out.send(&FromChild::Summaries(node.summaries()?)),
@@ -134,6 +137,24 @@ impl Node {
             bytes_sent: links.map(|link| link.bytes_sent).sum(),
             rss: cpu::memory().0,
         })
+    }
+
+    /// What the node's shards have spent, by stage; nothing unless that is counted.
+    fn stage_times(&self) -> impl Fn() -> StageTimes + Send + use<> {
+        let (handle, counts) = (self.handle.clone(), self.setup.stages);
+        move || {
+            let shards = counts.then(|| block_on(handle.shard_reports()).unwrap_or_default());
+            let mut sum: StageTimes = Vec::new();
+            for shard in shards.unwrap_or_default() {
+                for (at, (name, time)) in shard.stages.named().into_iter().enumerate() {
+                    if sum.len() == at {
+                        sum.push((name.to_owned(), 0));
+                    }
+                    sum[at].1 += time.as_nanos() as u64;
+                }
+            }
+            sum
+        }
     }
 
     fn summaries(&self) -> anyhow::Result<Vec<Summary>> {
@@ -228,6 +249,7 @@ fn engine_config(setup: &NodeSetup) -> EngineConfig {
         config.raft.election_timeout = Duration::from_millis(timeout);
         config.raft.heartbeat_interval = config.raft.election_timeout / 10;
     }
+    config.stage_times = setup.stages;
     // By bytes alone: a million entries, the default, come many times a second here.
     config.snapshots.entries = None;
     if let Some(SnapshotSetup { send_rate, .. }) = setup.snapshots {

@@ -54,6 +54,7 @@ impl Nodes {
             payload,
             election_timeout_ms: None,
             snapshots: None,
+            stages: false,
             metrics: None,
         }
     }

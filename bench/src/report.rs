@@ -88,6 +88,9 @@ pub(crate) struct Report {
     replicas_identical: bool,
     verification: Verification,
     floor: Option<Floor>,
+    /// Processor time per operation of all nodes' shards, by stage in the order of a turn, if that
+    /// was counted; what is missing to `cpu_ns_per_op` are other threads and processes.
+    pub(crate) stages_ns_per_op: Vec<(String, f64)>,
     pub(crate) processes: Vec<ProcessReport>,
     startup: Startup,
     /// Groups that each node led when the load began.
@@ -178,6 +181,7 @@ impl Report {
             replicas_identical: verification.replicas_identical,
             verification,
             floor,
+            stages_ns_per_op: stages(&usages, ops),
             processes: usages.iter().map(process).collect(),
             startup: Startup {
                 nodes_seconds: round(startup.nodes_seconds),
@@ -238,6 +242,14 @@ impl Report {
         )
     }
 
+    fn stages_row(&self) -> String {
+        let all: f64 = self.stages_ns_per_op.iter().map(|(_, ns)| ns).sum();
+        let others = self.cpu_ns_per_op.unwrap_or(0.0) - all;
+        let rows = self.stages_ns_per_op.iter().map(|(name, ns)| (&**name, *ns));
+        let rows = rows.chain([("others", others)]);
+        rows.map(|(name, ns)| format!("{name:<12}{ns:>8.1}")).collect::<Vec<_>>().join("\n")
+    }
+
     fn disk_row(&self) -> String {
         let Some(disk) = &self.disk else { return "the device's counters can't be read".into() };
         let per_flush = self.ops as f64 / disk.flushes.max(1) as f64;
@@ -278,6 +290,9 @@ impl RunReport for Report {
             ("disk", self.disk_row()),
             ("memory", self.memory_row()),
         ];
+        if !self.stages_ns_per_op.is_empty() {
+            rows.push(("stages, ns/op", self.stages_row()));
+        }
         rows.extend(self.floor.as_ref().map(|floor| ("floor", floor_row(floor))));
         rows.push(("verified", self.verification.summary(self.workload.nodes)));
         let mut table = format!("\n{}\n{}\n\n", self.workload.summary(), self.machine.summary());
@@ -344,6 +359,21 @@ impl LatencyReport {
             mean: round(latencies.mean() / 1e3),
         }
     }
+}
+
+/// Nanoseconds per operation by stage, of all processes together.
+fn stages(usages: &[NamedUsage], ops: u64) -> Vec<(String, f64)> {
+    let mut sum: Vec<(String, u64)> = Vec::new();
+    for (_, usage) in usages {
+        for (name, spent) in &usage.stages {
+            match sum.iter_mut().find(|(known, _)| known == name) {
+                Some((_, all)) => *all += spent,
+                None => sum.push((name.clone(), *spent)),
+            }
+        }
+    }
+    let per_op = |(name, spent): (String, u64)| (name, round(spent as f64 / ops.max(1) as f64));
+    sum.into_iter().map(per_op).collect()
 }
 
 fn floor_row(floor: &Floor) -> String {

@@ -12,9 +12,10 @@ fn measured(ops: u64, flushes: u64) -> Measured {
     let mut load = LoadReport::new(1);
     load.ops = ops;
     load.latencies.record(300_000, ops);
-    let usage = Usage { cpu_ns: 2_000 * ops, rss_start: 1, rss_end: 2, rss_peak: 3 };
+    let stages = vec![("apply".to_owned(), 500 * ops)];
+    let usage = Usage { cpu_ns: 2_000 * ops, rss_start: 1, rss_end: 2, rss_peak: 3, stages };
     let disk = Some(Counters { flushes, writes: 30, bytes: 4096 });
-    let usages = vec![("node 1".into(), usage), ("node 2".into(), usage)];
+    let usages = vec![("node 1".into(), usage.clone()), ("node 2".into(), usage)];
     Measured {
         startup: Startup::default(),
         load,
@@ -73,6 +74,7 @@ fn the_json_object_has_the_promised_fields() {
     assert_eq!(counts, [Some(1_000), Some(0), Some(0)]);
     assert_eq!(json["ops_per_sec"].as_f64(), Some(100.0));
     assert_eq!(json["cpu_ns_per_op"].as_f64(), Some(4_000.0));
+    assert_eq!(json["stages_ns_per_op"][0][1].as_f64(), Some(1_000.0));
     assert_eq!(json["other_cores_busy"].as_f64(), Some(1.5));
     assert_eq!(json["replicas_identical"], true);
     assert!(json["machine"]["cores"].is_u64());

@@ -34,11 +34,19 @@ pub(crate) fn on_thread(
     Ok(report)
 }
 
+/// Nanoseconds that the process's shards have spent so far, by stage.
+pub(crate) type StageTimes = Vec<(String, u64)>;
+
 /// Watches over a measured part from a thread of its own; reports on the loaders, if any.
-pub(crate) fn watch(window: Window, loaders: Option<Loaders>, out: Outlet) {
+pub(crate) fn watch(
+    window: Window,
+    loaders: Option<Loaders>,
+    stages: impl Fn() -> StageTimes + Send + 'static,
+    out: Outlet,
+) {
     let watch = move || {
         let progress = loaders.as_ref().map(|loaders| Arc::clone(&loaders.progress));
-        out.send(&FromChild::Usage(account(window, progress.as_deref(), &out)));
+        out.send(&FromChild::Usage(account(window, progress.as_deref(), &stages, &out)));
         if let Some(loaders) = loaders {
             out.send(&FromChild::Loaded(collect(loaders)));
         }
@@ -46,13 +54,20 @@ pub(crate) fn watch(window: Window, loaders: Option<Loaders>, out: Outlet) {
     std::thread::Builder::new().name("watch".into()).spawn(watch).expect("a thread to watch");
 }
 
-fn account(window: Window, progress: Option<&Progress>, out: &Outlet) -> Usage {
+fn account(
+    window: Window,
+    progress: Option<&Progress>,
+    stages: &impl Fn() -> StageTimes,
+    out: &Outlet,
+) -> Usage {
     tell_until(window.start, progress, out);
-    let (cpu_start, (rss_start, _)) = (cpu::time(), cpu::memory());
+    let (cpu_start, stages_start, (rss_start, _)) = (cpu::time(), stages(), cpu::memory());
     tell_until(window.end, progress, out);
     let cpu_ns = cpu::time() - cpu_start;
+    let spent = stages().into_iter().zip(stages_start);
+    let stages = spent.map(|((name, end), (_, start))| (name, end.saturating_sub(start))).collect();
     let (rss_end, rss_peak) = cpu::memory();
-    Usage { cpu_ns, rss_start, rss_end, rss_peak }
+    Usage { cpu_ns, rss_start, rss_end, rss_peak, stages }
 }
 
 fn tell_until(moment: u64, progress: Option<&Progress>, out: &Outlet) {

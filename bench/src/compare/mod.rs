@@ -166,6 +166,7 @@ impl Field<'_> {
             keep: false,
             json: None,
             sync: None,
+            stages: false,
             metrics: None,
             wal_depth: None,
         };

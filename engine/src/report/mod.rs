@@ -58,7 +58,7 @@ pub use self::exporter::Exporter;
 pub use self::link::LinkReport;
 pub use self::table::Table;
 pub use self::text::{group_table, member_table, peer_table};
-pub use self::timings::{HookTimings, Timings};
+pub use self::timings::{HookTimings, Stages, Timings};
 use crate::shard::{
     Counters, GroupHistory, GroupQueues, GroupStatus, ShardHealth, SnapshotUnderWay,
 };
@@ -97,6 +97,8 @@ pub struct ShardReport {
     pub counters: Counters,
     /// What its driver measured.
     pub timings: Timings,
+    /// What the processor's time went into, if that is counted.
+    pub stages: Stages,
     /// How long hooks of state machines took.
     pub hooks: HookTimings,
     /// Callers.

@@ -4,6 +4,8 @@
 //! connection has `peer` and `peer_shard`, and `kind` if it is of one kind of message; what is of one
 //! group has `group`, of one peer of a group `peer`, of one hook of state machines `hook`.
 
+use std::time::Duration;
+
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
@@ -117,7 +119,28 @@ pub(super) const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     ("log_preparations_failed", "Segments that could not be prepared", |s| {
         s.log_counters.preparations_failed
     }),
+    ("stage_outside_nanoseconds", "Processor time: between turns", |s| nanos(s.stages.outside)),
+    ("stage_completions_nanoseconds", "Processor time: what the disk completed", |s| {
+        nanos(s.stages.completions)
+    }),
+    ("stage_receive_nanoseconds", "Processor time: what peers sent", |s| nanos(s.stages.receive)),
+    ("stage_requests_nanoseconds", "Processor time: what callers asked for", |s| {
+        nanos(s.stages.requests)
+    }),
+    ("stage_replicate_nanoseconds", "Processor time: proposals into blocks", |s| {
+        nanos(s.stages.replicate)
+    }),
+    ("stage_apply_nanoseconds", "Processor time: state machines", |s| nanos(s.stages.apply)),
+    ("stage_submit_nanoseconds", "Processor time: disk operations handed over", |s| {
+        nanos(s.stages.submit)
+    }),
+    ("stage_send_nanoseconds", "Processor time: frames handed over", |s| nanos(s.stages.send)),
+    ("stage_answer_nanoseconds", "Processor time: callers answered", |s| nanos(s.stages.answer)),
 ];
+
+fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
+}
 
 pub(super) const SHARD_GAUGES: &[Metric<ShardReport>] = &[
     ("up", "1 while the shard takes part in its groups", |s| {

@@ -1,5 +1,7 @@
 //! What a driver measures of its shard.
 
+use std::time::Duration;
+
 use serde::{Serialize, Serializer};
 
 use super::Distribution;
@@ -39,6 +41,50 @@ pub struct Timings {
     pub snapshot_installed: Distribution,
     /// Restoring a state machine from a snapshot's file, at a start or as the end of an installation.
     pub snapshot_loaded: Distribution,
+}
+
+/// Processor time of a shard's thread, in user space and in the kernel, by the stage of its turns
+/// that it went into; all zero without
+/// [`EngineConfig::stage_times`](crate::EngineConfig::stage_times).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stages {
+    /// Between two turns: the kernel's part of the disk and of the network, the executor, and what
+    /// callers run on the shard's core.
+    pub outside: Duration,
+    /// What the disk completed: the log's bookkeeping, acknowledgements, commitment.
+    pub completions: Duration,
+    /// What peers sent: checked, decoded, stepped through the protocol, appended to the log.
+    pub receive: Duration,
+    /// What callers asked for, taken from the inbox.
+    pub requests: Duration,
+    /// Proposals made into blocks, appended to the log, and addressed to the followers.
+    pub replicate: Duration,
+    /// Committed entries applied by state machines.
+    pub apply: Duration,
+    /// Disk operations handed over.
+    pub submit: Duration,
+    /// Frames handed to the connections.
+    pub send: Duration,
+    /// Callers answered, and the turn accounted for.
+    pub answer: Duration,
+}
+
+impl Stages {
+    /// Each with its name, in the order of a turn.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, Duration); 9] {
+        [
+            ("outside", self.outside),
+            ("completions", self.completions),
+            ("receive", self.receive),
+            ("requests", self.requests),
+            ("replicate", self.replicate),
+            ("apply", self.apply),
+            ("submit", self.submit),
+            ("send", self.send),
+            ("answer", self.answer),
+        ]
+    }
 }
 
 /// How long each call of a state machine's hooks took, in nanoseconds. What is not here is a part of

@@ -24,6 +24,7 @@ use super::peer_file::Recorder;
 use super::pulse::BEAT;
 use super::shard_thread::ShardSeat;
 use super::sleepers::Sleepers;
+use super::stage_clock::StageClock;
 use super::wreck::closes_with_thread;
 use crate::config::EngineConfig;
 use crate::error::SnapshotError;
@@ -31,9 +32,7 @@ use crate::handle::Shared;
 use crate::inbox::{Inbox, Request};
 use crate::local::{Local, Task};
 use crate::report::{GroupReport, ShardReport};
-use crate::shard::{
-    Effects, Notice, ReadSubmission, Shard, ShardConfig, SnapshotAnswer, TransferId, TransferResult,
-};
+use crate::shard::{Effects, ReadSubmission, Shard, ShardConfig, TransferId, TransferResult};
 use crate::time::Time;
 
 /// Requests taken from the inbox in one turn, so that a flood of them cannot keep the turn from
@@ -62,8 +61,8 @@ pub(super) async fn run(seat: ShardSeat, report: flume::Sender<Result<(), String
 
 pub(super) struct Driver {
     pub(super) shard: Shard,
-    disk: Disk,
-    network: Network,
+    pub(super) disk: Disk,
+    pub(super) network: Network,
     pub(super) clients: Clients,
     pub(super) inbox: Arc<Inbox>,
     requests: flume::Receiver<Request>,
@@ -73,7 +72,7 @@ pub(super) struct Driver {
     clock: Clock,
     hooks: HookClock,
     /// For the tasks of callers on this core.
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     sleepers: Rc<Sleepers>,
     doze: Rc<Doze>,
     pub(super) guests: Guests,
@@ -81,13 +80,14 @@ pub(super) struct Driver {
     pub(super) report: Option<flume::Sender<Result<(), String>>>,
     pub(super) number: u32,
     completions: Vec<(OpId, Result<DiskOutput, DiskError>)>,
-    effects: Effects,
-    meter: Meter,
+    pub(super) effects: Effects,
+    pub(super) meter: Meter,
+    pub(super) stages: StageClock,
     pub(super) transfers: HashMap<TransferId, flume::Sender<TransferResult>>,
     next_transfer: u64,
     /// How long the shard may take over handing its leaderships over before it stops.
     handover: Duration,
-    stopping: bool,
+    pub(super) stopping: bool,
     /// Who waits for a snapshot, by the request's number.
     pub(super) snapshots: HashMap<u64, flume::Sender<Result<LogPosition, SnapshotError>>>,
     next_ticket: u64,
@@ -178,6 +178,7 @@ impl Driver {
             number,
             completions: Vec::new(),
             effects: Effects::default(),
+            stages: StageClock::new(config.stage_times),
             meter: Meter::new(number, config.raft.election_timeout),
             hooks,
             transfers: HashMap::new(),
@@ -207,6 +208,7 @@ impl Driver {
 
     /// One turn; true if the next should not wait.
     pub(super) fn turn(&mut self) -> bool {
+        self.stages.end(|spent| &mut spent.outside);
         self.disk.completions(&mut self.completions);
         self.network.poll();
         // Not before: were this process to stand still between the two, what came meanwhile would
@@ -214,16 +216,19 @@ impl Driver {
         let begin = self.clock.now();
         let events = self.collect(begin);
         self.shard.replicate();
+        self.stages.end(|spent| &mut spent.replicate);
         let applied = self.shard.counters().entries_applied;
         let before = self.clock.now();
         let more = self.shard.apply(&mut self.effects);
         let after = self.clock.now();
+        self.stages.end(|spent| &mut spent.apply);
         self.carry_out(after);
         let network = &mut self.network;
         self.shard.follow_appends(after, |link, took| network.acknowledged(link, took));
         let applied = self.shard.counters().entries_applied - applied;
         let moments = Moments { begin, apply: (before, after), end: self.clock.now() };
         self.meter.turned(&moments, events, applied, &self.shard);
+        self.stages.end(|spent| &mut spent.answer);
         more
     }
 
@@ -240,7 +245,9 @@ impl Driver {
             self.meter.disk_ended(now, id);
             self.shard.disk_completed(now, id, result);
         }
+        self.stages.end(|spent| &mut spent.completions);
         events += self.network.feed(now, &mut self.shard);
+        self.stages.end(|spent| &mut spent.receive);
         for _ in 0..REQUESTS_PER_TURN {
             let Ok(request) = self.requests.try_recv() else { break };
             self.follow_members(now);
@@ -248,6 +255,7 @@ impl Driver {
             events += 1;
             self.handle(now, request);
         }
+        self.stages.end(|spent| &mut spent.requests);
         if ticks {
             self.shard.tick(now);
             self.meter.tick(now);
@@ -359,6 +367,7 @@ impl Driver {
             resting: self.shard.resting_count(),
             counters: *self.shard.counters(),
             timings: self.meter.timings.clone(),
+            stages: self.stages.spent(),
             hooks: self.hooks.timings(),
             memory_bytes: self.shard.memory_bytes(),
             snapshots: self.shard.snapshots_under_way(),
@@ -385,77 +394,6 @@ impl Driver {
         self.guests.spawn(task(local));
     }
 
-    fn carry_out(&mut self, now: Time) {
-        let Effects {
-            disk,
-            frames,
-            lanes,
-            answers,
-            reads,
-            changes,
-            resets,
-            transfers,
-            log_reads,
-            snapshots,
-            created,
-            destroyed,
-            took,
-            notices,
-        } = &mut self.effects;
-        for (id, op) in disk.drain(..) {
-            self.meter.disk_starts(now, id, &op);
-            self.disk.submit(id, op);
-        }
-        self.network.send(frames, lanes);
-        self.meter.answered(answers);
-        self.meter.reads_answered(now, reads);
-        changes.iter().for_each(|(_, result)| self.meter.changed(result));
-        transfers.iter().for_each(|(_, result)| self.meter.transferred(result));
-        took.drain(..).for_each(|(what, took)| self.meter.took(what, took));
-        self.meter.operations.resets += succeeded(resets);
-        self.meter.operations.log_reads += succeeded(log_reads);
-        self.meter.operations.groups_created += succeeded(created);
-        self.meter.operations.groups_destroyed += succeeded(destroyed);
-        self.clients.deliver(answers, &self.inbox.budget);
-        self.clients.changes.answer(changes);
-        self.clients.resets.answer(resets);
-        self.clients.created.answer(created);
-        self.clients.destroyed.answer(destroyed);
-        self.clients.log_reads.answer(log_reads);
-        for (id, result) in transfers.drain(..) {
-            if let Some(reply) = self.transfers.remove(&id) {
-                // Who asked may have gone.
-                let _ = reply.send(result);
-            }
-        }
-        for SnapshotAnswer { ticket, result } in snapshots.drain(..) {
-            // Who asked may have gone.
-            let _ = self.snapshots.remove(&ticket).map(|reply| reply.send(result));
-        }
-        self.clients.deliver_reads(reads, &self.inbox.budget, &mut self.shard);
-        for notice in std::mem::take(notices) {
-            self.meter.journal.note(&notice);
-            match notice {
-                Notice::Recovered(_) => {
-                    self.shared.groups.add(self.shard.group_ids());
-                    self.report_start(Ok(()));
-                }
-                Notice::GroupCreated(group) => self.shared.groups.add([group]),
-                Notice::GroupDestroyed(group) => self.shared.groups.remove(group),
-                Notice::RecoveryFailed(cause) => self.report_start(Err(cause)),
-                _ => {}
-            }
-        }
-    }
-
-    pub(super) fn report_start(&mut self, result: Result<(), String>) {
-        self.stopping |= result.is_err();
-        if let Some(report) = self.report.take() {
-            // The engine may have given up on another shard first.
-            let _ = report.send(result);
-        }
-    }
-
     /// Sleeps until there is something to collect, or the [pulse](super::pulse) shakes this task. The
     /// executor submits to its rings and looks at completions only while it waits.
     async fn wait(&mut self) {
@@ -475,11 +413,6 @@ impl Driver {
             self.reactor.once().await;
         }
     }
-}
-
-/// How many answers are no errors.
-fn succeeded<T, E>(answers: &[(u64, Result<T, E>)]) -> u64 {
-    answers.iter().filter(|(_, answer)| answer.is_ok()).count() as u64
 }
 
 /// Lets the executor look at its rings once. A task that is always ready would keep it from that

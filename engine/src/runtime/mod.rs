@@ -7,6 +7,7 @@
 //! task's [`Notify`] when something completed. Other threads ring the inbox's
 //! doorbell, and one of them beats the [`pulse`].
 
+mod carry_out;
 mod clients;
 mod data_dir;
 mod doorbell;
@@ -24,6 +25,7 @@ mod peer_file;
 mod pulse;
 mod shard_thread;
 mod sleepers;
+mod stage_clock;
 mod wreck;
 
 pub(crate) use data_dir::DataDir;
