@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::control::SyncChoice;
+use crate::tuning::Tuning;
 
 /// Measures Ringleader, an io_uring thread-per-core Raft replication engine. Without a command it
 /// runs `cluster`.
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     /// Says what this machine allows: round trips, durable writes, and three processes without a
     /// protocol.
     Floor(FloorArgs),
+    /// Says what settings are worth on this machine: each against the default, in turn.
+    Tune(TuneArgs),
     /// Runs other engines under the same load, in turn.
     Compare(Box<CompareArgs>),
     /// A node of the cluster; speaks JSON lines with the process that started it.
@@ -133,6 +136,14 @@ pub(crate) struct ClusterArgs {
     /// Log writes in flight per shard. Default: the engine's.
     #[arg(long, value_name = "WRITES", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) wal_depth: Option<u64>,
+
+    /// What an experiment changes.
+    #[arg(skip)]
+    pub(crate) tuning: Tuning,
+
+    /// Environment variables of the nodes.
+    #[arg(skip)]
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// Runs two clusters of node processes on this machine, one with many groups and one with a single
@@ -176,26 +187,22 @@ impl IdleArgs {
     pub(crate) fn cluster(&self, groups: u64) -> ClusterArgs {
         ClusterArgs {
             nodes: self.nodes,
-            shards: 1,
             groups,
             payload: self.payload,
             inflight: self.inflight,
-            rate: None,
             seconds: self.seconds,
             warmup: 1,
-            client: ClientKind::Embedded,
-            data_dir: None,
-            keep: false,
-            json: None,
-            sync: None,
-            stages: false,
-            metrics: None,
-            wal_depth: None,
+            ..ClusterArgs::plain()
         }
     }
 }
 
 impl ClusterArgs {
+    /// The defaults.
+    pub(crate) fn plain() -> Self {
+        Cli::parse_from(["ringleader-bench"]).cluster
+    }
+
     /// What no single value's range says.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.rate.is_some() && self.inflight < self.groups {
@@ -298,6 +305,38 @@ pub(crate) struct SnapshotArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FloorArgs {
     /// Directory for the files that are written, as for `cluster`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
+    /// else is written then.
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Runs a cluster with and without a setting, in turn, for each of some 50 settings of the engine, its
+/// processes and the kernel, and prints ratios. Those that this machine does not allow are said to be
+/// so, with the reason.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TuneArgs {
+    /// Experiments, by name, separated by commas. Default: all.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+
+    /// Allow experiments that change settings of the system (as root), each for the time of a run;
+    /// then they are put back. If this program is killed with SIGKILL, one may stay changed.
+    #[arg(long)]
+    pub(crate) system: bool,
+
+    /// How often each side is run.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=99))]
+    pub(crate) rounds: u64,
+
+    /// Length of each measured part, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) seconds: u64,
+
+    /// Directory for the nodes' data, as for `cluster`.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 

@@ -56,15 +56,22 @@ pub(crate) struct Children {
     processes: Vec<Process>,
     events: Receiver<(usize, Event)>,
     sender: Sender<(usize, Event)>,
+    environment: Vec<(String, String)>,
     /// Whether the children's remarks are passed on as they come.
     verbose: bool,
 }
 
 impl Children {
     pub(crate) fn new() -> Self {
+        Self::with_environment(&[])
+    }
+
+    /// Children that are started with these variables, besides this process's own.
+    pub(crate) fn with_environment(variables: &[(String, String)]) -> Self {
         let (sender, events) = channel();
         let verbose = std::env::var_os("RUST_LOG").is_some();
-        Self { processes: Vec::new(), events, sender, verbose }
+        let environment = variables.to_vec();
+        Self { processes: Vec::new(), events, sender, environment, verbose }
     }
 
     /// How many there are.
@@ -82,6 +89,7 @@ impl Children {
         let program = std::env::current_exe().context("finding this program")?;
         let mut builder = Command::new(program);
         builder.arg(command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        builder.envs(self.environment.iter().map(|(name, value)| (name, value)));
         // A group of its own, so that a terminal's ctrl-C reaches the orchestrator alone.
         builder.process_group(0);
         let parent = std::process::id();

@@ -89,7 +89,7 @@ impl<'a> Cluster<'a> {
     }
 
     fn try_start(args: &'a ClusterArgs, directory: &DataDir) -> anyhow::Result<Self> {
-        let mut children = Children::new();
+        let mut children = Children::with_environment(&args.environment);
         let addresses = free_addresses(args.nodes as usize)?;
         let cluster = clock::now() ^ u64::from(std::process::id()) << 48;
         for node in 1..=args.nodes {
@@ -108,13 +108,14 @@ impl<'a> Cluster<'a> {
                 payload: args.payload as usize,
                 election_timeout_ms: None,
                 snapshots: None,
+                tuning: args.tuning.clone(),
                 stages: args.stages,
                 metrics: args
                     .metrics
                     .map(|first| SocketAddr::new(first.ip(), first.port() + node as u16 - 1)),
             };
             let child = children.spawn(&format!("node {node}"), "node")?;
-            children.send(child, &ToChild::Start(setup))?;
+            children.send(child, &ToChild::Start(Box::new(setup)))?;
         }
         let nodes = 0..args.nodes as usize;
         let clients = children.collect(nodes, START, |message| match message {

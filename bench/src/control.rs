@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::floor::{NullRole, WriterRole};
 use crate::histogram::Latencies;
 use crate::ledger::{Ranges, Summary};
+use crate::tuning::Tuning;
 
 /// To a child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToChild {
     /// The first message to a node: start the engine.
-    Start(NodeSetup),
+    Start(Box<NodeSetup>),
     /// Where each group's leader is.
     Roles,
     /// Generate load and account for the resources; answered by [`FromChild::Progress`] while it
@@ -106,6 +107,8 @@ pub(crate) struct NodeSetup {
     /// Snapshots of some size, which are taken on request alone. Without it they are small, and are
     /// taken by the bytes of the log.
     pub(crate) snapshots: Option<SnapshotSetup>,
+    /// What an experiment changes.
+    pub(crate) tuning: Tuning,
     /// Whether it accounts for its processor time by stage.
     pub(crate) stages: bool,
     /// Where it serves its metrics.

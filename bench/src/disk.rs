@@ -79,8 +79,23 @@ impl Device {
 
     /// A setting of its request queue.
     pub(crate) fn queue(&self, setting: &str) -> Option<String> {
-        let text = fs::read_to_string(self.path.join("queue").join(setting)).ok()?;
+        let text = fs::read_to_string(self.queue_path(setting)).ok()?;
         Some(text.trim().to_owned())
+    }
+
+    /// Where that setting is.
+    pub(crate) fn queue_path(&self, setting: &str) -> PathBuf {
+        self.path.join("queue").join(setting)
+    }
+
+    /// The number of its interrupt: the first that /proc/interrupts lists under its driver's name
+    /// for it and a queue of requests.
+    pub(crate) fn interrupt(&self) -> Option<u32> {
+        let device = fs::canonicalize(self.path.join("device")).ok()?;
+        let name = device.file_name()?.to_string_lossy().into_owned();
+        let interrupts = fs::read_to_string("/proc/interrupts").ok()?;
+        let line = interrupts.lines().find(|line| line.contains(&format!("{name}-req")))?;
+        line.split(':').next()?.trim().parse().ok()
     }
 
     /// Whether a durable write needs a flush of its own: the device has a volatile cache, and

@@ -12,7 +12,8 @@
 //!
 //! `failover` kills and halts leaders instead, of `nodes` that come and go, under a `steady` load;
 //! `snapshot` takes snapshots (`image`), and has followers catch up, under the same. `idle` looks at
-//! nodes that have nothing to do. `compare` runs other engines (`bench/peers`) under the same load.
+//! nodes that have nothing to do. `compare` runs other engines (`bench/peers`) under the same
+//! load, and `tune` this one with other settings.
 
 mod args;
 mod children;
@@ -45,6 +46,8 @@ mod schedule;
 mod signals;
 mod snapshot;
 mod steady;
+mod tune;
+mod tuning;
 mod verify;
 mod wire;
 mod worker;
@@ -58,6 +61,7 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use crate::args::{
     Cli, ClusterArgs, Command, CompareArgs, FailoverArgs, FloorArgs, IdleArgs, SnapshotArgs,
+    TuneArgs,
 };
 use crate::report::RunReport;
 use crate::signals::Interrupted;
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
         Some(Command::Idle(args)) => run_idle(&args),
         Some(Command::Compare(args)) => run_compare(&args),
         Some(Command::Floor(args)) => run_floor(&args),
+        Some(Command::Tune(args)) => run_tune(&args),
         Some(Command::Node) => child(node::run),
         Some(Command::Generator) => child(generator::run),
         Some(Command::NullRaft) => child(floor::run_null_raft),
@@ -118,6 +123,11 @@ fn run_compare(args: &CompareArgs) -> anyhow::Result<bool> {
 fn run_floor(args: &FloorArgs) -> anyhow::Result<bool> {
     begin();
     tell(args.json.as_deref(), &floor::measure_whole(args)?)
+}
+
+fn run_tune(args: &TuneArgs) -> anyhow::Result<bool> {
+    begin();
+    tell(args.json.as_deref(), &tune::run(args)?)
 }
 
 fn begin() {

@@ -40,7 +40,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let ToChild::Start(setup) = serde_json::from_str(&first)? else {
         anyhow::bail!("a node starts with its setup");
     };
-    let node = match Node::start(setup) {
+    setup.tuning.apply()?;
+    let node = match Node::start(*setup) {
         Ok(node) => node,
         Err((reason, error)) => {
             out.send(&FromChild::Failed { reason, message: format!("{error:#}") });
@@ -249,6 +250,7 @@ fn engine_config(setup: &NodeSetup) -> EngineConfig {
         config.raft.election_timeout = Duration::from_millis(timeout);
         config.raft.heartbeat_interval = config.raft.election_timeout / 10;
     }
+    setup.tuning.configure(setup.node, setup.shards, &mut config);
     config.stage_times = setup.stages;
     // By bytes alone: a million entries, the default, come many times a second here.
     config.snapshots.entries = None;

@@ -14,6 +14,7 @@ use crate::control::{FromChild, GroupRole, NodeSetup, ToChild};
 use crate::data_dir::DataDir;
 use crate::ledger::Summary;
 use crate::steady::{INFLIGHT, Steady, Tale};
+use crate::tuning::Tuning;
 use crate::verify::{Verification, verify};
 
 /// How long a node may take to start, and to read its log before that.
@@ -54,6 +55,7 @@ impl Nodes {
             payload,
             election_timeout_ms: None,
             snapshots: None,
+            tuning: Tuning::default(),
             stages: false,
             metrics: None,
         }
@@ -98,7 +100,7 @@ impl Nodes {
     fn spawn(&mut self, node: u64) -> anyhow::Result<usize> {
         let process = self.children.spawn(&format!("node {node}"), "node")?;
         let setup = self.setups[node as usize - 1].clone();
-        self.children.send(process, &ToChild::Start(setup))?;
+        self.children.send(process, &ToChild::Start(Box::new(setup)))?;
         Ok(process)
     }
 

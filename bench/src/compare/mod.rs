@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::args::{ClientKind, ClusterArgs, CompareArgs};
+use crate::args::{ClusterArgs, CompareArgs};
 use crate::cluster::{self, free_addresses_apart};
 use crate::data_dir::DataDir;
 use crate::disk::Device;
@@ -136,9 +136,7 @@ impl Field<'_> {
     fn run_one(&mut self, name: &str, workload: Workload) -> anyhow::Result<()> {
         signals::check()?;
         self.directory.clear()?;
-        // SAFETY: no arguments.
-        unsafe { libc::sync() };
-        std::thread::sleep(PAUSE);
+        pause(PAUSE);
         let peer = self.peers.iter().find(|peer| peer.name == name).cloned();
         let ran = match peer {
             Some(peer) => self.run_peer(&peer, &workload),
@@ -161,14 +159,7 @@ impl Field<'_> {
             rate: workload.rate,
             seconds: workload.seconds,
             warmup: workload.warmup_seconds,
-            client: ClientKind::Embedded,
-            data_dir: None,
-            keep: false,
-            json: None,
-            sync: None,
-            stages: false,
-            metrics: None,
-            wal_depth: None,
+            ..ClusterArgs::plain()
         };
         Ok(cluster::run_in(&args, &self.directory, None)?.into())
     }
@@ -211,6 +202,13 @@ impl Field<'_> {
         let (latencies, tally) = merged(&measured)?;
         Ok(Run::new(tally, &latencies, cost, failures))
     }
+}
+
+/// Waits until the disk has done what earlier runs left to it, and a moment longer.
+pub(crate) fn pause(moment: Duration) {
+    // SAFETY: no arguments.
+    unsafe { libc::sync() };
+    std::thread::sleep(moment);
 }
 
 /// Lets time pass, but not against an interrupt.
