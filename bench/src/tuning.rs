@@ -17,6 +17,7 @@ pub(crate) struct Tuning {
     pub(crate) spare_segments: Option<usize>,
     pub(crate) kept_segments: Option<usize>,
     pub(crate) max_batch_bytes: Option<usize>,
+    pub(crate) eager_writes: Option<usize>,
     pub(crate) read_chunk_bytes: Option<usize>,
     pub(crate) write_bytes: Option<usize>,
     /// Both ways.
@@ -41,6 +42,7 @@ impl Tuning {
         wal.spare_segments = self.spare_segments.unwrap_or(wal.spare_segments);
         wal.kept_segments = self.kept_segments.unwrap_or(wal.kept_segments);
         wal.max_batch_bytes = self.max_batch_bytes.unwrap_or(wal.max_batch_bytes);
+        wal.eager_writes = self.eager_writes.unwrap_or(wal.eager_writes);
         net.read_chunk_bytes = self.read_chunk_bytes.unwrap_or(net.read_chunk_bytes);
         net.write_bytes = self.write_bytes.unwrap_or(net.write_bytes);
         net.send_buffer_bytes = self.socket_buffer_bytes.or(net.send_buffer_bytes);

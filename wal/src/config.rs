@@ -31,6 +31,13 @@ pub struct WalConfig {
     /// Writes in flight, default 8. More overlap hides the latency of a durable write; too many
     /// only queue in the device and make each batch's latency longer.
     pub depth: usize,
+    /// Writes in flight up to which a batch is written as soon as there is something to write,
+    /// default 2. With more under way, a batch of fewer than [`WalConfig::deep_batch_bytes`] waits
+    /// until one of them ends, and grows meanwhile: small writes take as long as the device's flush,
+    /// and several at once queue behind each other's.
+    pub eager_writes: usize,
+    /// Bytes of a batch that is written at any depth, default 64 KiB; 0 lets none wait.
+    pub deep_batch_bytes: usize,
     /// How batches are made durable, default [`SyncMode::DurableWrites`].
     pub sync: SyncMode,
     /// Segments prepared ahead (allocated, zero-filled, synced), default 2, at least 2: one of them
@@ -58,6 +65,8 @@ impl Default for WalConfig {
             segment_bytes: 64 << 20,
             max_batch_bytes: 1 << 20,
             depth: 8,
+            eager_writes: 2,
+            deep_batch_bytes: 64 << 10,
             sync: SyncMode::DurableWrites,
             spare_segments: 2,
             kept_segments: 4,
@@ -89,6 +98,8 @@ impl WalConfig {
             segment_bytes: 32 << 10,
             max_batch_bytes: 8 << 10,
             depth: 3,
+            eager_writes: 2,
+            deep_batch_bytes: 4 << 10,
             spare_segments: 2,
             kept_segments: 2,
             relocate_beyond: 3,
@@ -118,6 +129,8 @@ impl WalConfig {
         check(read_ok, "read_bytes", read, "a multiple of 4096, up to 64 MiB")?;
         let depth = self.depth as u64;
         check((1..=1024).contains(&depth), "depth", depth, "1 to 1024")?;
+        let eager = self.eager_writes as u64;
+        check((1..=1024).contains(&eager), "eager_writes", eager, "1 to 1024")?;
         let spare = self.spare_segments as u64;
         check((2..=1024).contains(&spare), "spare_segments", spare, "2 to 1024")?;
         let kept = self.kept_segments as u64;
@@ -171,6 +184,7 @@ mod tests {
             ("max_batch_bytes", WalConfig { max_batch_bytes: 32 << 10, ..WalConfig::tiny() }),
             ("read_bytes", WalConfig { read_bytes: 100, ..WalConfig::tiny() }),
             ("depth", WalConfig { depth: 0, ..WalConfig::tiny() }),
+            ("eager_writes", WalConfig { eager_writes: 0, ..WalConfig::tiny() }),
             ("spare_segments", WalConfig { spare_segments: 1, ..WalConfig::tiny() }),
             ("kept_segments", WalConfig { kept_segments: 0, ..WalConfig::tiny() }),
             ("relocate_beyond", WalConfig { relocate_beyond: 1, ..WalConfig::tiny() }),

@@ -251,6 +251,11 @@ impl Staging {
         self.closed.front().or(self.open.as_ref()).map(|batch| batch.segment)
     }
 
+    /// Whether nothing but an open batch waits, of fewer bytes than these.
+    pub(crate) fn is_smaller_than(&self, bytes: usize) -> bool {
+        self.closed.is_empty() && self.open.as_ref().is_none_or(|open| open.used() < bytes)
+    }
+
     pub(crate) fn has_closed(&self) -> bool {
         !self.closed.is_empty()
     }

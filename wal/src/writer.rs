@@ -272,9 +272,14 @@ impl Wal {
         }
     }
 
-    /// Submits batches while a write is free and there is a segment for them.
+    /// Submits batches while a write is free and there is a segment for them. A small batch waits for
+    /// one of several writes under way, whose end comes back here.
     pub(crate) fn submit_writes(&mut self) {
         while self.flight.running < self.config.depth {
+            let grows = self.flight.running >= self.config.eager_writes;
+            if grows && self.staging.is_smaller_than(self.config.deep_batch_bytes) {
+                return;
+            }
             let Some(id) = self.staging.next_segment() else {
                 return;
             };

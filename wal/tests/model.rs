@@ -117,6 +117,7 @@ proptest! {
             segment_bytes: 16 << 10,
             max_batch_bytes: 4 << 10,
             depth,
+            eager_writes: depth.min(2),
             spare_segments: spare,
             kept_segments: spare,
             relocate_beyond: 2,

@@ -107,6 +107,14 @@ fn engine() -> Vec<Experiment> {
             Run(|args| args.wal_depth = Some(32)),
         ),
         of(
+            "eager-writes-8",
+            "small log writes in flight: 8, from 2",
+            "a small batch does not wait for a write to end; more and smaller writes",
+            GROUPS,
+            Throughput,
+            Run(|args| args.tuning.eager_writes = Some(8)),
+        ),
+        of(
             "segments-small",
             "segment size: 4 MiB, from 64 MiB",
             "less space is held; segments are switched and prepared more often",

@@ -267,6 +267,8 @@ fn wal(rng: &mut Rng) -> WalConfig {
         segment_bytes: segment,
         max_batch_bytes: rng.between(1, segment / 4096 - 1) as usize * 4096,
         depth: rng.between(1, 8) as usize,
+        eager_writes: rng.between(1, 4) as usize,
+        deep_batch_bytes: rng.between(0, 16 << 10) as usize,
         sync: if rng.coin() { SyncMode::DurableWrites } else { SyncMode::CoalescedSync },
         spare_segments: spare,
         kept_segments: spare + rng.below(3) as usize,
