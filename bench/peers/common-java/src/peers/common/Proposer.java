@@ -42,10 +42,14 @@ public final class Proposer {
         intervalNs = rate == 0 ? 0 : NS_PER_SECOND / rate;
     }
 
-    /** Proposes what there is room for and is due. Any thread. */
-    public synchronized void pump() {
+    /**
+     * Proposes what there is room for and is due. Any thread.
+     *
+     * @return how many operations that were
+     */
+    public synchronized int pump() {
         if (!running || inFlight == room) {
-            return;
+            return 0;
         }
         boolean leads = engine.leads(group);
         if (leads && !led) {
@@ -53,22 +57,25 @@ public final class Proposer {
             dueNs = System.nanoTime();
         }
         led = leads;
+        int proposed = 0;
         while (leads && inFlight < room) {
             long now = System.nanoTime();
             if (intervalNs != 0 && dueNs > now) {
-                return;
+                break;
             }
             if (!engine.propose(group, nextNumber, intervalNs == 0 ? now : (long) dueNs)) {
                 if (lastPutOff != nextNumber) {
                     lastPutOff = nextNumber;
                     busy++;
                 }
-                return;
+                break;
             }
             nextNumber++;
             inFlight++;
+            proposed++;
             dueNs += intervalNs;
         }
+        return proposed;
     }
 
     /** An operation is durable on a majority and applied here. Doesn't propose the next one. */

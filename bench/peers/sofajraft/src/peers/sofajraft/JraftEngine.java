@@ -29,7 +29,7 @@ import peers.common.UsageException;
 
 /** SOFAJRaft: a node of each group behind one RPC server. */
 final class JraftEngine implements Engine {
-    private static final int ELECTION_TIMEOUT_MS = 2000;
+    private static final int ELECTION_TIMEOUT_MS = 3000;
     private static final int DEFAULT_RING = 16384;
     private static final String POM_PROPERTIES = "/META-INF/maven/com.alipay.sofa/jraft-core/pom.properties";
 
