@@ -44,13 +44,13 @@ final class AeronEngine implements Engine {
     private static final int REPLICATION_PORT = 7;
 
     private static final long HEARTBEAT_TIMEOUT_NS = TimeUnit.SECONDS.toNanos(3);
+    private static final long MAX_PARK_NS = TimeUnit.MICROSECONDS.toNanos(100);
+    private static final int MTU = 8192;
     private static final int SOCKET_BUFFER = 2 << 20;
     private static final int FRAGMENT_LIMIT = 256;
 
     private final Arguments arguments;
     private final boolean sync;
-    private final int mtu;
-    private final long maxParkNs;
     private final String aeronDir;
     private Ingress ingress;
     private LoadedService service;
@@ -59,7 +59,7 @@ final class AeronEngine implements Engine {
 
     AeronEngine(Arguments arguments) {
         this.arguments = arguments;
-        arguments.allowOptions(Set.of("sync", "mtu", "park-us"));
+        arguments.allowOptions(Set.of("sync"));
         if (arguments.groups != 1) {
             throw new UsageException("an Aeron cluster has one log: --groups must be 1");
         }
@@ -68,8 +68,6 @@ final class AeronEngine implements Engine {
             throw new UsageException("sync is on or off, not " + syncText);
         }
         sync = syncText.equals("on");
-        mtu = Integer.parseInt(arguments.option("mtu", "8192"));
-        maxParkNs = TimeUnit.MICROSECONDS.toNanos(Long.parseLong(arguments.option("park-us", "100")));
         aeronDir = CommonContext.AERON_DIR_PROP_DEFAULT + "-peer-" + arguments.ownAddress().getPort();
     }
 
@@ -97,8 +95,8 @@ final class AeronEngine implements Engine {
         settings.put("aeron.cluster.file.sync.level", level);
         settings.put("aeron.threading.mode", ThreadingMode.SHARED.name());
         settings.put("aeron.archive.threading.mode", ArchiveThreadingMode.SHARED.name());
-        settings.put("idle strategies", "backoff, parking up to " + maxParkNs + " ns");
-        settings.put("aeron.mtu.length", Integer.toString(mtu));
+        settings.put("idle strategies", "backoff, parking up to " + MAX_PARK_NS + " ns");
+        settings.put("aeron.mtu.length", Integer.toString(MTU));
         settings.put("aeron.socket.so_sndbuf, so_rcvbuf, rcv.initial.window.length", Integer.toString(SOCKET_BUFFER));
         settings.put("aeron.cluster.log.channel", TERM_LENGTH);
         settings.put("aeron.cluster.ingress, log.fragment.limit", Integer.toString(FRAGMENT_LIMIT));
@@ -163,8 +161,8 @@ final class AeronEngine implements Engine {
                 .threadingMode(ThreadingMode.SHARED)
                 .sharedIdleStrategy(idleStrategy())
                 .termBufferSparseFile(true)
-                .mtuLength(mtu)
-                .ipcMtuLength(mtu)
+                .mtuLength(MTU)
+                .ipcMtuLength(MTU)
                 .socketSndbufLength(SOCKET_BUFFER)
                 .socketRcvbufLength(SOCKET_BUFFER)
                 .initialWindowLength(SOCKET_BUFFER)
@@ -216,7 +214,7 @@ final class AeronEngine implements Engine {
     }
 
     private IdleStrategy idleStrategy() {
-        return new BackoffIdleStrategy(1, 1, TimeUnit.MICROSECONDS.toNanos(1), maxParkNs);
+        return new BackoffIdleStrategy(1, 1, TimeUnit.MICROSECONDS.toNanos(1), MAX_PARK_NS);
     }
 
     private String udp(int port) {

@@ -11,14 +11,14 @@ import peers.common.Node;
 
 /** Applies a group's committed batches. All calls come from the group's one state-machine thread. */
 final class GroupMachine extends StateMachineAdapter {
-    private final Group group;
     /** New operations follow in groups of this size, so that JRaft's queue hands them on together. */
-    private final int pumpEach;
+    private static final int PUMP_EACH = 256;
+
+    private final Group group;
     private volatile boolean leads;
 
-    GroupMachine(Group group, int pumpEach) {
+    GroupMachine(Group group) {
         this.group = group;
-        this.pumpEach = pumpEach;
     }
 
     boolean leads() {
@@ -35,7 +35,7 @@ final class GroupMachine extends StateMachineAdapter {
             Closure closure = iterator.done();
             if (closure != null) {
                 closure.run(Status.OK());
-                if (++done % pumpEach == 0) {
+                if (++done % PUMP_EACH == 0) {
                     group.proposer.pump();
                 }
             }

@@ -3,6 +3,7 @@ package peers.sofajraft;
 import com.alipay.sofa.jraft.JRaftUtils;
 import com.alipay.sofa.jraft.RaftGroupService;
 import com.alipay.sofa.jraft.conf.Configuration;
+import com.alipay.sofa.jraft.core.ElectionPriority;
 import com.alipay.sofa.jraft.entity.PeerId;
 import com.alipay.sofa.jraft.entity.Task;
 import com.alipay.sofa.jraft.option.NodeOptions;
@@ -25,17 +26,22 @@ import peers.common.Arguments;
 import peers.common.Engine;
 import peers.common.Group;
 import peers.common.Payloads;
-import peers.common.UsageException;
 
 /** SOFAJRaft: a node of each group behind one RPC server. */
 final class JraftEngine implements Engine {
     private static final int ELECTION_TIMEOUT_MS = 3000;
+    private static final int APPLY_BATCH = 1024;
+    private static final int MAX_APPEND_BUFFER = 1 << 20;
+    private static final int MAX_BODY = 1 << 20;
     private static final int DEFAULT_RING = 16384;
+    /** Four rings a group are allocated whole, so many groups have smaller ones. */
+    private static final int SMALLEST_RING = 1024;
+    private static final int PREFERRED = 100;
+    private static final int NOT_PREFERRED = 50;
     private static final String POM_PROPERTIES = "/META-INF/maven/com.alipay.sofa/jraft-core/pom.properties";
 
     private final Arguments arguments;
     private final Payloads payloads;
-    private final int applyBatch;
     private final int ring;
     private final List<RaftGroupService> services = new ArrayList<>();
     private final List<GroupMachine> machines = new ArrayList<>();
@@ -44,16 +50,11 @@ final class JraftEngine implements Engine {
     JraftEngine(Arguments arguments) {
         this.arguments = arguments;
         payloads = new Payloads(arguments.payload);
-        arguments.allowOptions(Set.of("apply-batch"));
-        try {
-            applyBatch = Integer.parseInt(arguments.option("apply-batch", "256"));
-        } catch (NumberFormatException e) {
-            throw new UsageException("apply-batch wants a number");
-        }
+        arguments.allowOptions(Set.of());
         // The rings hold what may be in flight: a full one refuses tasks. Power of two.
         int share = Math.max(1, arguments.inflight / arguments.groups);
         int needed = Integer.highestOneBit(share) * 2;
-        ring = arguments.groups == 1 ? Math.max(DEFAULT_RING, needed) : Math.max(1024, needed);
+        ring = arguments.groups == 1 ? Math.max(DEFAULT_RING, needed) : Math.max(SMALLEST_RING, needed);
     }
 
     @Override
@@ -93,6 +94,9 @@ final class JraftEngine implements Engine {
         settings.put("openStatistics", Boolean.toString(options.isOpenStatistics()));
         settings.put("electionTimeoutMs", Integer.toString(ELECTION_TIMEOUT_MS));
         settings.put("snapshots", "off");
+        if (arguments.groups > 1) {
+            settings.put("electionPriority", PREFERRED + " at each group's preferred node, else " + NOT_PREFERRED);
+        }
         settings.put("inflight", Integer.toString(arguments.inflight));
         return settings;
     }
@@ -111,15 +115,11 @@ final class JraftEngine implements Engine {
         if (!rpcServer.init(null)) {
             throw new IOException("can't listen at " + own);
         }
-        Configuration members = new Configuration();
-        for (InetSocketAddress address : arguments.addresses) {
-            members.addPeer(new PeerId(address.getHostString(), address.getPort()));
-        }
-        PeerId self = new PeerId(own.getHostString(), own.getPort());
         for (Group group : groups) {
-            GroupMachine machine = new GroupMachine(group, applyBatch);
+            GroupMachine machine = new GroupMachine(group);
+            PeerId self = member(group, arguments.id);
             RaftGroupService service = new RaftGroupService(
-                    "group" + group.number, self, nodeOptions(group, members, machine), rpcServer, true);
+                    "group" + group.number, self, nodeOptions(group, self, machine), rpcServer, true);
             machines.add(machine);
             services.add(service);
             if (service.start(false) == null) {
@@ -167,12 +167,28 @@ final class JraftEngine implements Engine {
         options.setSync(true);
         options.setSyncMeta(true);
         options.setOpenStatistics(false);
-        options.setApplyBatch(applyBatch);
+        options.setApplyBatch(APPLY_BATCH);
+        options.setMaxAppendBufferSize(MAX_APPEND_BUFFER);
+        options.setMaxBodySize(MAX_BODY);
         options.setDisruptorBufferSize(ring);
         return options;
     }
 
-    private NodeOptions nodeOptions(Group group, Configuration members, GroupMachine machine) throws IOException {
+    /** Many groups prefer their leaders in turn; a single one takes any. */
+    private PeerId member(Group group, int id) {
+        InetSocketAddress address = arguments.addresses.get(id - 1);
+        int priority = ElectionPriority.Disabled;
+        if (arguments.groups > 1) {
+            priority = group.number % arguments.addresses.size() == id - 1 ? PREFERRED : NOT_PREFERRED;
+        }
+        return new PeerId(address.getHostString(), address.getPort(), 0, priority);
+    }
+
+    private NodeOptions nodeOptions(Group group, PeerId self, GroupMachine machine) throws IOException {
+        Configuration members = new Configuration();
+        for (int id = 1; id <= arguments.addresses.size(); id++) {
+            members.addPeer(member(group, id));
+        }
         Path dir = arguments.dataDir.resolve("group" + group.number);
         Files.createDirectories(dir);
         boolean many = arguments.groups > 1;
@@ -182,6 +198,7 @@ final class JraftEngine implements Engine {
         options.setFsm(machine);
         options.setLogUri(dir.resolve("log").toString());
         options.setRaftMetaUri(dir.resolve("meta").toString());
+        options.setElectionPriority(self.getPriority());
         options.setElectionTimeoutMs(ELECTION_TIMEOUT_MS);
         options.setSnapshotIntervalSecs(0);
         options.setSharedTimerPool(many);
