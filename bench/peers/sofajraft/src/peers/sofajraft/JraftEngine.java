@@ -33,9 +33,9 @@ final class JraftEngine implements Engine {
     private static final int APPLY_BATCH = 1024;
     private static final int MAX_APPEND_BUFFER = 1 << 20;
     private static final int MAX_BODY = 1 << 20;
-    /** Heartbeats queue behind what is on its way to a follower, so that is bounded in bytes. */
+    /** Heartbeats queue behind what is on its way to a follower, so that is bounded. */
     private static final int PIPELINE_BYTES = 16 << 20;
-    private static final int DEFAULT_PIPELINE = 256;
+    private static final int MOST_REQUESTS = 32;
     private static final int DEFAULT_RING = 16384;
     /** Four rings a group are allocated whole, so many groups have smaller ones. */
     private static final int SMALLEST_RING = 1024;
@@ -174,7 +174,7 @@ final class JraftEngine implements Engine {
         options.setMaxAppendBufferSize(MAX_APPEND_BUFFER);
         options.setMaxBodySize(MAX_BODY);
         long request = Math.min(MAX_BODY, (long) options.getMaxEntriesSize() * arguments.payload);
-        options.setMaxReplicatorInflightMsgs((int) Math.min(DEFAULT_PIPELINE, PIPELINE_BYTES / request));
+        options.setMaxReplicatorInflightMsgs((int) Math.min(MOST_REQUESTS, PIPELINE_BYTES / request));
         options.setDisruptorBufferSize(ring);
         return options;
     }
