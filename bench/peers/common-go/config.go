@@ -11,8 +11,8 @@ import (
 )
 
 // maxPayloadInFlight bounds the memory that operations in flight hold, in bytes of payload. It only
-// lowers --inflight for large payloads: at 64 KiB to 2,048, at 1 KiB or less not at all.
-const maxPayloadInFlight = 128 << 20
+// lowers --inflight for large payloads: at 64 KiB to 1,024, at 1 KiB or less not at all.
+const maxPayloadInFlight = 64 << 20
 
 // numberLength is how many bytes at a payload's beginning hold the operation's number.
 const numberLength = 8
