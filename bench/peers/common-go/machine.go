@@ -29,13 +29,6 @@ func (m *Machine) State() (count, hash uint64) {
 	return m.count, m.hash
 }
 
-// Restore sets the state to what State gave elsewhere.
-func (m *Machine) Restore(count, hash uint64) {
-	m.mutex.Lock()
-	defer m.mutex.Unlock()
-	m.count, m.hash = count, hash
-}
-
 // Combined is the count and hash of all groups; machines[0] is that of group 1.
 func Combined(machines []*Machine) (count, hash uint64) {
 	for index, machine := range machines {

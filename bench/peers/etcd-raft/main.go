@@ -41,7 +41,6 @@ const (
 type engine struct {
 	node *node
 	log  *wal.WAL
-	id   uint64
 }
 
 func main() {
@@ -114,7 +113,7 @@ func open(config *common.Config) (common.Engine, map[string]string, error) {
 	go n.disk.run()
 	go n.applier.run()
 	go n.run()
-	return &engine{node: n, log: log, id: id}, map[string]string{
+	return &engine{node: n, log: log}, map[string]string{
 		"log":                "go.etcd.io/etcd/server/v3/storage/wal, fdatasync",
 		"AsyncStorageWrites": "true: messages to followers go out before the own write",
 		"MaxSizePerMsg":      strconv.Itoa(maxMessageBytes),
