@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"peers/common"
+)
+
+const (
+	// maxWorkers bounds the goroutines that wait for a put each; more operations wait for one of
+	// them, and the wait counts. It is below the 5,000 entries that the server may be behind with
+	// applying before it refuses more.
+	maxWorkers = 4096
+	// keyCount is small, so that the store's index is.
+	keyCount = 256
+)
+
+// puts makes each operation a put. A put blocks, so that each in flight has a goroutine.
+type puts struct {
+	client  *clientv3.Client
+	waiting chan *common.Operation
+}
+
+func startPuts(client *clientv3.Client, workers int) *puts {
+	p := &puts{client: client, waiting: make(chan *common.Operation)}
+	for worker := range workers {
+		go p.work(fmt.Sprintf("%03d", worker%keyCount))
+	}
+	return p
+}
+
+func (p *puts) work(key string) {
+	for operation := range p.waiting {
+		_, err := p.client.Put(context.Background(), key, string(operation.Payload))
+		switch {
+		case err == nil:
+			operation.Finish(common.Acknowledged, nil)
+		case errors.Is(err, rpctypes.ErrTooManyRequests):
+			operation.Finish(common.Failed, err)
+		default:
+			operation.Finish(common.Unknown, err)
+		}
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintf(os.Stderr, "etcd: %v\n", err)
+	os.Exit(1)
+}
