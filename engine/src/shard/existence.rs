@@ -212,6 +212,12 @@ impl Shard {
         });
     }
 
+    /// Whether a crash may still undo that the group is here. Nothing of it must be on the disk
+    /// then that its log does not explain: a snapshot.
+    pub(super) fn may_vanish(&self, group: GroupId) -> bool {
+        self.existence.creating.iter().any(|creating| creating.group == group)
+    }
+
     /// Answers those whose record is durable.
     pub(super) fn settle_existence(&mut self, durable: Seq) {
         let Existence { creating, destroying, .. } = &mut self.existence;

@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0x36ab8ba6b821523f),
-    (1, 0x2d832eb7ef46dd5f),
-    (2, 0xf54f025acdcd55a8),
-    (3, 0x3b5f35332ec8c617),
+    (0, 0x8feee43bc394c197),
+    (1, 0xb32d8ee50c6af57a),
+    (2, 0x48354cb3ad93e1dc),
+    (3, 0x813165bf6f4fa584),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

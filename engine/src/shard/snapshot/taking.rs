@@ -120,7 +120,9 @@ impl Shard {
             return;
         }
         while self.snapshots.taking.is_none() {
-            let Some(slot) = self.snapshots.wanted.pop_front() else { return };
+            let stays = |slot: &u32| !self.may_vanish(self.groups[*slot as usize].id);
+            let Some(at) = self.snapshots.wanted.iter().position(stays) else { return };
+            let slot = self.snapshots.wanted.remove(at).expect("it was found there");
             self.begin_taking(slot);
         }
         let (max, rate) = {
