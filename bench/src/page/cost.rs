@@ -5,7 +5,7 @@ use super::model::{Load, Model, Point, runs_of};
 use super::parts::{figure, row, section};
 use super::rows::{Names, Row, RowChart, Shape, log_bars};
 use super::svg::{WIDTH, drawing, label, line, tip};
-use super::text::{bytes, count, nanoseconds, plural, ratio, whole};
+use super::text::{bytes, count, fit, nanoseconds, plural, ratio, short, whole};
 
 /// Colours of stages.
 const COLOURS: usize = 10;
@@ -69,7 +69,7 @@ fn stages(cluster: &Cluster) -> String {
     }
     let total = (counted + others.max(0.0)).max(f64::MIN_POSITIVE);
     let load = match workload.rate {
-        Some(rate) => format!("{} op/s due", count(rate as f64)),
+        Some(rate) => format!("{} op/s due", short(&count(rate as f64))),
         None => format!("{} in flight", whole(workload.inflight as f64)),
     };
     let title = format!("{} payload, {load}", bytes(workload.payload_bytes));
@@ -118,7 +118,7 @@ fn list(parts: &[(&str, f64)], total: f64) -> String {
         format!(
             r#"<rect class="{class}" x="0" y="{:.1}" width="9" height="9"/>{}<rect class="{class}" x="{LEFT}" y="{:.1}" width="{:.1}" height="9"/>{}{}"#,
             y - 4.5,
-            label("name", 15.0, y + 3.8, name),
+            label("name", 15.0, y + 3.8, &fit(name, 12)),
             y - 4.5,
             width.max(0.6),
             label("number r", 310.0, y + 3.8, &nanoseconds(*ns)),

@@ -4,7 +4,7 @@
 use super::lines::{Axis, Line, LineChart, Spot, across_linear, upward};
 use super::model::{Load, Model, Point, runs_of};
 use super::parts::{figure, folded, grid, section};
-use super::text::{count, microseconds, whole};
+use super::text::{count, microseconds, short, whole};
 
 /// Nines that are shown at least and at most: 99.9 % and 99.999 %.
 const NINES: (f64, f64) = (3.0, 5.0);
@@ -46,7 +46,7 @@ fn open_panels(model: &Model, load: Load) -> Vec<String> {
         let here: Vec<_> =
             points.iter().copied().filter(|point| key(point) == (share, rate)).collect();
         let title = match share {
-            0 => format!("{} op/s due", count(rate as f64)),
+            0 => format!("{} op/s due", short(&count(rate as f64))),
             share => format!("{share} % of its maximum"),
         };
         chart(model, load, &title, "open loop", &here)

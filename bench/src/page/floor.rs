@@ -8,8 +8,8 @@ use super::text::{bytes, count, microseconds, whole};
 
 pub(super) fn draw(floors: &[Floor]) -> String {
     let body: String = floors.iter().map(one).collect();
-    let about = "One measurement each, on an idle machine: what no engine can do better than on it. \
-                 A mark is the median, the line ends at the 99th percentile.";
+    let about = "One measurement each, with no engine running: what none can do better here. A \
+                 mark is the median, the line ends at the 99th percentile.";
     section("floor", "The floor", about, &body)
 }
 
@@ -24,7 +24,7 @@ fn one(floor: &Floor) -> String {
 }
 
 /// A way of writing in words; one that isn't known as it is.
-fn way(name: &str) -> &str {
+pub(super) fn way(name: &str) -> &str {
     match name {
         "growing" => "write, fdatasync, growing file",
         "allocated" => "write, fdatasync, allocated file",

@@ -3,10 +3,11 @@
 use super::input::Machine;
 use super::model::{Engine, Model, Point};
 use super::svg::mark;
-use super::text::{bytes, escape, plural};
+use super::text::{bytes, escape, fit, plural};
 
 pub(super) fn draw(model: &Model) -> String {
-    let machines: String = model.machines.iter().map(machine).collect();
+    let places = places(model).into_iter();
+    let machines: String = places.map(|place| machine(place, programs(model, place))).collect();
     format!(
         "<header class=\"top\"><h1>Ringleader, measured</h1>\n{}{machines}{}</header>\n{}",
         files(model),
@@ -27,15 +28,36 @@ fn files(model: &Model) -> String {
     format!("<p class=\"files\">Results of {}</p>\n", parts.join(" · "))
 }
 
-fn machine(machine: &Machine) -> String {
+/// The machines that can't be compared with each other, each as it was first met.
+fn places(model: &Model) -> Vec<&Machine> {
+    let mut places: Vec<&Machine> = Vec::new();
+    for machine in &model.machines {
+        if !places.iter().any(|known| known.is_like(machine)) {
+            places.push(machine);
+        }
+    }
+    places
+}
+
+/// The programs that were run on a machine: several if they were built from several commits.
+fn programs(model: &Model, place: &Machine) -> String {
+    let program = |machine: &Machine| {
+        let built = machine.commit.as_ref().map(|commit| format!("commit {commit}"));
+        joined([machine.version.clone(), built, machine.profile.clone()])
+    };
+    let here = model.machines.iter().filter(|machine| machine.is_like(place));
+    let mut programs: Vec<String> = here.map(program).collect();
+    programs.dedup();
+    programs.join("; ")
+}
+
+fn machine(machine: &Machine, programs: String) -> String {
     let memory = machine.memory_bytes.map(|bytes| format!("{:.1} GiB", bytes as f64 / GIB));
     let cores = machine.cores.map(|cores| format!("{} of ", plural(cores as usize, "core")));
     let cache = machine.write_cache.as_ref().map(|cache| format!("{cache} cache"));
     let fua = machine.fua.map(|fua| if fua { "FUA" } else { "no FUA" }.to_owned());
     let disk = [machine.device.clone(), cache, fua, machine.scheduler.clone()];
     let files = [machine.file_system.clone(), machine.mount_options.clone()];
-    let built = machine.commit.as_ref().map(|commit| format!("commit {commit}"));
-    let program = [machine.version.clone(), built, machine.profile.clone()];
     let cpu = machine.cpu.clone().map(|cpu| cores.unwrap_or_default() + &cpu);
     let rows = [
         ("Processor", cpu.unwrap_or_default()),
@@ -43,7 +65,7 @@ fn machine(machine: &Machine) -> String {
         ("Kernel", machine.kernel.as_ref().map(|k| format!("Linux {k}")).unwrap_or_default()),
         ("Disk", joined(disk)),
         ("File system", joined(files)),
-        ("Ringleader", joined(program)),
+        ("Ringleader", programs),
     ];
     let shown = rows.into_iter().filter(|(_, value)| !value.is_empty());
     let shown =
@@ -51,6 +73,8 @@ fn machine(machine: &Machine) -> String {
     format!("<dl class=\"machine\">{}</dl>\n", shown.collect::<String>())
 }
 
+/// Characters of a reason; some are pages long.
+const REASON: usize = 240;
 const GIB: f64 = (1_u64 << 30) as f64;
 
 fn joined<const N: usize>(parts: [Option<String>; N]) -> String {
@@ -61,14 +85,8 @@ fn joined<const N: usize>(parts: [Option<String>; N]) -> String {
 /// What a reader has to know before trusting the numbers.
 fn notes(model: &Model) -> String {
     let mut notes = Vec::new();
-    let mut places: Vec<&Machine> = Vec::new();
-    for machine in &model.machines {
-        if !places.iter().any(|known| known.is_like(machine)) {
-            places.push(machine);
-        }
-    }
-    if places.len() > 1 {
-        let many = places.len();
+    let many = places(model).len();
+    if many > 1 {
         notes.push(format!(
             "The files are of {many} different machines: their numbers don't compare."
         ));
@@ -82,7 +100,8 @@ fn notes(model: &Model) -> String {
     }
     notes.extend(failures(model));
     for Engine { name, described, .. } in &model.engines {
-        notes.extend(described.skipped.as_ref().map(|why| format!("{name} was left out: {why}")));
+        let skipped = described.skipped.as_ref().map(|why| fit(why, REASON));
+        notes.extend(skipped.map(|why| format!("{name} was left out: {why}")));
     }
     let items: String = notes.iter().map(|note| format!("<li>{}</li>", escape(note))).collect();
     if items.is_empty() { items } else { format!("<ul class=\"notes\">{items}</ul>\n") }
@@ -111,7 +130,7 @@ fn failures(model: &Model) -> Vec<String> {
             model.engines[engine].name,
             plural(runs, "run"),
             bytes(payload),
-            reason.map_or("no reason given", String::as_str),
+            fit(reason.map_or("no reason given", String::as_str), REASON),
         )
     };
     told.into_iter().map(tell).collect()

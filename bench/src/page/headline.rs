@@ -9,7 +9,7 @@ pub(super) fn draw(model: &Model) -> String {
     let panels: Vec<String> =
         model.loads().into_iter().filter_map(|load| panel(model, load)).collect();
     let about = "Operations per second in a closed loop, at the number in flight at which each \
-                 engine does most, on a log scale. The ratio is Ringleader's throughput divided by the engine's.";
+                 engine does most, on a log scale of each panel's own. The ratio is Ringleader's throughput divided by the engine's.";
     section("throughput", "Most writes per second", about, &grid(&panels))
 }
 
@@ -17,6 +17,8 @@ fn panel(model: &Model, load: Load) -> Option<String> {
     let best = model.best(load);
     let own = best.iter().find(|point| model.engine_of(point).is_own());
     let own = own.and_then(|point| point.median()).map(|run| run.ops_per_sec);
+    // One engine has nobody beside it.
+    let own = own.filter(|_| best.len() > 1);
     let rows: Vec<Row> = best.iter().filter_map(|point| row(model, point, own)).collect();
     let scale = log_bars(Names::Left, rows.iter().map(|row| row.value));
     let title = load.title();

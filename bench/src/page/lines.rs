@@ -1,16 +1,18 @@
 //! Line charts, with one line per engine and its name where it ends.
 
 use super::model::Engine;
-use super::svg::{Scale, WIDTH, apart, drawing, label, line, mark, path, tip};
-use super::text::short;
+use super::svg::{Scale, WIDTH, apart, below, drawing, label, line, mark, path, tip};
+use super::text::{fit, short};
 
 const LEFT: f64 = 46.0;
-const RIGHT: f64 = 268.0;
+const RIGHT: f64 = 260.0;
 const TOP: f64 = 22.0;
 const BOTTOM: f64 = 206.0;
 const HEIGHT: f64 = 240.0;
 /// Between the names at the lines' ends.
 const GAP: f64 = 11.5;
+/// Characters of a name that there is room for.
+const NAME: usize = 15;
 
 /// A value, with the lowest and the highest of its runs.
 pub(super) struct Spot {
@@ -81,11 +83,8 @@ impl LineChart<'_> {
             text += &line("rail", (LEFT, y), (RIGHT, y));
             text += &label("tick r", LEFT - 5.0, y + 3.5, &short(&(self.y.ticks)(tick)));
         }
-        for tick in self.x_ticks.clone().unwrap_or_else(|| self.x_scale.ticks()) {
-            let x = self.x_scale.at(tick);
-            text += &line("rail", (x, TOP), (x, BOTTOM));
-            text += &label("tick c", x, BOTTOM + 13.0, &short(&(self.x.ticks)(tick)));
-        }
+        let ticks = self.x_ticks.clone().unwrap_or_else(|| self.x_scale.ticks());
+        text += &below(&self.x_scale, &ticks, self.x.ticks, (TOP, BOTTOM));
         text + &label("axis r", RIGHT, HEIGHT - 6.0, self.x.name)
     }
 
@@ -101,6 +100,7 @@ impl LineChart<'_> {
         let colour = of.engine.colour;
         let places: Vec<_> = of.spots.iter().map(|spot| self.place(spot)).collect();
         let mut text = format!(r#"<g class="s e{colour}" data-e="{colour}">"#);
+        text += &tip(&of.engine.label());
         text += &format!(r#"<path class="l" d="{}"/>"#, path(&places));
         for (spot, (x, y)) in of.spots.iter().zip(&places) {
             if let Some((low, high)) = spot.spread {
@@ -114,7 +114,7 @@ impl LineChart<'_> {
         }
         let (x, y) = self.end(of);
         text += &line("lead", (x + 4.0, y), (RIGHT + 8.0, height));
-        text += &label("end", RIGHT + 11.0, height + 3.5, &of.engine.label());
+        text += &label("end", RIGHT + 11.0, height + 3.5, &fit(&of.engine.label(), NAME));
         text + "</g>"
     }
 }

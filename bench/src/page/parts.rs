@@ -58,9 +58,12 @@ pub(super) fn table(caption: &str, heads: &[&str], rows: &[Vec<String>]) -> Stri
         format!("<tr>{cells}</tr>\n")
     };
     let body: String = rows.iter().map(cells).collect();
+    let caption = match caption {
+        "" => String::new(),
+        text => format!("<caption>{}</caption>", escape(text)),
+    };
     format!(
-        "<div class=\"wide\" tabindex=\"0\"><table><caption>{}</caption><thead><tr>{head}</tr>\
-         </thead>\n<tbody>{body}</tbody></table></div>\n",
-        escape(caption)
+        "<div class=\"wide\" tabindex=\"0\"><table>{caption}<thead><tr>{head}</tr>\
+         </thead>\n<tbody>{body}</tbody></table></div>\n"
     )
 }

@@ -2,8 +2,8 @@
 
 use super::model::{Engine, Load, Model, Point, runs_of};
 use super::parts::{figure, grid, section};
-use super::svg::{Scale, WIDTH, drawing, label, line, mark, tip};
-use super::text::{count, microseconds, ratio, short};
+use super::svg::{Scale, WIDTH, below, drawing, label, line, mark, tip};
+use super::text::{count, fit, microseconds, ratio};
 
 const LEFT: f64 = 92.0;
 const RIGHT: f64 = 306.0;
@@ -61,20 +61,16 @@ fn panel(model: &Model, load: Load) -> Option<String> {
         if before != Some(&pair.engine.name) {
             before = Some(&pair.engine.name);
             body += &format!(r#"<g class="s e{0}" data-e="{0}">"#, pair.engine.colour);
-            body += &label("name strong", 0.0, y + 14.0, &pair.engine.label());
+            body += &label("name strong", 0.0, y + 14.0, &fit(&pair.engine.label(), 40));
             body += "</g>";
             y += NAME;
         }
         body += &row(pair, &scale, y + ROW / 2.0);
         y += ROW;
     }
-    let ticks = scale.ticks().into_iter().map(|tick| {
-        let x = scale.at(tick);
-        line("rail", (x, TOP), (x, y + 2.0))
-            + &label("tick c", x, y + 14.0, &short(&microseconds(tick)))
-    });
+    let ticks = below(&scale, &scale.ticks(), microseconds, (TOP, y + 2.0));
     let heads = label("axis", LEFT, 9.0, "p99, log scale") + &label("axis r", WIDTH, 9.0, "ratio");
-    let text = heads + &ticks.collect::<String>() + &body;
+    let text = heads + &ticks + &body;
     let about = format!("p99 of Ringleader and of each peer at the same rates, {}", load.title());
     let open = model.open(load).filter(|point| point.workload.share.is_some());
     let note = format!("p99, {}, {}", load.nodes(), runs_of(open));

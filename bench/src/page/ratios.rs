@@ -105,6 +105,10 @@ fn engines(model: &Model) -> String {
             workload.rate.is_none() && load == (null.inflight, null.payload_bytes, 3)
         };
         let points: Vec<&Point> = model.points.iter().filter(same).collect();
+        if points.len() < 2 {
+            // Ringleader alone is beside the floor of its own runs already.
+            return String::new();
+        }
         let panels = MEASURES.iter().filter_map(|measure| beside(model, null, measure, &points));
         let panels: Vec<String> = panels.collect();
         let (payload, inflight) = (bytes(null.payload_bytes), whole(null.inflight as f64));

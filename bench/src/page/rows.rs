@@ -1,7 +1,7 @@
 //! Charts of horizontal rows: bars, ranges, and marks with whiskers, with the numbers beside them.
 
-use super::svg::{Scale, WIDTH, drawing, label, line, mark, tip};
-use super::text::{escape, short};
+use super::svg::{Scale, WIDTH, below, drawing, label, line, mark, tip};
+use super::text::fit;
 
 /// Where the plot ends, and the columns of numbers.
 const RIGHT: f64 = 246.0;
@@ -82,6 +82,11 @@ impl Names {
         if self == Self::Left { 20.0 } else { 37.0 }
     }
 
+    /// Characters of a name that there is room for.
+    fn most(self) -> usize {
+        if self == Self::Left { 16 } else { 56 }
+    }
+
     /// Where the middle of the plot is in a row.
     fn middle(self) -> f64 {
         if self == Self::Left { 10.0 } else { 23.0 }
@@ -95,16 +100,16 @@ impl RowChart {
         let mut text = label("axis", self.names.end(), 9.0, plot);
         text += &label("axis r", COLUMNS[0], 9.0, first);
         text += &label("axis r", COLUMNS[1], 9.0, second);
-        for tick in self.scale.ticks() {
-            let x = self.scale.at(tick);
-            text += &line("rail", (x, TOP), (x, bottom));
-            text += &label("tick c", x, bottom + 12.0, &short(&(self.ticks)(tick)));
+        text += &below(&self.scale, &self.scale.ticks(), self.ticks, (TOP, bottom));
+        if let Some(reference) = self.reference {
+            let x = self.scale.at(reference);
+            text += &line("reference behind", (x, TOP - 3.0), (x, bottom));
         }
         for (at, row) in self.rows.iter().enumerate() {
             let top = TOP + at as f64 * self.names.height();
             text += &self.row(row, top);
             if let Some(reference) = self.reference {
-                // Not through the names above.
+                // In front of the row, but not of its name.
                 let (x, y) = (self.scale.at(reference), top + self.names.middle());
                 text += &line("reference", (x, y - 10.0), (x, y + 10.0));
             }
@@ -123,7 +128,7 @@ impl RowChart {
         format!(
             r#"<g class="s {class}{hollow}{own}"{data}>{}{}{}{}{}</g>"#,
             tip(&row.tip),
-            label("name", 0.0, name_y, &row.name),
+            label("name", 0.0, name_y, &fit(&row.name, self.names.most())),
             self.value(row, y),
             label("number r", COLUMNS[0], y + 3.8, first),
             label("number r", COLUMNS[1], y + 3.8, second),
@@ -149,7 +154,7 @@ impl RowChart {
         let whisker = whisker.unwrap_or_default();
         let spot = || {
             let shape = mark(row.colour.unwrap_or(0), at, y, 3.6);
-            format!(r#"<path class="m" d="{}"/>"#, escape(&shape))
+            format!(r#"<path class="m" d="{shape}"/>"#)
         };
         match self.shape {
             Shape::Bar => bar("bar", (begin, at), 12.0) + &whisker,

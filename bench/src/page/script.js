@@ -17,8 +17,8 @@
     });
     show(kept);
   }));
-  // What is folded is printed too.
+  // Folded charts are printed too; the tables would take many pages.
   window.addEventListener("beforeprint", () => {
-    document.querySelectorAll("details").forEach((folded) => { folded.open = true; });
+    document.querySelectorAll("details:not(#numbers details)").forEach((folded) => { folded.open = true; });
   });
 })();

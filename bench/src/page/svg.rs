@@ -1,10 +1,12 @@
 //! Scales, ticks and marks.
 
-use super::text::escape;
+use super::text::{escape, short};
 
 /// Units of a chart's width. Charts are about as wide as this in pixels, so that their text is as
 /// large on a telephone as on a desk.
 pub(super) const WIDTH: f64 = 360.0;
+/// Width of a character at an axis, about.
+const CHARACTER: f64 = 5.6;
 /// Shapes of marks, so that a colour isn't all that tells engines apart.
 const SHAPES: usize = 6;
 
@@ -127,7 +129,29 @@ pub(super) fn label(class: &str, x: f64, y: f64, text: &str) -> String {
 
 /// What a pointer that rests there is told.
 pub(super) fn tip(text: &str) -> String {
-    format!("<title>{}</title>", escape(text))
+    if text.is_empty() { String::new() } else { format!("<title>{}</title>", escape(text)) }
+}
+
+/// Vertical lines from `top` to `bottom`, and the values that they stand for below, as far as these
+/// have room.
+pub(super) fn below(
+    scale: &Scale,
+    ticks: &[f64],
+    text: fn(f64) -> String,
+    (top, bottom): (f64, f64),
+) -> String {
+    let mut drawn = String::new();
+    let mut end = f64::NEG_INFINITY;
+    for tick in ticks {
+        let (x, text) = (scale.at(*tick), short(&text(*tick)));
+        drawn += &line("rail", (x, top), (x, bottom));
+        let half = text.chars().count() as f64 * CHARACTER / 2.0;
+        if x - half > end {
+            drawn += &label("tick c", x, bottom + 13.0, &text);
+            end = x + half + 1.0;
+        }
+    }
+    drawn
 }
 
 /// A whole drawing, with what it is for those who don't see it.
@@ -190,6 +214,13 @@ mod tests {
             assert!((2..=9).contains(&ticks.len()), "{low} to {high}: {ticks:?}");
         }
         assert_eq!(Scale::linear(0.0, 1.1, 0.0, 1.0).ticks(), [0.0, 0.5, 1.0]);
+    }
+
+    #[test]
+    fn ticks_that_are_too_near_have_a_line_but_no_text() {
+        let scale = Scale::log([1.0, 1024.0], 0.0, 200.0);
+        let drawn = below(&scale, &[1.0, 1000.0, 1024.0], |tick| format!("{tick}"), (0.0, 10.0));
+        assert_eq!((drawn.matches("<line").count(), drawn.matches("<text").count()), (3, 2));
     }
 
     #[test]

@@ -93,9 +93,17 @@ pub(super) fn bytes(value: u64) -> String {
     }
 }
 
+/// Not more than so many characters, if need be with an ellipsis.
+pub(super) fn fit(text: &str, most: usize) -> String {
+    match text.chars().count() {
+        count if count > most => text.chars().take(most - 1).chain(['…']).collect(),
+        _ => text.to_owned(),
+    }
+}
+
 /// `3 runs`, `1 run`.
 pub(super) fn plural(count: usize, noun: &str) -> String {
-    format!("{count}\u{a0}{noun}{}", if count == 1 { "" } else { "s" })
+    format!("{}\u{a0}{noun}{}", whole(count as f64), if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -126,6 +134,12 @@ mod tests {
         assert_eq!(short(&count(100.0)), "100");
         assert_eq!(short(&count(0.5)), "0.5");
         assert_eq!([0.0, 0.05, 0.5, 1.0, 20.0].map(factor), ["0×", "0.05×", "0.5×", "1×", "20×"]);
+    }
+
+    #[test]
+    fn what_is_too_long_ends_with_an_ellipsis() {
+        assert_eq!(fit("größer", 6), "größer");
+        assert_eq!(fit("größer", 5), "größ…");
     }
 
     #[test]
