@@ -4,7 +4,7 @@ use super::input::Cluster;
 use super::model::{Load, Model, Point, runs_of};
 use super::parts::{figure, row, section};
 use super::rows::{Names, Row, RowChart, Shape, log_bars};
-use super::svg::{WIDTH, drawing, label, line, tip};
+use super::svg::{WIDTH, drawing, label, line, rect, tip};
 use super::text::{bytes, count, fit, nanoseconds, plural, ratio, short, whole};
 
 /// Colours of stages.
@@ -17,10 +17,10 @@ pub(super) fn draw(model: &Model) -> String {
     let staged: Vec<String> = staged.map(stages).collect();
     let body = row("By engine, at its maximum", &engines)
         + &row("Of Ringleader by the stages of a turn", &staged);
-    let about = "User and system time of all nodes' processes, divided by the operations. By engine \
-                 on a log scale, with the ratio of the engine's to Ringleader's. Stages are of the \
-                 shards' threads of all nodes together, in the order of a turn; others are the rest \
-                 of the processes.";
+    let about = "User and system time of all nodes' processes, divided by the operations. By \
+                 engine on a log scale, with the ratio of the engine's to Ringleader's. Stages \
+                 are of the shards' threads of all nodes together, in the order of a turn; \
+                 others are the rest of the processes.";
     section("processor", "Processor time per operation", about, &body)
 }
 
@@ -96,12 +96,9 @@ fn stack(parts: &[(&str, f64)], total: f64) -> String {
         let left = x;
         x += width;
         let share = ns / total * 100.0;
-        format!(
-            r#"<rect class="{}" x="{left:.1}" y="2" width="{:.1}" height="26">{}</rect>"#,
-            class(at, name),
-            (width - 1.0).max(0.4),
-            tip(&format!("{name}: {}, {share:.0} %", nanoseconds(*ns)))
-        )
+        let told = tip(&format!("{name}: {}, {share:.0} %", nanoseconds(*ns)));
+        let bar = rect(&class(at, name), (left, 2.0), ((width - 1.0).max(0.4), 26.0));
+        format!("<g>{told}{bar}</g>")
     };
     parts.iter().enumerate().map(piece).collect()
 }
@@ -115,15 +112,15 @@ fn list(parts: &[(&str, f64)], total: f64) -> String {
         let y = 46.0 + at as f64 * 18.0;
         let width = ns / most * (RIGHT - LEFT);
         let class = class(at, name);
-        format!(
-            r#"<rect class="{class}" x="0" y="{:.1}" width="9" height="9"/>{}<rect class="{class}" x="{LEFT}" y="{:.1}" width="{:.1}" height="9"/>{}{}"#,
-            y - 4.5,
+        let share = format!("{:.0} %", ns / total * 100.0);
+        [
+            rect(&class, (0.0, y - 4.5), (9.0, 9.0)),
             label("name", 15.0, y + 3.8, &fit(name, 12)),
-            y - 4.5,
-            width.max(0.6),
+            rect(&class, (LEFT, y - 4.5), (width.max(0.6), 9.0)),
             label("number r", 310.0, y + 3.8, &nanoseconds(*ns)),
-            label("number r", WIDTH, y + 3.8, &format!("{:.0} %", ns / total * 100.0)),
-        )
+            label("number r", WIDTH, y + 3.8, &share),
+        ]
+        .concat()
     };
     let rows: String = parts.iter().enumerate().map(row).collect();
     let end = 38.0 + parts.len() as f64 * 18.0;

@@ -10,9 +10,9 @@ use super::text::{count, microseconds, short, whole};
 const NINES: (f64, f64) = (3.0, 5.0);
 
 pub(super) fn draw(model: &Model) -> String {
-    let about = "The latency that a share of the operations stayed within, on log scales: each step \
-                 to the right is a tenth of the operations that are left. Of each point the run with \
-                 the median throughput, in open loops the one with the median p99.";
+    let about = "The latency that a share of the operations stayed within, on log scales: each \
+                 step to the right is a tenth of the operations that are left. Of each point \
+                 the run with the median throughput, in open loops the one with the median p99.";
     let open = by_load(model, "Open loops, each engine at a share of its own maximum", open_panels);
     let closed = by_load(model, "Closed loops", closed_panels);
     section("percentiles", "Latency by percentile", about, &(open + &closed))

@@ -3,7 +3,7 @@
 use super::input::{Bandwidth, Floor, NullRaft, Write};
 use super::parts::{figure, row, section};
 use super::rows::{Names, Row, RowChart, Shape, linear, log};
-use super::svg::{Scale, WIDTH, drawing, label, tip};
+use super::svg::{Scale, WIDTH, drawing, label, rect, tip};
 use super::text::{bytes, count, microseconds, whole};
 
 pub(super) fn draw(floors: &[Floor]) -> String {
@@ -113,14 +113,11 @@ fn bandwidth(floor: &Floor) -> Option<String> {
         let x = LEFT + place(&depths, at.depth) * width;
         let y = TOP + place(&sizes, at.write_bytes) * CELL;
         let told = format!("{} × {}: {:.1} MB/s", bytes(at.write_bytes), at.depth, at.mb_per_sec);
-        format!(
-            r#"<g>{}<rect class="heat" x="{x:.1}" y="{y:.1}" width="{:.1}" height="{:.1}" fill-opacity="{:.2}"/>{}</g>"#,
-            tip(&told),
-            width - 2.0,
-            CELL - 2.0,
-            shade.at(at.mb_per_sec),
-            label("number c", x + width / 2.0 - 1.0, y + CELL / 2.0 + 3.0, &count(at.mb_per_sec)),
-        )
+        let opacity = shade.at(at.mb_per_sec);
+        let fill = rect("heat", (x, y), (width - 2.0, CELL - 2.0));
+        let (middle, base) = (x + width / 2.0 - 1.0, y + CELL / 2.0 + 3.0);
+        let number = label("number c", middle, base, &count(at.mb_per_sec));
+        format!("<g>{}<g fill-opacity=\"{opacity:.2}\">{fill}</g>{number}</g>", tip(&told))
     };
     let columns = depths.iter().enumerate().map(|(at, depth)| {
         label("tick c", LEFT + (at as f64 + 0.5) * width - 1.0, TOP - 6.0, &depth.to_string())

@@ -2,7 +2,7 @@
 
 use super::input::Machine;
 use super::model::{Engine, Model, Point};
-use super::svg::mark;
+use super::svg::{mark, shape};
 use super::text::{bytes, escape, fit, plural};
 
 pub(super) fn draw(model: &Model) -> String {
@@ -145,10 +145,10 @@ fn key(model: &Model) -> String {
     let chip = |engine: &&Engine| {
         let colour = engine.colour;
         format!(
-            "<button type=\"button\" class=\"e{colour}\" data-e=\"{colour}\" aria-pressed=\"false\">\
-             <svg viewBox=\"0 0 12 12\" aria-hidden=\"true\"><path class=\"m\" d=\"{}\"/></svg>{}\
+            "<button type=\"button\" class=\"e{colour}\" data-e=\"{colour}\" \
+             aria-pressed=\"false\"><svg viewBox=\"0 0 12 12\" aria-hidden=\"true\">{}</svg>{}\
              </button>",
-            mark(colour, 6.0, 6.0, 4.2),
+            shape("m", &mark(colour, 6.0, 6.0, 4.2)),
             escape(&engine.label())
         )
     };

@@ -9,7 +9,8 @@ pub(super) fn draw(model: &Model) -> String {
     let panels: Vec<String> =
         model.loads().into_iter().filter_map(|load| panel(model, load)).collect();
     let about = "Operations per second in a closed loop, at the number in flight at which each \
-                 engine does most, on a log scale of each panel's own. The ratio is Ringleader's throughput divided by the engine's.";
+                 engine does most, on a log scale of each panel's own. The ratio is \
+                 Ringleader's throughput divided by the engine's.";
     section("throughput", "Most writes per second", about, &grid(&panels))
 }
 

@@ -42,9 +42,9 @@ pub(super) fn draw(model: &Model) -> String {
         1 => grid(&METRICS.iter().flat_map(panels).collect::<Vec<_>>()),
         _ => METRICS.iter().map(|metric| row(metric.title, &panels(metric))).collect(),
     };
-    let about = "Closed loops: an operation starts when another has completed. Both axes are log \
-                 scales; the panels of a row have the same one. Vertical lines are the lowest and \
-                 the highest run.";
+    let about = "Closed loops: an operation starts when another has completed. Both axes are \
+                 log scales; the panels of a row have the same one. Vertical lines are the \
+                 lowest and the highest run.";
     section("inflight", "Against operations in flight", about, &body)
 }
 

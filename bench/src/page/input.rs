@@ -1,5 +1,5 @@
-//! What the page takes from result files. Whatever may be missing may be missing: a file of an older
-//! version, or one made by hand, still has a page.
+//! What the page takes from result files. All of it may be missing: a file of an older version, or
+//! one made by hand, still has a page.
 
 use serde::{Deserialize, Deserializer};
 

@@ -1,7 +1,9 @@
 //! Line charts, with one line per engine and its name where it ends.
 
 use super::model::Engine;
-use super::svg::{Scale, WIDTH, apart, below, drawing, label, line, mark, path, tip};
+use super::svg::{
+    Scale, WIDTH, apart, below, drawing, label, line, mark, of_engine, path, shape, tip,
+};
 use super::text::{fit, short};
 
 const LEFT: f64 = 46.0;
@@ -99,23 +101,21 @@ impl LineChart<'_> {
     fn line(&self, of: &Line<'_>, height: f64) -> String {
         let colour = of.engine.colour;
         let places: Vec<_> = of.spots.iter().map(|spot| self.place(spot)).collect();
-        let mut text = format!(r#"<g class="s e{colour}" data-e="{colour}">"#);
-        text += &tip(&of.engine.label());
-        text += &format!(r#"<path class="l" d="{}"/>"#, path(&places));
+        let mut text = tip(&of.engine.label()) + &shape("l", &path(&places));
         for (spot, (x, y)) in of.spots.iter().zip(&places) {
             if let Some((low, high)) = spot.spread {
                 let (low, high) = (self.y_scale.at(low), self.y_scale.at(high));
                 text += &line("whisker", (*x, low), (*x, high));
             }
             if self.marks {
-                let shape = mark(colour, *x, *y, 3.2);
-                text += &format!(r#"<path class="m" d="{shape}">{}</path>"#, tip(&spot.tip));
+                let mark = shape("m", &mark(colour, *x, *y, 3.2));
+                text += &format!("<g>{}{mark}</g>", tip(&spot.tip));
             }
         }
         let (x, y) = self.end(of);
         text += &line("lead", (x + 4.0, y), (RIGHT + 8.0, height));
         text += &label("end", RIGHT + 11.0, height + 3.5, &fit(&of.engine.label(), NAME));
-        text + "</g>"
+        of_engine(colour, &text)
     }
 }
 

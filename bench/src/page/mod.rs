@@ -1,9 +1,9 @@
 //! Results of `cluster`, `compare`, `floor` and `tune` as one page of HTML that needs nothing else.
 //!
-//! `load` reads files into what `input` says they hold; `model` sorts all of it. Each section of the
-//! page is a file: `head`, `headline`, `inflight`, `curves`, `rates`, `cost`, `ratios`, `floor`,
-//! `tuning`, `settings`, `numbers`. They draw with `rows` and `lines` (kinds of charts, made with
-//! `svg`), `parts` (HTML) and `text` (numbers).
+//! `load` reads files into what `input` says they hold; `model` sorts all of it. Each section of
+//! the page is a file: `head`, `headline`, `inflight`, `rates`, `curves`, `cost`, `ratios`,
+//! `floor`, `tuning`, `settings`, `numbers`. They draw with `rows` and `lines` (kinds of charts,
+//! made with `svg`), `parts` (HTML) and `text` (numbers).
 
 mod cost;
 mod curves;

@@ -172,7 +172,10 @@ impl Model {
         comparison.machine.iter().for_each(|machine| self.take_machine(machine));
         for engine in comparison.engines {
             let at = self.engine(&engine.name);
-            self.engines[at].described = engine;
+            // Left out of this file, it may have been run for another.
+            if engine.skipped.is_none() || self.engines[at].described.version.is_none() {
+                self.engines[at].described = engine;
+            }
         }
         for input::Point { engine, workload, median, runs } in comparison.points {
             let point = Point::new(self.engine(&engine), workload, runs, median);

@@ -2,7 +2,7 @@
 
 use super::model::{Engine, Load, Model, Point, runs_of};
 use super::parts::{figure, grid, section};
-use super::svg::{Scale, WIDTH, below, drawing, label, line, mark, tip};
+use super::svg::{Scale, WIDTH, below, drawing, label, line, mark, of_engine, shape, tip};
 use super::text::{count, fit, microseconds, ratio};
 
 const LEFT: f64 = 92.0;
@@ -25,9 +25,10 @@ struct Pair<'a> {
 pub(super) fn draw(model: &Model) -> String {
     let panels: Vec<String> =
         model.loads().into_iter().filter_map(|load| panel(model, load)).collect();
-    let about = "Open loops at a share of what each peer does at most, and Ringleader at the very \
-                 same rate. Latency at the 99th percentile, counted from when an operation was due, \
-                 on a log scale. Discs are Ringleader's. The ratio is the peer's divided by Ringleader's.";
+    let about = "Open loops at a share of what each peer does at most, and Ringleader at the \
+                 very same rate. Latency at the 99th percentile, counted from when an operation \
+                 was due, on a log scale. Discs are Ringleader's. The ratio is the peer's \
+                 divided by Ringleader's.";
     section("rates", "At the peers' rates", about, &grid(&panels))
 }
 
@@ -60,9 +61,9 @@ fn panel(model: &Model, load: Load) -> Option<String> {
     for pair in &pairs {
         if before != Some(&pair.engine.name) {
             before = Some(&pair.engine.name);
-            body += &format!(r#"<g class="s e{0}" data-e="{0}">"#, pair.engine.colour);
-            body += &label("name strong", 0.0, y + 14.0, &fit(&pair.engine.label(), 40));
-            body += "</g>";
+            let name = fit(&pair.engine.label(), 40);
+            let name = label("name strong", 0.0, y + 14.0, &name);
+            body += &of_engine(pair.engine.colour, &name);
             y += NAME;
         }
         body += &row(pair, &scale, y + ROW / 2.0);
@@ -88,14 +89,14 @@ fn row(pair: &Pair<'_>, scale: &Scale, y: f64) -> String {
         microseconds(*ours)
     );
     let (left, right) = (scale.at(*ours), scale.at(*its));
-    format!(
-        r#"<g class="s e{colour}" data-e="{colour}">{}{}{}{}<path class="m" d="{}"/><path class="m e0" d="{}"/>{}</g>"#,
+    let parts = [
         tip(&told),
         label("tick r", 26.0, y + 3.5, &format!("{share} %")),
         label("tick r", LEFT - 10.0, y + 3.5, &format!("{rate}/s")),
         line("span", (left, y), (right, y)),
-        mark(colour, right, y, 3.4),
-        mark(0, left, y, 3.4),
+        shape("m", &mark(colour, right, y, 3.4)),
+        shape("m e0", &mark(0, left, y, 3.4)),
         label("number r", WIDTH, y + 3.5, &ratio(its / ours)),
-    )
+    ];
+    of_engine(colour, &parts.concat())
 }

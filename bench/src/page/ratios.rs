@@ -48,10 +48,11 @@ pub(super) fn draw(model: &Model) -> String {
     let own: Vec<String> = MEASURES.iter().filter_map(|measure| runs(model, measure)).collect();
     let own: Vec<String> = own.into_iter().chain(alone(model)).collect();
     let body = row("Ringleader, the floor taken before each run", &own) + &engines(model);
-    let about = "The floor is what three processes do that make blocks durable on two of three and \
-                 nothing else: no terms, no checks, no state machine; as many operations of the same \
-                 size in flight. The line at 1 is the floor: of throughput more is better, of \
-                 latency less. The bars of engines begin at the floor, on log scales.";
+    let about = "The floor is what three processes do that make blocks durable on two of three \
+                 and nothing else: no terms, no checks, no state machine; as many operations of \
+                 the same size in flight. The line at 1 is the floor: of throughput more is \
+                 better, of latency less. The bars of engines begin at the floor, on log \
+                 scales.";
     section("floor-ratios", "Beside the floor", about, &body)
 }
 

@@ -1,6 +1,6 @@
 //! Charts of horizontal rows: bars, ranges, and marks with whiskers, with the numbers beside them.
 
-use super::svg::{Scale, WIDTH, below, drawing, label, line, mark, tip};
+use super::svg::{Scale, WIDTH, below, drawing, label, line, mark, rect, shape, tip};
 use super::text::fit;
 
 /// Where the plot ends, and the columns of numbers.
@@ -124,7 +124,9 @@ impl RowChart {
         let data = row.colour.map(|e| format!(r#" data-e="{e}""#)).unwrap_or_default();
         let class = row.colour.map_or("plain".into(), |colour| format!("e{colour}"));
         let hollow = if row.hollow { " hollow" } else { "" };
-        let own = if row.colour == Some(0) { " own" } else { "" };
+        // It stands out where others are beside it.
+        let own = row.colour == Some(0) && self.names == Names::Left;
+        let own = if own { " own" } else { "" };
         format!(
             r#"<g class="s {class}{hollow}{own}"{data}>{}{}{}{}{}</g>"#,
             tip(&row.tip),
@@ -140,10 +142,7 @@ impl RowChart {
         let end = self.reference.map_or(begin, |reference| self.scale.at(reference));
         let bar = |class: &str, (from, to): (f64, f64), height: f64| {
             let (left, width) = (from.min(to), (to - from).abs().max(1.0));
-            let top = y - height / 2.0;
-            format!(
-                r#"<rect class="{class}" x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{height}"/>"#
-            )
+            rect(class, (left, y - height / 2.0), (width, height))
         };
         let whisker = row.spread.map(|(low, high)| {
             let (low, high) = (self.scale.at(low), self.scale.at(high));
@@ -152,10 +151,7 @@ impl RowChart {
             line("whisker", (low, y), (high, y)) + &caps.map(cap).concat()
         });
         let whisker = whisker.unwrap_or_default();
-        let spot = || {
-            let shape = mark(row.colour.unwrap_or(0), at, y, 3.6);
-            format!(r#"<path class="m" d="{shape}"/>"#)
-        };
+        let spot = || shape("m", &mark(row.colour.unwrap_or(0), at, y, 3.6));
         match self.shape {
             Shape::Bar => bar("bar", (begin, at), 12.0) + &whisker,
             Shape::Bullet => {

@@ -7,8 +7,8 @@ use super::text::{escape, short};
 pub(super) const WIDTH: f64 = 360.0;
 /// Width of a character at an axis, about.
 const CHARACTER: f64 = 5.6;
-/// Shapes of marks, so that a colour isn't all that tells engines apart.
-const SHAPES: usize = 6;
+/// Shapes of others' marks, so that a colour isn't all that tells engines apart.
+const POLYGONS: usize = 5;
 
 /// Where values are, on one axis.
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +95,7 @@ pub(super) fn path(points: &[(f64, f64)]) -> String {
     points.iter().enumerate().map(at).collect()
 }
 
-/// An engine's mark as a path: a disc, a square, or a polygon.
+/// An engine's mark as a path: a disc for Ringleader, a polygon for each other one.
 pub(super) fn mark(colour: usize, x: f64, y: f64, size: f64) -> String {
     let polygon = |corners: usize, turn: f64| {
         let angle = |at: usize| turn + std::f64::consts::TAU * at as f64 / corners as f64;
@@ -104,22 +104,38 @@ pub(super) fn mark(colour: usize, x: f64, y: f64, size: f64) -> String {
         path(&(0..corners).map(corner).collect::<Vec<_>>()) + "Z"
     };
     let half = std::f64::consts::PI;
-    match colour % SHAPES {
-        0 => format!(
+    let Some(other) = colour.checked_sub(1) else {
+        return format!(
             "M{:.1} {y:.1}a{size} {size} 0 1 0 {d} 0a{size} {size} 0 1 0 -{d} 0Z",
             x - size,
             d = size * 2.0
-        ),
-        1 => polygon(4, half / 4.0),
-        2 => polygon(3, 0.0),
-        3 => polygon(4, 0.0),
-        4 => polygon(3, half),
+        );
+    };
+    match other % POLYGONS {
+        0 => polygon(4, half / 4.0),
+        1 => polygon(3, 0.0),
+        2 => polygon(4, 0.0),
+        3 => polygon(3, half),
         _ => polygon(5, 0.0),
     }
 }
 
 pub(super) fn line(class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) -> String {
     format!(r#"<line class="{class}" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#)
+}
+
+pub(super) fn rect(class: &str, (x, y): (f64, f64), (width, height): (f64, f64)) -> String {
+    let size = format!(r#"width="{width:.1}" height="{height:.1}""#);
+    format!(r#"<rect class="{class}" x="{x:.1}" y="{y:.1}" {size}/>"#)
+}
+
+pub(super) fn shape(class: &str, path: &str) -> String {
+    format!(r#"<path class="{class}" d="{path}"/>"#)
+}
+
+/// What is an engine's, and turns pale when another one is pointed at.
+pub(super) fn of_engine(colour: usize, body: &str) -> String {
+    format!(r#"<g class="s e{colour}" data-e="{colour}">{body}</g>"#)
 }
 
 /// Text; the class says where it is anchored.
@@ -162,8 +178,8 @@ pub(super) fn drawing(height: f64, about: &str, body: &str) -> String {
     )
 }
 
-/// Moves labels apart that want to be at these heights, by `gap` at least, between `low` and `high`;
-/// closer than that if there is no room. The order stays.
+/// Moves labels apart that want to be at these heights, by `gap` at least, between `low` and
+/// `high`; closer than that if there is no room. The order stays.
 pub(super) fn apart(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|a, b| wanted[*a].total_cmp(&wanted[*b]));

@@ -156,6 +156,17 @@ fn the_last_file_counts_where_several_have_a_point() {
 }
 
 #[test]
+fn an_engine_is_left_out_only_if_no_file_has_it() {
+    let other = r#"{"kind": "compare", "engines": [
+        {"name": "ringleader", "skipped": "not asked for"}, {"name": "raft-rs", "version": "2"}]}"#;
+    for files in [[COMPARE, other], [other, COMPARE]] {
+        let page = page_of(&files);
+        assert!(!page.contains("was left out"));
+        assert!(page.contains("<summary>raft-rs 2</summary>"));
+    }
+}
+
+#[test]
 fn what_a_cluster_ran_is_a_point_unless_it_was_compared() {
     let own =
         CLUSTER.replace("\"remote\"", "\"embedded\"").replace("\"shards\": 2", "\"shards\": 1");

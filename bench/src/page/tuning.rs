@@ -7,9 +7,9 @@ use super::text::{factor, plural, ratio};
 
 pub(super) fn draw(tunings: &[Tuning]) -> String {
     let body: String = tunings.iter().map(one).collect();
-    let about = "A metric with a setting, divided by the same metric without it, run in turn. The \
-                 line at 1 is without. Whiskers are the lowest and the highest ratio; where they \
-                 cross the line, the setting may do nothing.";
+    let about = "A metric with a setting, divided by the same metric without it, run in turn. \
+                 The line at 1 is without. Whiskers are the lowest and the highest ratio; where \
+                 they cross the line, the setting may do nothing.";
     section("tuning", "Settings", about, &body)
 }
 
