@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Tune(TuneArgs),
     /// Runs other engines under the same load, in turn.
     Compare(Box<CompareArgs>),
+    /// Makes a page of charts from results.
+    Report(ReportArgs),
     /// A node of the cluster; speaks JSON lines with the process that started it.
     #[command(hide = true)]
     Node,
@@ -409,6 +411,19 @@ pub(crate) struct CompareArgs {
     /// else is written then.
     #[arg(long, value_name = "FILE|-")]
     pub(crate) json: Option<PathBuf>,
+}
+
+/// Results that `cluster`, `compare`, `floor` and `tune` wrote with `--json`, all together on one
+/// page of HTML that needs nothing else.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The results.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Write the page to this file; `-` is standard output.
+    #[arg(long, value_name = "FILE|-", default_value = "report.html")]
+    pub(crate) out: PathBuf,
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //! `failover` kills and halts leaders instead, of `nodes` that come and go, under a `steady` load;
 //! `snapshot` takes snapshots (`image`), and has followers catch up, under the same. `idle` looks at
 //! nodes that have nothing to do. `compare` runs other engines (`bench/peers`) under the same
-//! load, and `tune` this one with other settings.
+//! load, and `tune` this one with other settings. `page` makes a page of charts from the results.
 
 mod args;
 mod children;
@@ -39,6 +39,7 @@ mod machine_state;
 mod measure;
 mod node;
 mod nodes;
+mod page;
 mod remote_client;
 mod remote_server;
 mod report;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         Some(Command::Compare(args)) => run_compare(&args),
         Some(Command::Floor(args)) => run_floor(&args),
         Some(Command::Tune(args)) => run_tune(&args),
+        Some(Command::Report(args)) => page::run(&args),
         Some(Command::Node) => child(node::run),
         Some(Command::Generator) => child(generator::run),
         Some(Command::NullRaft) => child(floor::run_null_raft),

@@ -30,7 +30,7 @@ const NODES: usize = 3;
 /// Ports that a peer's node may use, from its first on.
 const PORTS: u16 = 10;
 /// The name of this engine among the others.
-const RINGLEADER: &str = "ringleader";
+pub(crate) const RINGLEADER: &str = "ringleader";
 /// Between two runs, so that what the disk still does for the last one is over.
 const PAUSE: Duration = Duration::from_millis(500);
 
