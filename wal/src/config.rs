@@ -44,8 +44,9 @@ pub struct WalConfig {
     /// is the reserve that a full disk leaves to votes and the next start. Each costs
     /// `segment_bytes` of disk; too few, and a burst waits for zero-filling.
     pub spare_segments: usize,
-    /// Spare segments kept when old ones are recycled, default 4, at least `spare_segments`; more
-    /// are removed. Keeping them saves zero-filling at the price of the disk they occupy.
+    /// Spare segments kept when old ones are recycled, default 8, at least `spare_segments`; more
+    /// are removed. Keeping them saves zero-filling, which writes everything twice, at the price of
+    /// the disk they occupy. It should be as many as a snapshot frees at once, and the spare ones.
     pub kept_segments: usize,
     /// Segments with live records above which live blocks are rewritten forward out of the oldest
     /// one, default 4. Lower saves disk, higher saves writes.
@@ -69,7 +70,7 @@ impl Default for WalConfig {
             deep_batch_bytes: 64 << 10,
             sync: SyncMode::DurableWrites,
             spare_segments: 2,
-            kept_segments: 4,
+            kept_segments: 8,
             relocate_beyond: 4,
             relocate_percent: 25,
             read_bytes: 256 << 10,

@@ -126,7 +126,7 @@ fn engine() -> Vec<Experiment> {
         ),
         of(
             "segments-not-kept",
-            "recycled segments kept: 2, from 4",
+            "recycled segments kept: 2, from 8",
             "a segment that is removed has to be zero-filled anew",
             MANY,
             P99,
@@ -229,6 +229,14 @@ fn processes() -> Vec<Experiment> {
             GROUPS,
             Processor,
             Environment("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
+        ),
+        of(
+            "no-rep-movsb",
+            "glibc.cpu.x86_rep_movsb_threshold=100000000, from what glibc thinks best",
+            "some processors, in some guests, copy with rep movsb far slower than with vectors",
+            MANY,
+            Processor,
+            Environment("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=100000000"),
         ),
         of(
             "read-chunk",
