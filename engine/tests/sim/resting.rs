@@ -98,7 +98,9 @@ impl World {
             let peer = self.plan.seats.of_group(group, other);
             let heard = process.rests.heard.get(&peer);
             let lately = heard.is_some_and(|heard| now.since(*heard) < patience);
-            other == node || lately && process.known.contains_key(&peer)
+            // A shard that was just told of a node hears of its connections with the next turn.
+            let linked = process.known.contains_key(&peer) && process.link(peer).is_some();
+            other == node || lately && linked
         };
         let members: Vec<usize> =
             raft.configuration().members().map(|member| member.0 as usize - 1).collect();
