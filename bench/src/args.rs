@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -229,6 +229,29 @@ impl ClusterArgs {
     }
 }
 
+/// Where a benchmark writes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Output {
+    /// Directory for what is written meanwhile, as for `cluster`.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
+    /// else is written then.
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+}
+
+impl Output {
+    pub(crate) fn data_dir(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
+    }
+
+    pub(crate) fn json(&self) -> Option<&Path> {
+        self.json.as_deref()
+    }
+}
+
 /// What benchmarks under a steady load have in common.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SteadyArgs {
@@ -240,14 +263,8 @@ pub(crate) struct SteadyArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(8..=1 << 16))]
     pub(crate) payload: u64,
 
-    /// Directory for the nodes' logs, as for `cluster`.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-
-    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
-    /// else is written then.
-    #[arg(long, value_name = "FILE|-")]
-    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// Three nodes that are processes of their own, one group, and a steady load from outside. In turn
@@ -306,14 +323,8 @@ pub(crate) struct SnapshotArgs {
 /// of three without any protocol.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FloorArgs {
-    /// Directory for the files that are written, as for `cluster`.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-
-    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
-    /// else is written then.
-    #[arg(long, value_name = "FILE|-")]
-    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// Runs a cluster with and without a setting, in turn, for each of some 50 settings of the engine, its
@@ -338,14 +349,8 @@ pub(crate) struct TuneArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub(crate) seconds: u64,
 
-    /// Directory for the nodes' data, as for `cluster`.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-
-    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
-    /// else is written then.
-    #[arg(long, value_name = "FILE|-")]
-    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// Three nodes of this engine and of each peer in turn, embedded load, one machine: throughput,
@@ -403,14 +408,8 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub(crate) warmup: u64,
 
-    /// Directory for the nodes' data, as for `cluster`.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-
-    /// Write the result as one JSON object to this file; `-` is standard output, on which nothing
-    /// else is written then.
-    #[arg(long, value_name = "FILE|-")]
-    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// Results that `cluster`, `compare`, `floor` and `tune` wrote with `--json`, all together on one

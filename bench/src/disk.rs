@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -106,6 +107,20 @@ impl Device {
     }
 }
 
+/// The value of one of the kernel's settings, in brackets where all that are possible are listed:
+/// `none [mq-deadline] kyber`.
+pub(crate) fn chosen(text: &str) -> &str {
+    let inner = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    inner.map_or(text, |(chosen, _)| chosen)
+}
+
+/// Waits until all disks have done what was left to them, and a moment longer.
+pub(crate) fn settle(moment: Duration) {
+    // SAFETY: no arguments.
+    unsafe { libc::sync() };
+    std::thread::sleep(moment);
+}
+
 /// The disk that `path` (in /sys/devices) is a partition of, or itself.
 fn whole_disk(path: PathBuf) -> PathBuf {
     match path.parent() {
@@ -169,6 +184,12 @@ mod tests {
         let expected = Counters { flushes: 258, writes: 7196, bytes: 3_216_048 * 512 };
         assert_eq!(Counters::parse(stat), Some(expected));
         assert_eq!(Counters::parse("1 2 3 4 5 6 7 8 9 10 11"), None, "a kernel before 5.5");
+    }
+
+    #[test]
+    fn of_listed_values_the_one_in_brackets_holds() {
+        assert_eq!(chosen("none [mq-deadline] kyber"), "mq-deadline");
+        assert_eq!(chosen("none"), "none");
     }
 
     #[test]

@@ -36,8 +36,8 @@ enum Strike {
 
 /// Runs the benchmark.
 pub(crate) fn run(args: &FailoverArgs) -> anyhow::Result<Report> {
-    let SteadyArgs { rate, payload, data_dir, .. } = &args.steady;
-    let directory = DataDir::of_run(data_dir.as_deref(), false)?;
+    let SteadyArgs { rate, payload, output } = &args.steady;
+    let directory = DataDir::of_run(output.data_dir(), false)?;
     let pace = Pace { rate: *rate, payload: *payload as usize };
     let election_timeout_ms = Some(args.election_timeout);
     let setup = NodeSetup { election_timeout_ms, ..Nodes::setup(pace.payload) };

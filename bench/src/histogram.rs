@@ -57,6 +57,11 @@ impl Latencies {
         self.histogram.value_at_quantile(share).min(self.max)
     }
 
+    /// The same in microseconds.
+    pub(crate) fn quantile_us(&self, share: f64) -> f64 {
+        self.quantile(share) as f64 / 1e3
+    }
+
     pub(crate) fn max(&self) -> u64 {
         self.max
     }
@@ -73,7 +78,7 @@ impl Latencies {
         let most = 1.0 - 1.0 / self.len().max(1) as f64;
         let shares = (0..=STEPS).map(|step| 1.0 - 10_f64.powf(-f64::from(step) / 10.0));
         let within = shares.take_while(|share| *share <= most);
-        within.map(|share| (share, self.quantile(share) as f64 / 1e3)).collect()
+        within.map(|share| (share, self.quantile_us(share))).collect()
     }
 
     /// In nanoseconds; zero when there are none.

@@ -11,7 +11,7 @@ use crate::args::IdleArgs;
 use crate::cluster::Cluster;
 use crate::control::{Costs, FromChild, ToChild};
 use crate::data_dir::DataDir;
-use crate::report::RunReport;
+use crate::report::{RunReport, median};
 
 /// How long all groups may take to find rest.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -125,13 +125,6 @@ fn await_rest(cluster: &mut Cluster<'_>, groups: u64) -> anyhow::Result<()> {
         }
         cluster.idle(POLL)?;
     }
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let (low, high) = (sorted.get((sorted.len().max(1) - 1) / 2)?, sorted.get(sorted.len() / 2)?);
-    Some(f64::midpoint(*low, *high))
 }
 
 impl Busy {

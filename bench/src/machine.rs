@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::cpu::kilobytes;
-use crate::disk::{Device, mount_of};
+use crate::disk::{Device, chosen, mount_of};
 
 /// What of a machine a result depends on.
 #[derive(Clone, Debug, Serialize)]
@@ -48,7 +48,7 @@ impl Machine {
             device: device.as_ref().map(Device::name),
             write_cache: queue("write_cache"),
             fua: queue("fua").map(|fua| fua == "1"),
-            scheduler: queue("scheduler").map(|line| chosen(&line)),
+            scheduler: queue("scheduler").map(|line| chosen(&line).to_owned()),
         }
     }
 
@@ -81,21 +81,9 @@ fn cpu_model(cpuinfo: &str) -> Option<String> {
     value("model name").or_else(|| value("CPU part"))
 }
 
-/// The scheduler in brackets: `none [mq-deadline] kyber`.
-fn chosen(schedulers: &str) -> String {
-    let inner = schedulers.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
-    inner.map_or(schedulers, |(chosen, _)| chosen).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_scheduler_in_use_is_the_one_in_brackets() {
-        assert_eq!(chosen("none [mq-deadline] kyber"), "mq-deadline");
-        assert_eq!(chosen("none"), "none");
-    }
 
     #[test]
     fn the_cpu_has_a_name_on_either_architecture() {

@@ -60,10 +60,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use crate::args::{
-    Cli, ClusterArgs, Command, CompareArgs, FailoverArgs, FloorArgs, IdleArgs, SnapshotArgs,
-    TuneArgs,
-};
+use crate::args::{Cli, ClusterArgs, Command};
 use crate::report::RunReport;
 use crate::signals::Interrupted;
 
@@ -72,12 +69,12 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         None => run_cluster(&cli.cluster),
         Some(Command::Cluster(args)) => run_cluster(&args),
-        Some(Command::Failover(args)) => run_failover(&args),
-        Some(Command::Snapshot(args)) => run_snapshot(&args),
-        Some(Command::Idle(args)) => run_idle(&args),
-        Some(Command::Compare(args)) => run_compare(&args),
-        Some(Command::Floor(args)) => run_floor(&args),
-        Some(Command::Tune(args)) => run_tune(&args),
+        Some(Command::Failover(args)) => show(args.steady.output.json(), || failover::run(&args)),
+        Some(Command::Snapshot(args)) => show(args.steady.output.json(), || snapshot::run(&args)),
+        Some(Command::Idle(args)) => show(args.json.as_deref(), || idle::run(&args)),
+        Some(Command::Compare(args)) => show(args.output.json(), || compare::run(&args)),
+        Some(Command::Floor(args)) => show(args.output.json(), || floor::measure_whole(&args)),
+        Some(Command::Tune(args)) => show(args.output.json(), || tune::run(&args)),
         Some(Command::Report(args)) => page::run(&args),
         Some(Command::Node) => child(node::run),
         Some(Command::Generator) => child(generator::run),
@@ -98,45 +95,19 @@ fn run_cluster(args: &ClusterArgs) -> anyhow::Result<bool> {
     if let Err(message) = args.check() {
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
-    begin();
-    tell(args.json.as_deref(), &cluster::run(args)?)
+    show(args.json.as_deref(), || cluster::run(args))
 }
 
-fn run_failover(args: &FailoverArgs) -> anyhow::Result<bool> {
-    begin();
-    tell(args.steady.json.as_deref(), &failover::run(args)?)
-}
-
-fn run_snapshot(args: &SnapshotArgs) -> anyhow::Result<bool> {
-    begin();
-    tell(args.steady.json.as_deref(), &snapshot::run(args)?)
-}
-
-fn run_idle(args: &IdleArgs) -> anyhow::Result<bool> {
-    begin();
-    tell(args.json.as_deref(), &idle::run(args)?)
-}
-
-fn run_compare(args: &CompareArgs) -> anyhow::Result<bool> {
-    begin();
-    tell(args.json.as_deref(), &compare::run(args)?)
-}
-
-fn run_floor(args: &FloorArgs) -> anyhow::Result<bool> {
-    begin();
-    tell(args.json.as_deref(), &floor::measure_whole(args)?)
-}
-
-fn run_tune(args: &TuneArgs) -> anyhow::Result<bool> {
-    begin();
-    tell(args.json.as_deref(), &tune::run(args)?)
-}
-
-fn begin() {
+/// Runs a benchmark and tells its result.
+fn show<R: RunReport>(
+    json_to: Option<&Path>,
+    run: impl FnOnce() -> anyhow::Result<R>,
+) -> anyhow::Result<bool> {
     if cfg!(debug_assertions) {
         eprintln!("note: this is a debug build; its numbers say little");
     }
     signals::install();
+    tell(json_to, &run()?)
 }
 
 /// Writes a result to where it was asked for, and says whether all went well. Standard output belongs

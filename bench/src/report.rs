@@ -348,7 +348,7 @@ impl Workload {
 
 impl LatencyReport {
     pub(crate) fn new(latencies: &Latencies) -> Self {
-        let us = |share| round(latencies.quantile(share) as f64 / 1e3);
+        let us = |share| round(latencies.quantile_us(share));
         Self {
             p50: us(0.5),
             p90: us(0.9),
@@ -432,6 +432,14 @@ fn failures(measured: &Measured, verification: &Verification) -> Vec<String> {
 /// To three decimals, so that JSON has no digits that mean nothing.
 pub(crate) fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
+}
+
+/// The value in the middle, or halfway between the two that are; none of none.
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let (low, high) = (sorted.get((sorted.len().max(1) - 1) / 2)?, sorted.get(sorted.len() / 2)?);
+    Some(f64::midpoint(*low, *high))
 }
 
 /// `1234567` as `1,234,567`.

@@ -44,8 +44,8 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// Runs the benchmark.
 pub(crate) fn run(args: &SnapshotArgs) -> anyhow::Result<Report> {
-    let SteadyArgs { rate, payload, data_dir, .. } = &args.steady;
-    let directory = DataDir::of_run(data_dir.as_deref(), false)?;
+    let SteadyArgs { rate, payload, output } = &args.steady;
+    let directory = DataDir::of_run(output.data_dir(), false)?;
     let nodes = Nodes::start(NODES, &directory, &setup(args))?;
     let foreground = Pace { rate: *rate, payload: *payload as usize };
     let load = Steady::start(foreground, NODES, UNCOUNTED + 1)?;

@@ -16,7 +16,7 @@ use anyhow::Context;
 use crate::args::{ClusterArgs, CompareArgs};
 use crate::cluster::{self, free_addresses_apart};
 use crate::data_dir::DataDir;
-use crate::disk::Device;
+use crate::disk::{self, Device};
 use crate::histogram::Latencies;
 use crate::machine::Machine;
 use crate::signals;
@@ -36,11 +36,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs the comparison.
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<Comparison> {
-    let directory = DataDir::of_run(args.data_dir.as_deref(), false)?;
+    let directory = DataDir::of_run(args.output.data_dir(), false)?;
     let peers = Peer::find(&args.peers_dir, &args.peers)?;
-    let mut field = Field { args, directory, peers: Vec::new(), result: Comparison::default() };
-    field.result.rounds = args.rounds;
-    field.result.machine = Some(Machine::describe(field.directory.path()));
+    let result = Comparison::new(Machine::describe(directory.path()), args.rounds);
+    let mut field = Field { args, directory, peers: Vec::new(), result };
     field.result.engines.push(Engine::ringleader());
     for peer in peers {
         match peer.build() {
@@ -97,7 +96,6 @@ impl Field<'_> {
                     let Some((inflight, most)) = self.result.most(&name, payload) else { continue };
                     for share in self.args.shares.clone() {
                         let rate = (most * share as f64 / 100.0).max(1.0) as u64;
-                        // Ringleader's own rates take its own number in flight.
                         let workload = Workload {
                             share: Some(share),
                             peer: Some(name.clone()),
@@ -136,7 +134,7 @@ impl Field<'_> {
     fn run_one(&mut self, name: &str, workload: Workload) -> anyhow::Result<()> {
         signals::check()?;
         self.directory.clear()?;
-        pause(PAUSE);
+        disk::settle(PAUSE);
         let peer = self.peers.iter().find(|peer| peer.name == name).cloned();
         let ran = match peer {
             Some(peer) => self.run_peer(&peer, &workload),
@@ -202,13 +200,6 @@ impl Field<'_> {
         let (latencies, tally) = merged(&measured)?;
         Ok(Run::new(tally, &latencies, cost, failures))
     }
-}
-
-/// Waits until the disk has done what earlier runs left to it, and a moment longer.
-pub(crate) fn pause(moment: Duration) {
-    // SAFETY: no arguments.
-    unsafe { libc::sync() };
-    std::thread::sleep(moment);
 }
 
 /// Lets time pass, but not against an interrupt.

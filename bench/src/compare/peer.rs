@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// What `build` exits with when a tool is missing.
 const TOOL_MISSING: i32 = 3;
@@ -31,9 +31,8 @@ pub(crate) enum Answer {
 }
 
 /// What a peer is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Ready {
-    pub(crate) name: String,
     pub(crate) version: String,
     /// Acknowledged operations are on a majority's disks.
     pub(crate) durable: bool,

@@ -15,22 +15,14 @@ use crate::report::{LatencyReport, Report, RunReport, round, thousands};
 const BAR: usize = 24;
 
 /// The whole result. The fields' names are the JSON object's.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Comparison {
-    pub(crate) kind: Kind,
-    pub(crate) machine: Option<Machine>,
+    kind: &'static str,
+    machine: Machine,
     /// How often each point was run.
-    pub(crate) rounds: u64,
+    rounds: u64,
     pub(crate) engines: Vec<Engine>,
     points: Vec<Point>,
-}
-
-/// Tells results apart.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Kind {
-    #[default]
-    Compare,
 }
 
 /// One of those that are compared.
@@ -214,15 +206,13 @@ impl Point {
 }
 
 impl Comparison {
+    /// One without any engines yet.
+    pub(crate) fn new(machine: Machine, rounds: u64) -> Self {
+        Self { kind: "compare", machine, rounds, engines: Vec::new(), points: Vec::new() }
+    }
+
     pub(crate) fn add(&mut self, engine: &str, workload: Workload, run: Run) {
-        let same = |point: &&mut Point| {
-            // A rate follows from the round's maximum: the share is what is asked for.
-            let rate = match workload.share {
-                Some(_) => point.workload.rate,
-                None => workload.rate,
-            };
-            point.engine == engine && point.workload == Workload { rate, ..workload.clone() }
-        };
+        let same = |point: &&mut Point| point.engine == engine && alike(&point.workload, &workload);
         if let Some(point) = self.points.iter_mut().find(same) {
             point.runs.push(run);
             point.choose_median();
@@ -309,7 +299,8 @@ impl Comparison {
     }
 }
 
-/// Whether two workloads belong into one table.
+/// Whether two workloads belong into one table. A rate follows from a round's maximum: its share is
+/// what is asked for.
 fn alike(a: &Workload, b: &Workload) -> bool {
     let rate = if a.share.is_some() { b.rate } else { a.rate };
     Workload { rate, ..a.clone() } == *b
@@ -341,7 +332,7 @@ impl RunReport for Comparison {
     }
 
     fn table(&self) -> String {
-        let machine = self.machine.as_ref().map(Machine::summary).unwrap_or_default();
+        let machine = self.machine.summary();
         let mut table = format!("\n{machine}\nmedians of {} runs, in turn\n", self.rounds);
         for workload in self.workloads() {
             table += &self.section(workload);
@@ -362,6 +353,8 @@ impl RunReport for Comparison {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn workload(rate: Option<u64>, share: Option<u64>) -> Workload {
@@ -387,9 +380,13 @@ mod tests {
         Run::new(tally, &Latencies::default(), cost, Vec::new())
     }
 
+    fn empty() -> Comparison {
+        Comparison::new(Machine::describe(Path::new("/")), 3)
+    }
+
     fn comparison() -> Comparison {
-        let engines = vec![Engine::ringleader(), Engine::new("other")];
-        let mut all = Comparison { engines, ..Comparison::default() };
+        let mut all = empty();
+        all.engines = vec![Engine::ringleader(), Engine::new("other")];
         for ops in [300, 100, 200] {
             all.add(RINGLEADER, workload(None, None), run(ops));
             all.add("other", workload(None, None), run(ops / 10));
@@ -418,7 +415,7 @@ mod tests {
 
     #[test]
     fn shares_of_a_maximum_are_one_point_although_the_rates_differ() {
-        let mut all = Comparison::default();
+        let mut all = empty();
         for rate in [50, 51] {
             all.add("other", workload(Some(rate), Some(50)), run(rate));
         }

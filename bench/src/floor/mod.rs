@@ -19,6 +19,7 @@ use crate::histogram::Latencies;
 use crate::report::{LatencyReport, round};
 
 pub(crate) use null_raft::{NullRaft, NullRole, run as run_null_raft};
+pub(crate) use pages::allocate;
 pub(crate) use whole::measure as measure_whole;
 pub(crate) use writes::{WriterRole, run as run_writer};
 
@@ -54,13 +55,12 @@ impl Floor {
             .map(|(inflight, payload)| null_raft::measure(directory, inflight, payload))
             .transpose()
             .context("measuring what three processes do without a protocol")?;
-        let us = |latencies: &Latencies, share| latencies.quantile(share) as f64 / 1_000.0;
         Ok(Self {
-            durable_write_p50_us: us(&writes, 0.5),
-            durable_write_p99_us: us(&writes, 0.99),
-            round_trip_p50_us: us(&trips, 0.5),
-            round_trip_p99_us: us(&trips, 0.99),
-            same_core_round_trip_p50_us: us(&same_core, 0.5),
+            durable_write_p50_us: writes.quantile_us(0.5),
+            durable_write_p99_us: writes.quantile_us(0.99),
+            round_trip_p50_us: trips.quantile_us(0.5),
+            round_trip_p99_us: trips.quantile_us(0.99),
+            same_core_round_trip_p50_us: same_core.quantile_us(0.5),
             ratio_p50: None,
             null_raft,
         })

@@ -86,15 +86,14 @@ pub(super) fn measure(directory: &Path, inflight: u64, payload: u64) -> anyhow::
         let ops = (inflight / depth).min((LARGEST / payload).max(1));
         let block_bytes = (ops * payload).max(MESSAGE as u64);
         let latencies = replicate(directory, block_bytes as usize, depth)?;
-        let us = |share| latencies.quantile(share) as f64 / 1e3;
         let ops_per_sec = round((ops * latencies.len()) as f64 / (TIME as f64 / 1e9));
         if best.is_none_or(|best| best.ops_per_sec < ops_per_sec) {
             best = Some(NullRaft {
                 block_bytes,
                 depth,
                 ops_per_sec,
-                p50_us: us(0.5),
-                p99_us: us(0.99),
+                p50_us: latencies.quantile_us(0.5),
+                p99_us: latencies.quantile_us(0.99),
                 ratio_p50: None,
                 ratio_p99: None,
                 ratio_ops_per_sec: None,

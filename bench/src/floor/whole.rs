@@ -51,12 +51,11 @@ struct NullLoad {
 
 impl Reach {
     fn new(other: &Latencies, same: &Latencies) -> Self {
-        let us = |latencies: &Latencies, share| latencies.quantile(share) as f64 / 1e3;
         Self {
-            other_core_p50_us: us(other, 0.5),
-            other_core_p99_us: us(other, 0.99),
-            same_core_p50_us: us(same, 0.5),
-            same_core_p99_us: us(same, 0.99),
+            other_core_p50_us: other.quantile_us(0.5),
+            other_core_p99_us: other.quantile_us(0.99),
+            same_core_p50_us: same.quantile_us(0.5),
+            same_core_p99_us: same.quantile_us(0.99),
         }
     }
 
@@ -69,7 +68,7 @@ impl Reach {
 
 /// Measures, in about half a minute.
 pub(crate) fn measure(args: &FloorArgs) -> anyhow::Result<Whole> {
-    let directory = DataDir::of_run(args.data_dir.as_deref(), false)?;
+    let directory = DataDir::of_run(args.output.data_dir(), false)?;
     let (here, there) = network::cores();
     let round_trip =
         Reach::new(&network::round_trips(here, there)?, &network::round_trips(here, here)?);

@@ -3,7 +3,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::BufRead;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-use super::pages::{PAGE, write_before};
+use super::pages::{PAGE, allocate, write_before};
 use super::sample;
 use crate::children::Children;
 use crate::clock;
@@ -80,12 +79,7 @@ impl Way {
             Self::Growing => drop(File::create(path)?),
             Self::Allocated | Self::DirectAllocated => {
                 let file = File::create(path)?;
-                let len = (pages * PAGE as u64) as libc::off_t;
-                // SAFETY: no pointers; the descriptor is open.
-                let refused = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) };
-                if refused != 0 {
-                    return Err(std::io::Error::from_raw_os_error(refused)).context("fallocate");
-                }
+                allocate(&file, pages * PAGE as u64)?;
                 file.sync_all()?;
             }
             Self::Written | Self::Direct | Self::DirectDsync => write_before(path, pages)?,
@@ -153,8 +147,8 @@ fn at_once(directory: &Path, way: Way, processes: usize) -> anyhow::Result<Write
     let writes_per_sec = rates.sum();
     let mut latencies = Latencies::default();
     measured.iter().for_each(|more| latencies.merge(more));
-    let us = |share| latencies.quantile(share) as f64 / 1e3;
-    Ok(WriteLatency { way, processes, p50_us: us(0.5), p99_us: us(0.99), writes_per_sec })
+    let (p50_us, p99_us) = (latencies.quantile_us(0.5), latencies.quantile_us(0.99));
+    Ok(WriteLatency { way, processes, p50_us, p99_us, writes_per_sec })
 }
 
 /// A child's part.
@@ -174,7 +168,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
 fn write(file: &File, way: Way) -> std::io::Result<Latencies> {
     let page = Box::new(Page([0x5a; PAGE]));
-    // What was allocated and is written for a second time is a written file.
+    // What was allocated and is written for a second time is a written file: no page is, with the
+    // tenth that [`sample`] writes to warm up.
     let writes =
         if way == Way::DirectAllocated || way == Way::Allocated { PAGES * 10 / 11 } else { WRITES };
     let mut next = 0;

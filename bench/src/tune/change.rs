@@ -8,7 +8,8 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 use crate::args::ClusterArgs;
-use crate::disk::Device;
+use crate::disk::{Device, chosen};
+use crate::floor::allocate;
 
 /// A difference between the two sides of an experiment.
 pub(super) enum Change {
@@ -101,23 +102,14 @@ fn set(path: &Path, value: &str) -> anyhow::Result<Changed> {
     Ok(changed)
 }
 
-/// The value of a setting, in brackets where all the possible ones are listed.
-fn chosen(text: &str) -> &str {
-    let inner = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
-    inner.map_or(text, |(chosen, _)| chosen)
-}
-
 /// Makes and mounts a file system, and has the run write there.
 fn mount(directory: &Path, make: &[&str], args: &mut ClusterArgs) -> anyhow::Result<Changed> {
     /// Of the file that it is in.
     const BYTES: u64 = 2 << 30;
     let (point, image) = (directory.join("mount"), directory.join("image"));
     fs::create_dir_all(&point)?;
-    let file = File::create(&image)?;
     // Allocated, so that the disk below has nothing to find when the file system writes.
-    file.set_len(BYTES)?;
-    let allocated = Command::new("fallocate").args(["-l", &BYTES.to_string()]).arg(&image).status();
-    allocated.context("running fallocate")?;
+    allocate(&File::create(&image)?, BYTES)?;
     run(Command::new(make[0]).args(&make[1..]).arg(&image))?;
     run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&point))?;
     args.data_dir = Some(point.join("data"));
@@ -164,11 +156,5 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("it is there"), "none");
         assert!(set(&path, "none").is_err(), "it is so already");
         fs::remove_file(path).expect("it is ours");
-    }
-
-    #[test]
-    fn of_listed_values_the_one_in_brackets_holds() {
-        assert_eq!(chosen("none [mq-deadline] kyber"), "mq-deadline");
-        assert_eq!(chosen("1"), "1");
     }
 }

@@ -216,7 +216,7 @@ fn processes() -> Vec<Experiment> {
         ),
         of(
             "malloc-cache",
-            "glibc.malloc.tcache_count=16384, from 16",
+            "glibc.malloc.tcache_count=16384, from 7",
             "blocks of memory stay with the thread that freed them",
             GROUPS,
             Processor,

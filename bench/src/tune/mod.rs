@@ -11,8 +11,8 @@ use anyhow::bail;
 
 use crate::args::TuneArgs;
 use crate::cluster;
-use crate::compare::pause;
 use crate::data_dir::DataDir;
+use crate::disk;
 use crate::machine::Machine;
 use crate::signals;
 
@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 
 /// Runs the experiments that can be run here, and says which can't.
 pub(crate) fn run(args: &TuneArgs) -> anyhow::Result<Tuned> {
-    let directory = DataDir::of_run(args.data_dir.as_deref(), false)?;
+    let directory = DataDir::of_run(args.output.data_dir(), false)?;
     let mut experiments = all();
     let known = |name: &String| experiments.iter().any(|experiment| experiment.name == name);
     if let Some(strange) = args.only.iter().find(|name| !known(name)) {
@@ -64,7 +64,7 @@ fn experiment_row(args: &TuneArgs, directory: &DataDir, one: &Experiment) -> any
         }
         ratios.push(values[1] / values[0].max(1e-9));
     }
-    Ok(Row::measured(one, ratios))
+    Ok(Row::measured(one, &ratios))
 }
 
 /// One run, with or without the change.
@@ -79,7 +79,7 @@ fn measure(
     let nothing = Change::Run(|_| {});
     let change = if changed { &one.change } else { &nothing };
     let _until_the_end = change.make(directory.path(), &mut run)?;
-    pause(PAUSE);
+    disk::settle(PAUSE);
     let mounted =
         run.data_dir.as_deref().map(|path| DataDir::of_run(Some(path), false)).transpose()?;
     let report = cluster::run_in(&run, mounted.as_ref().unwrap_or(directory), None)?;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::experiments::{Experiment, Metric};
 use crate::machine::Machine;
-use crate::report::{Report, RunReport, round};
+use crate::report::{Report, RunReport, median, round};
 
 /// The whole result. The fields' names are the JSON object's.
 #[derive(Debug, Serialize)]
@@ -73,11 +73,11 @@ impl Row {
         Self { skipped: Some(reason), ..Self::of(one) }
     }
 
-    pub(super) fn measured(one: &Experiment, mut ratios: Vec<f64>) -> Self {
-        ratios.sort_by(f64::total_cmp);
-        let at = |at: usize| ratios.get(at).map(|ratio| round(*ratio));
-        let last = ratios.len().saturating_sub(1);
-        Self { ratio: at(last / 2), low: at(0), high: at(last), ..Self::of(one) }
+    pub(super) fn measured(one: &Experiment, ratios: &[f64]) -> Self {
+        let (low, high) =
+            (ratios.iter().copied().reduce(f64::min), ratios.iter().copied().reduce(f64::max));
+        let [ratio, low, high] = [median(ratios), low, high].map(|ratio| ratio.map(round));
+        Self { ratio, low, high, ..Self::of(one) }
     }
 
     /// In one line.
