@@ -28,9 +28,18 @@ fn run(arguments: &[&str]) -> Value {
 
 #[test]
 fn an_embedded_run_succeeds_and_reports() {
-    let json = run(&["--payload", "16", "--inflight", "64"]);
+    let json = run(&["--payload", "16", "--inflight", "64", "--stages"]);
     assert_eq!(json["workload"]["client"], "embedded");
     assert_eq!(json["workload"]["payload_bytes"], 16);
+    let stages = json["stages_ns_per_op"].as_array().expect("a list of stages");
+    let spent: f64 = stages.iter().filter_map(|stage| stage[1].as_f64()).sum();
+    let all = json["cpu_ns_per_op"].as_f64().expect("a number");
+    // The two are read a moment apart.
+    assert!(spent > 0.0 && spent < 1.1 * all, "{spent} of {all}");
+    for (stage, name) in [(4, "replicate"), (5, "apply")] {
+        assert_eq!(stages[stage][0], name);
+        assert!(stages[stage][1].as_f64() > Some(0.0), "{stages:?}");
+    }
 }
 
 #[test]

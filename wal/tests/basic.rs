@@ -37,6 +37,32 @@ fn records_survive_a_clean_restart() {
 }
 
 #[test]
+fn a_small_batch_waits_for_a_write_under_way_and_a_large_one_does_not() {
+    for mode in MODES {
+        let mut log = Harness::new(WalConfig { eager_writes: 1, ..tiny(mode) }, 21);
+        log.append(1, 1, &payload(1, 10));
+        log.settle();
+        let before = log.wal.status().writes_in_flight;
+        assert_eq!(before, 0);
+        let write = |log: &mut Harness, len| {
+            log.append(1, 1, &payload(2, len));
+            log.turn();
+            log.wal.status().writes_in_flight
+        };
+        assert_eq!(write(&mut log, 10), 1);
+        assert_eq!(write(&mut log, 10), 1, "it waits, and grows");
+        let large = log.wal.config().deep_batch_bytes;
+        assert_eq!(write(&mut log, large), 2);
+        let last = log.append(1, 1, &payload(3, 10));
+        log.turn();
+        assert_eq!(log.wal.status().writes_in_flight, 2);
+        log.settle();
+        assert_eq!(log.seen.durable, last, "what waited goes when the others end");
+        log.check_all();
+    }
+}
+
+#[test]
 fn segments_fill_and_come_back() {
     for mode in MODES {
         let mut log = Harness::new(tiny(mode), 2);

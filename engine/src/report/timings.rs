@@ -57,7 +57,7 @@ pub struct Stages {
     pub receive: Duration,
     /// What callers asked for, taken from the inbox.
     pub requests: Duration,
-    /// Proposals made into blocks, appended to the log, and addressed to the followers.
+    /// Proposals made into blocks, appended to the log, and addressed to the followers; timers.
     pub replicate: Duration,
     /// Committed entries applied by state machines.
     pub apply: Duration,
