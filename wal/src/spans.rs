@@ -16,8 +16,10 @@ use crate::types::LogIndex;
 const SPAN_DISTANCE: u32 = 128 << 10;
 /// Bytes of its group that a span holds before the next may begin.
 const SPAN_OWN_BYTES: u32 = 4 << 10;
-/// Bytes of a segment after which the next span begins in any case.
-const SPAN_DISTANCE_MAX: u32 = 1 << 20;
+/// Bytes of a segment after which the next span begins in any case. With a thousand groups one of
+/// them has some 4 KiB in as much; spans that end sooner take more memory, and most appends find the
+/// end of their group's list of them out of the caches.
+const SPAN_DISTANCE_MAX: u32 = 4 << 20;
 
 /// A run of one group's blocks in one segment.
 #[derive(Clone, Copy, Debug)]

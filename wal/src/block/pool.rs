@@ -1,8 +1,9 @@
-//! Memory for blocks that don't lie within the [`Block`](super::Block) and aren't long.
+//! Memory for blocks that don't lie within the [`Block`](super::Block).
 //!
 //! A shard with a thousand groups has some thousand blocks in flight: far more than an allocator
-//! keeps at hand per size, so that it would take apart and join its memory for each of them. A
-//! thread keeps the memory of the pieces that it let go, up to a bound, and uses it again.
+//! keeps at hand per size, so that it would take apart and join its memory for each of them. And
+//! what it is given back of large pieces it returns to the kernel, which has to find and clear every
+//! page of the next one. A thread keeps the memory that it let go, up to a bound, and uses it again.
 
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -96,9 +97,98 @@ fn let_go(memory: Box<[u8]>) {
     });
 }
 
+/// Bytes that a thread keeps of what long blocks had, at most.
+const KEPT_LONG_BYTES: usize = 4 << 20;
+/// So many pieces of those are looked at for one of the right size.
+const LOOKED_AT: usize = 16;
+
+#[derive(Default)]
+struct KeptLong {
+    /// The one let go last is at the end.
+    pieces: Vec<Box<[u8]>>,
+    bytes: usize,
+}
+
+thread_local! {
+    static KEPT_LONG: RefCell<KeptLong> = RefCell::default();
+}
+
+/// The bytes of a block above [`MAX_LEN`].
+pub(super) struct Long {
+    memory: Box<[u8]>,
+    len: usize,
+}
+
+impl Long {
+    /// Has `fill` write `len` bytes, all of them.
+    pub(super) fn filled(len: usize, fill: impl FnOnce(&mut [u8])) -> Self {
+        let mut memory = take_long(len).unwrap_or_else(|| vec![0; len].into());
+        fill(&mut memory[..len]);
+        Self { memory, len }
+    }
+}
+
+impl AsRef<[u8]> for Long {
+    fn as_ref(&self) -> &[u8] {
+        &self.memory[..self.len]
+    }
+}
+
+impl Drop for Long {
+    fn drop(&mut self) {
+        let memory = std::mem::take(&mut self.memory);
+        let _ = KEPT_LONG.try_with(|kept| {
+            let kept = &mut *kept.borrow_mut();
+            if kept.bytes + memory.len() <= KEPT_LONG_BYTES {
+                kept.bytes += memory.len();
+                kept.pieces.push(memory);
+            }
+        });
+    }
+}
+
+/// Memory for `len` bytes of which no more than half would lie idle.
+fn take_long(len: usize) -> Option<Box<[u8]>> {
+    let from_kept = |kept: &RefCell<KeptLong>| {
+        let kept = &mut *kept.borrow_mut();
+        let last = kept.pieces.iter().enumerate().rev().take(LOOKED_AT);
+        let fits = |piece: &[u8]| piece.len() >= len && piece.len() / 2 <= len;
+        let (at, _) = last.into_iter().find(|(_, piece)| fits(piece))?;
+        let memory = kept.pieces.swap_remove(at);
+        kept.bytes -= memory.len();
+        Some(memory)
+    };
+    KEPT_LONG.try_with(from_kept).ok().flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_of_long_blocks_is_used_again_if_it_fits() {
+        let long = |len: usize| Long::filled(len, |bytes| bytes.fill(len as u8));
+        let first = long(8000);
+        let place = first.as_ref().as_ptr();
+        let second = long(8000);
+        assert_ne!(second.as_ref().as_ptr(), place, "it is in use");
+        drop(first);
+        let (small, large) = (long(2000), long(9000));
+        assert_ne!(small.as_ref().as_ptr(), place, "it is much too large");
+        assert_ne!(large.as_ref().as_ptr(), place, "it is too small");
+        let third = long(7000);
+        assert_eq!(third.as_ref().as_ptr(), place);
+        assert_eq!(third.as_ref(), vec![7000usize as u8; 7000]);
+    }
+
+    #[test]
+    fn a_thread_keeps_no_more_of_long_blocks_than_the_bound() {
+        let many: Vec<_> = (0..9).map(|_| Long::filled(KEPT_LONG_BYTES / 8, |_| {})).collect();
+        drop(many);
+        let (bytes, pieces) =
+            KEPT_LONG.with_borrow(|kept| (kept.bytes, kept.pieces.iter().map(|p| p.len()).sum()));
+        assert_eq!((bytes, pieces), (KEPT_LONG_BYTES, KEPT_LONG_BYTES));
+    }
 
     fn piece(len: usize) -> Piece {
         Piece::filled(len, |bytes| bytes.fill(len as u8))

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::BlockKind;
 use super::layout::{BLOCK_HEADER_LEN, at, read_u32, read_u64};
-use super::pool::{self, Piece};
+use super::pool::{self, Long, Piece};
 
 /// Longest block that needs no memory of its own: one entry of 19 bytes. More would make every
 /// block larger than a cache line.
@@ -47,9 +47,7 @@ impl Storage {
             let piece = Piece::filled(length, fill);
             return Self::Owned { header: header_of(&piece), piece };
         }
-        let mut bytes = vec![0; length];
-        fill(&mut bytes);
-        Self::shared(bytes.into())
+        Self::shared(Bytes::from_owner(Long::filled(length, fill)))
     }
 
     /// Copies an encoded block.
