@@ -19,8 +19,16 @@
 //!   *part* of a body beyond the turn (one group's block out of a body for a thousand groups)
 //!   must copy it out by the same rule.
 //!
-//! Memory of the decoder itself is bounded by the larger of one chunk and `max_frame_bytes`,
-//! whatever a peer sends: lengths are checked before anything is reserved for them.
+//! - **Using memory again.** What is read is held for a turn, so a busy connection fills the next
+//!   buffers meanwhile. It keeps the last few that were filled, and receives into them again once
+//!   nobody holds anything in them: fresh memory of that size would come from the kernel, page by
+//!   page, and be filled with zeros first.
+//!
+//! Memory of the decoder itself is bounded by the larger of one chunk and `max_frame_bytes`, and by
+//! a few MiB of buffers kept, whatever a peer sends: lengths are checked before anything is reserved
+//! for them.
+
+use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -35,6 +43,11 @@ const FIRST_CHUNK: usize = 16 * 1024;
 /// A chunk with less room than this is not worth another system call.
 const MIN_SPACE: usize = 1024;
 
+/// Buffers kept to be used again.
+const KEPT: usize = 3;
+/// Larger ones are given back.
+const KEPT_BYTES: usize = 2 << 20;
+
 /// Turns the bytes of one stream into frames. See the [module](self) for its memory.
 #[derive(Debug)]
 pub struct FrameDecoder {
@@ -43,6 +56,9 @@ pub struct FrameDecoder {
     filled: usize,
     /// Size of the allocation behind `buffer`.
     allocation: usize,
+    /// Buffers that were filled, with nothing of their own any more; frames may hold parts of them.
+    /// Oldest first, each with its size.
+    kept: VecDeque<(BytesMut, usize)>,
     /// Size of the next chunk.
     chunk: usize,
     max_chunk: usize,
@@ -68,6 +84,7 @@ impl FrameDecoder {
             buffer: BytesMut::new(),
             filled: 0,
             allocation: 0,
+            kept: VecDeque::new(),
             chunk: chunk_bytes.clamp(MIN_SPACE, FIRST_CHUNK),
             max_chunk: chunk_bytes.max(MIN_SPACE),
             max_frame: max_frame_bytes,
@@ -98,7 +115,9 @@ impl FrameDecoder {
         if !fits || (room < MIN_SPACE && wanted == HEADER_LEN) {
             self.renew(wanted.max(self.filled + 1));
         }
-        &mut self.buffer[self.filled..]
+        // What lies behind a frame that fills a buffer of its own would have to be copied out of it.
+        let end = if wanted > self.chunk { wanted } else { self.buffer.len() };
+        &mut self.buffer[self.filled..end]
     }
 
     /// Tells that the first `count` bytes of [`space`](Self::space) have been received.
@@ -166,10 +185,11 @@ impl FrameDecoder {
         self.filled
     }
 
-    /// Bytes allocated for receiving, apart from what earlier frames pin.
+    /// Bytes allocated for receiving, those included that are kept to be used again, whoever holds
+    /// parts of them.
     #[must_use]
     pub fn allocated_bytes(&self) -> usize {
-        self.allocation
+        self.allocation + self.kept.iter().map(|(_, size)| size).sum::<usize>()
     }
 
     fn step(&mut self) -> Result<Option<Frame>, FrameError> {
@@ -215,15 +235,40 @@ impl FrameDecoder {
     fn renew(&mut self, wanted: usize) {
         let size = wanted.max(self.chunk);
         self.buffer.truncate(self.filled);
-        // The large buffer of a single frame is given back rather than reused as a chunk.
-        let reusable = self.allocation == size && size == self.chunk;
-        if reusable && self.buffer.try_reclaim(size - self.filled) {
-            self.buffer.resize(size, 0);
-            return;
+        if self.allocation >= size && self.buffer.try_reclaim(self.allocation - self.filled) {
+            return uncover(&mut self.buffer, self.allocation);
         }
-        let mut next = BytesMut::zeroed(size);
+        let (mut next, allocation) = self.kept_buffer(size).unwrap_or_else(|| {
+            let fresh = BytesMut::zeroed(size);
+            (fresh, size)
+        });
         next[..self.filled].copy_from_slice(&self.buffer);
-        self.buffer = next;
-        self.allocation = size;
+        let mut spent = std::mem::replace(&mut self.buffer, next);
+        let was = std::mem::replace(&mut self.allocation, allocation);
+        // Those from before the chunks grew would never be used again.
+        if (self.chunk..=KEPT_BYTES).contains(&was) {
+            spent.clear();
+            self.kept.push_back((spent, was));
+            if self.kept.len() > KEPT {
+                self.kept.pop_front();
+            }
+        }
     }
+
+    /// A buffer of at least `size` bytes that was filled before, if nobody holds a part of it.
+    fn kept_buffer(&mut self, size: usize) -> Option<(BytesMut, usize)> {
+        let free = |(buffer, was): &mut (BytesMut, usize)| *was >= size && buffer.try_reclaim(*was);
+        let at = self.kept.iter_mut().position(free)?;
+        let (mut buffer, was) = self.kept.remove(at)?;
+        uncover(&mut buffer, was);
+        Some((buffer, was))
+    }
+}
+
+/// Makes all `size` bytes of a buffer accessible that was made with so many and was reclaimed.
+fn uncover(buffer: &mut BytesMut, size: usize) {
+    assert!(buffer.capacity() >= size, "all of it was reclaimed");
+    // SAFETY: the memory was made of `size` zeros and has been written to since: all of it is
+    // initialised.
+    unsafe { buffer.set_len(size) };
 }

@@ -52,7 +52,7 @@ proptest! {
             parts.iter().flat_map(|(kind, envelope, body)| encode(*kind, envelope, body)).collect();
         let (frames, result, largest) = decode(&stream, &pieces);
         prop_assert_eq!(result, Ok(()));
-        prop_assert!(largest <= MAX.max(CHUNK));
+        prop_assert!(largest <= 4 * MAX.max(CHUNK), "the one in use and three that are kept");
         prop_assert_eq!(frames.len(), parts.len());
         for (frame, (kind, envelope, body)) in frames.iter().zip(&parts) {
             prop_assert_eq!(frame.kind, *kind);
@@ -170,6 +170,27 @@ fn a_chunk_is_used_again_once_nobody_holds_it() {
     }
     let (least, most) = (starts.iter().min().unwrap(), starts.iter().max().unwrap());
     assert!(most - least <= CHUNK, "all frames were received into one allocation");
+}
+
+#[test]
+fn buffers_whose_frames_are_held_for_a_while_are_used_again() {
+    for body in [3000, 40_000] {
+        let mut decoder = FrameDecoder::new(MAX, CHUNK);
+        let mut held = std::collections::VecDeque::new();
+        let mut places = std::collections::BTreeSet::new();
+        for round in 0..50u8 {
+            let frame = encode(FrameKind::Consensus, b"envelope", &vec![round; body]);
+            decoder.feed(&frame, |frame| held.push_back((round, frame))).unwrap();
+            if held.len() > 2 {
+                let (round, frame) = held.pop_front().unwrap();
+                assert_eq!(frame.body.len(), body);
+                assert_eq!(frame.body[body - 1], round, "what is held stays as it is");
+                places.insert(frame.body.as_ptr() as usize / 64);
+            }
+        }
+        assert!(places.len() <= 4, "{} places for bodies of {body} B", places.len());
+        assert!(decoder.allocated_bytes() <= 4 * (body + CHUNK));
+    }
 }
 
 #[derive(rkyv::Archive, rkyv::Serialize)]
