@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::control::SyncChoice;
+use crate::compare::CompareArgs;
+use crate::control::{ReadBy, SyncChoice};
+use crate::tune::TuneArgs;
 use crate::tuning::Tuning;
 
 /// Measures Ringleader, an io_uring thread-per-core Raft replication engine. Without a command it
@@ -93,6 +95,14 @@ pub(crate) struct ClusterArgs {
     /// from when an operation was due. Without it, an operation starts when another has completed.
     #[arg(long, value_name = "OPS_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub(crate) rate: Option<u64>,
+
+    /// Of a hundred operations, so many are linearizable reads of the state machine on the leader.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) reads: u64,
+
+    /// What reads rest on.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) read_by: ReadBy,
 
     /// Length of the measured part, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -214,6 +224,9 @@ impl ClusterArgs {
                 self.inflight, self.groups
             ));
         }
+        if self.reads > 0 && self.client == ClientKind::Remote {
+            return Err("--reads are of embedded clients; --client remote writes".into());
+        }
         if let Some(first) = self.metrics
             && (first.port() == 0 || u64::from(first.port()) + self.nodes > 1 << 16)
         {
@@ -323,91 +336,6 @@ pub(crate) struct SnapshotArgs {
 /// of three without any protocol.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FloorArgs {
-    #[command(flatten)]
-    pub(crate) output: Output,
-}
-
-/// Runs a cluster with and without a setting, in turn, for each of some 50 settings of the engine, its
-/// processes and the kernel, and prints ratios. Those that this machine does not allow are said to be
-/// so, with the reason.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct TuneArgs {
-    /// Experiments, by name, separated by commas. Default: all.
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    pub(crate) only: Vec<String>,
-
-    /// Allow experiments that change settings of the system (as root), each for the time of a run;
-    /// then they are put back. If this program is killed with SIGKILL, one may stay changed.
-    #[arg(long)]
-    pub(crate) system: bool,
-
-    /// How often each side is run.
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=99))]
-    pub(crate) rounds: u64,
-
-    /// Length of each measured part, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3_600))]
-    pub(crate) seconds: u64,
-
-    #[command(flatten)]
-    pub(crate) output: Output,
-}
-
-/// Three nodes of this engine and of each peer in turn, embedded load, one machine: throughput,
-/// latency, processor time and flushes. The peers' programs are in the repository's `bench/peers`,
-/// and are built first, each with its own language's tools; one whose tools are missing is left out,
-/// and said to be. Exits with 1 if any run of any engine failed.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct CompareArgs {
-    /// Peers, separated by commas. Default: all.
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    pub(crate) peers: Vec<String>,
-
-    /// The folder of the peers.
-    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/peers"))]
-    pub(crate) peers_dir: PathBuf,
-
-    /// Passed on to the peers' nodes, as each of them understands it; may be given several times.
-    #[arg(long = "peer-option", value_name = "NAME=VALUE")]
-    pub(crate) peer_options: Vec<String>,
-
-    /// Bytes of an operation's payload, separated by commas.
-    #[arg(long, value_name = "BYTES,...", value_delimiter = ',', default_value = "16", value_parser = clap::value_parser!(u64).range(8..=1 << 20))]
-    pub(crate) payload: Vec<u64>,
-
-    /// Operations in flight, separated by commas; each is a run.
-    #[arg(long, value_name = "OPERATIONS,...", value_delimiter = ',', default_value = "1,64,1024,16384", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
-    pub(crate) inflight: Vec<u64>,
-
-    /// Raft groups, spread over the nodes. Peers with one group alone refuse others.
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    pub(crate) groups: u64,
-
-    /// Shards of this engine's nodes.
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub(crate) shards: u32,
-
-    /// Open loops: percents of each engine's maximum, separated by commas. This engine runs at the
-    /// peers' rates too.
-    #[arg(long, value_name = "PERCENT,...", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=100))]
-    pub(crate) shares: Vec<u64>,
-
-    /// Open loops: operations in flight at least, if the maximum was reached with fewer.
-    #[arg(long, value_name = "OPERATIONS", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
-    pub(crate) room: u64,
-
-    /// How often each point is run.
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=99))]
-    pub(crate) rounds: u64,
-
-    /// Length of each measured part, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
-    pub(crate) seconds: u64,
-
-    /// Load before each measured part, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=3_600))]
-    pub(crate) warmup: u64,
-
     #[command(flatten)]
     pub(crate) output: Output,
 }

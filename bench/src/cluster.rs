@@ -9,7 +9,8 @@ use crate::args::{ClientKind, ClusterArgs};
 use crate::children::{ChildFailed, Children};
 use crate::clock;
 use crate::control::{
-    Failure, FromChild, GroupRole, LoadPlan, LoadReport, NodeSetup, RemotePlan, ToChild, Window,
+    Failure, FromChild, GroupRole, LoadPlan, LoadReport, NodeSetup, ReadBy, RemotePlan, ToChild,
+    Window,
 };
 use crate::data_dir::DataDir;
 use crate::disk::{self, Device};
@@ -41,7 +42,8 @@ pub(crate) fn run(args: &ClusterArgs) -> anyhow::Result<Report> {
         eprintln!("note: {} is in memory, nothing here is durable", directory.path().display());
     }
     let load = (args.inflight, args.payload);
-    let floor = Floor::measure(directory.path(), args.rate.is_none().then_some(load));
+    let written = args.rate.is_none() && args.reads == 0;
+    let floor = Floor::measure(directory.path(), written.then_some(load));
     let floor = floor.inspect_err(|error| eprintln!("note: no floor: {error:#}")).ok();
     run_in(args, &directory, floor)
 }
@@ -110,6 +112,7 @@ impl<'a> Cluster<'a> {
                 snapshots: None,
                 tuning: args.tuning.clone(),
                 stages: args.stages,
+                leases: args.read_by == ReadBy::Lease,
                 metrics: args
                     .metrics
                     .map(|first| SocketAddr::new(first.ip(), first.port() + node as u16 - 1)),
@@ -180,6 +183,8 @@ impl<'a> Cluster<'a> {
             inflight: args.inflight,
             payload: args.payload as usize,
             rate: args.rate,
+            reads: args.reads,
+            read_by: args.read_by,
             begin,
             window,
             remote: (args.client == ClientKind::Remote).then(|| RemotePlan {
@@ -198,7 +203,11 @@ impl<'a> Cluster<'a> {
         let mut leaders = vec![0; args.nodes as usize];
         roles.iter().for_each(|(_, leader)| leaders[*leader as usize - 1] += 1);
         let watched = measure::watch(&mut self.children, &plan, loaders, self.device.as_ref())?;
-        Ok(Measured { leaders, flushes_expected: self.flushes_expected(), ..watched })
+        Ok(Measured {
+            leaders,
+            flushes_expected: args.reads < 100 && self.flushes_expected(),
+            ..watched
+        })
     }
 
     fn flushes_expected(&self) -> bool {

@@ -57,7 +57,7 @@ pub(crate) enum FromChild {
     Roles(Vec<GroupRole>),
     Progress(Tally),
     Usage(Usage),
-    Loaded(LoadReport),
+    Loaded(Box<LoadReport>),
     Summaries(Vec<Summary>),
     /// What became of a snapshot: the last entry that it covers.
     Snapshot(Result<u64, String>),
@@ -111,6 +111,8 @@ pub(crate) struct NodeSetup {
     pub(crate) tuning: Tuning,
     /// Whether it accounts for its processor time by stage.
     pub(crate) stages: bool,
+    /// Whether its leaders keep leases.
+    pub(crate) leases: bool,
     /// Where it serves its metrics.
     pub(crate) metrics: Option<SocketAddr>,
 }
@@ -161,6 +163,17 @@ impl Window {
     }
 }
 
+/// What a read rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ReadBy {
+    /// A round of heartbeats that began after it was asked for (thesis, section 6.4).
+    #[default]
+    Index,
+    /// The leader's lease, as long as clocks keep to the stated bound.
+    Lease,
+}
+
 /// What to load, how, and when.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LoadPlan {
@@ -171,6 +184,9 @@ pub(crate) struct LoadPlan {
     pub(crate) payload: usize,
     /// Operations per second of all groups together; none is a closed loop.
     pub(crate) rate: Option<u64>,
+    /// Of a hundred operations, how many read.
+    pub(crate) reads: u64,
+    pub(crate) read_by: ReadBy,
     /// When the load begins, on [`crate::clock`].
     pub(crate) begin: u64,
     pub(crate) window: Window,
@@ -231,8 +247,12 @@ pub(crate) struct LoadReport {
     pub(crate) unsent: u64,
     /// The first errors, in words.
     pub(crate) messages: Vec<String>,
-    /// Of operations that were due within the window.
+    /// Reads among `ops`.
+    pub(crate) reads: u64,
+    /// Of writes that were due within the window.
     pub(crate) latencies: Latencies,
+    /// Of reads likewise.
+    pub(crate) read_latencies: Latencies,
     /// Operation numbers by group, `groups[i]` for group `i + 1`.
     pub(crate) groups: Vec<GroupOutcome>,
 }
@@ -269,7 +289,9 @@ impl LoadReport {
         self.tally += other.tally;
         self.busy += other.busy;
         self.unsent += other.unsent;
+        self.reads += other.reads;
         self.latencies.merge(&other.latencies);
+        self.read_latencies.merge(&other.read_latencies);
         other.messages.into_iter().for_each(|message| self.note(|| message));
         for (mine, theirs) in self.groups.iter_mut().zip(&other.groups) {
             mine.acknowledged.union(&theirs.acknowledged);

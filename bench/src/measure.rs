@@ -84,7 +84,7 @@ impl Watch<'_> {
         match message {
             FromChild::Usage(usage) => self.usages[child] = Some(usage),
             FromChild::Loaded(report) if loader < self.reports.len() => {
-                self.reports[loader] = Some(report);
+                self.reports[loader] = Some(*report);
             }
             FromChild::Progress(tally) if loader < self.tallies.len() => {
                 self.tallies[loader] = tally;

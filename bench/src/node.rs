@@ -19,7 +19,7 @@ use crate::control::{
     ToChild,
 };
 use crate::cpu;
-use crate::embedded::CorePort;
+use crate::embedded::{CorePort, ThreadPort};
 use crate::ledger::Summary;
 use crate::load::{Loader, Port, Progress};
 use crate::machine_state::{Machine, Roles};
@@ -28,6 +28,9 @@ use crate::worker::{self, Loaders, Pending, StageTimes};
 
 /// Bytes that the engine charges for an operation in flight, besides its payload, rounded up.
 const OPERATION_WEIGHT: usize = 64;
+
+/// How far clocks may drift apart in a lease.
+const DRIFT: Duration = Duration::from_millis(100);
 
 /// More groups than this are added up in the metrics.
 const LISTED_GROUPS: usize = 100;
@@ -185,7 +188,7 @@ impl Node {
             };
             reports.push(if plan.rate.is_some() {
                 let queue = self.handle.queue(shard, plan.inflight as usize);
-                let loader = load.with(queue);
+                let loader = load.with(ThreadPort::new(queue, plan.read_by));
                 worker::on_thread(format!("load-{shard}"), move || loader.run_here())?
             } else {
                 load.on_core(&self.handle, shard)?
@@ -221,7 +224,8 @@ impl ShardLoad {
             local.sleep(Duration::from_nanos(wait)).await;
             let depth = self.plan.inflight as usize;
             // Nobody waits for the report any more when the run was given up.
-            let _ = done.send(self.with(CorePort::new(local, depth)).run().await);
+            let port = CorePort::new(local, depth, self.plan.read_by);
+            let _ = done.send(self.with(port).run().await);
         })?;
         Ok(report)
     }
@@ -250,6 +254,8 @@ fn engine_config(setup: &NodeSetup) -> EngineConfig {
         config.raft.election_timeout = Duration::from_millis(timeout);
         config.raft.heartbeat_interval = config.raft.election_timeout / 10;
     }
+    // Clocks of one machine go alike; the bound is the usual one for those of several.
+    config.raft.lease_reads = setup.leases.then_some(DRIFT);
     setup.tuning.configure(setup.node, setup.shards, &mut config);
     config.stage_times = setup.stages;
     // By bytes alone: a million entries, the default, come many times a second here.

@@ -57,6 +57,7 @@ impl Nodes {
             snapshots: None,
             tuning: Tuning::default(),
             stages: false,
+            leases: false,
             metrics: None,
         }
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::args::{ClientKind, ClusterArgs};
-use crate::control::{LoadReport, SyncChoice, Usage};
+use crate::control::{LoadReport, ReadBy, SyncChoice, Usage};
 use crate::disk::Counters;
 use crate::floor::Floor;
 use crate::histogram::Latencies;
@@ -76,7 +76,10 @@ pub(crate) struct Report {
     /// latencies, with the time that they had waited.
     unsent: u64,
     pub(crate) ops_per_sec: f64,
+    /// Of writes, where there are some.
     pub(crate) latency_us: LatencyReport,
+    /// The reads among all this, where there are some.
+    reads: Option<ReadReport>,
     /// Shares of the operations, and the microseconds that they stayed within.
     pub(crate) latency_curve_us: Vec<(f64, f64)>,
     /// User and system time of all processes, divided by `ops`.
@@ -101,6 +104,13 @@ pub(crate) struct Report {
     pub(crate) failures: Vec<String>,
 }
 
+/// Linearizable reads of the state machine on the leader.
+#[derive(Debug, Serialize)]
+struct ReadReport {
+    ops_per_sec: f64,
+    latency_us: LatencyReport,
+}
+
 #[derive(Debug, Serialize)]
 struct Workload {
     nodes: u64,
@@ -109,6 +119,9 @@ struct Workload {
     payload_bytes: u64,
     inflight: u64,
     rate: Option<u64>,
+    /// Of a hundred operations, how many read, and what reads rest on.
+    read_percent: u64,
+    read_by: ReadBy,
     seconds: u64,
     warmup_seconds: u64,
     client: ClientKind,
@@ -154,7 +167,12 @@ impl Report {
         let cores = |cpu_ns: u64| round(cpu_ns as f64 / (args.seconds as f64 * 1e9));
         let ops = load.ops;
         let per_op = |cpu_ns: u64| (ops > 0).then(|| round(cpu_ns as f64 / ops as f64));
-        let latency_us = LatencyReport::new(&load.latencies);
+        let written = if args.reads < 100 { &load.latencies } else { &load.read_latencies };
+        let latency_us = LatencyReport::new(written);
+        let reads = (args.reads > 0).then(|| ReadReport {
+            ops_per_sec: round(load.reads as f64 / args.seconds as f64),
+            latency_us: LatencyReport::new(&load.read_latencies),
+        });
         let ops_per_sec = round(ops as f64 / args.seconds as f64);
         let floor = floor.map(|floor| floor.under(args.inflight, &latency_us, ops_per_sec));
         let process = |(name, usage): &NamedUsage| ProcessReport {
@@ -174,7 +192,8 @@ impl Report {
             unsent: load.unsent,
             ops_per_sec,
             latency_us,
-            latency_curve_us: load.latencies.curve(),
+            latency_curve_us: written.curve(),
+            reads,
             cpu_ns_per_op: per_op(cpu_ns),
             other_cores_busy: machine_cpu.map(|all| cores(all.saturating_sub(cpu_ns))),
             disk,
@@ -210,19 +229,16 @@ impl Report {
     }
 
     fn latency_row(&self) -> String {
-        let l = &self.latency_us;
-        let columns = [
-            ("p50", l.p50),
-            ("p90", l.p90),
-            ("p99", l.p99),
-            ("p99.9", l.p99_9),
-            ("p99.99", l.p99_99),
-            ("max", l.max),
-            ("mean", l.mean),
-        ];
-        let heads: Vec<_> = columns.iter().map(|(head, _)| format!("{head:>10}")).collect();
-        let values: Vec<_> = columns.iter().map(|(_, value)| format!("{value:>10.1}")).collect();
-        format!("{}\n{}", heads.concat(), values.concat())
+        let heads = LatencyReport::HEADS.map(|head| format!("{head:>10}")).concat();
+        let row = format!("{heads}\n{}", self.latency_us.columns());
+        match &self.reads {
+            Some(reads) if self.workload.read_percent < 100 => {
+                let (writes, row) = (row, reads.latency_us.columns());
+                let rate = thousands(reads.ops_per_sec as u64);
+                format!("{writes}  writes\n{row}  {rate} reads/s")
+            }
+            _ => row,
+        }
     }
 
     fn processor_row(&self) -> String {
@@ -304,6 +320,15 @@ impl RunReport for Report {
     }
 }
 
+impl LatencyReport {
+    const HEADS: [&str; 7] = ["p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"];
+
+    fn columns(&self) -> String {
+        let Self { p50, p90, p99, p99_9, p99_99, max, mean } = self;
+        [p50, p90, p99, p99_9, p99_99, max, mean].map(|value| format!("{value:>10.1}")).concat()
+    }
+}
+
 impl Workload {
     fn new(args: &ClusterArgs) -> Self {
         Self {
@@ -313,6 +338,8 @@ impl Workload {
             payload_bytes: args.payload,
             inflight: args.inflight,
             rate: args.rate,
+            read_percent: args.reads,
+            read_by: args.read_by,
             seconds: args.seconds,
             warmup_seconds: args.warmup,
             client: args.client,
@@ -330,12 +357,17 @@ impl Workload {
             || "closed loop".to_owned(),
             |rate| format!("open loop at {} op/s", thousands(rate)),
         );
+        let reads = match (self.read_percent, self.read_by) {
+            (0, _) => String::new(),
+            (percent, ReadBy::Index) => format!(", {percent} % reads (ReadIndex)"),
+            (percent, ReadBy::Lease) => format!(", {percent} % reads (leases)"),
+        };
         let client = match self.client {
             ClientKind::Embedded => "embedded",
             ClientKind::Remote => "remote",
         };
         format!(
-            "{} of {}, {}, {} B payload, {} in flight, {rate}, {client} clients, {} s",
+            "{} of {}, {}, {} B payload, {} in flight, {rate}{reads}, {client} clients, {} s",
             plural(self.nodes, "node"),
             plural(self.shards.into(), "shard"),
             plural(self.groups, "group"),

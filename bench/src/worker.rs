@@ -48,7 +48,7 @@ pub(crate) fn watch(
         let progress = loaders.as_ref().map(|loaders| Arc::clone(&loaders.progress));
         out.send(&FromChild::Usage(account(window, progress.as_deref(), &stages, &out)));
         if let Some(loaders) = loaders {
-            out.send(&FromChild::Loaded(collect(loaders)));
+            out.send(&FromChild::Loaded(Box::new(collect(loaders))));
         }
     };
     std::thread::Builder::new().name("watch".into()).spawn(watch).expect("a thread to watch");

@@ -51,6 +51,22 @@ fn a_remote_run_over_many_groups_and_shards_succeeds() {
 }
 
 #[test]
+fn reads_are_measured_beside_writes() {
+    for (percent, by) in [("90", "index"), ("50", "lease")] {
+        let json = run(&["--reads", percent, "--read-by", by, "--groups", "3"]);
+        assert_eq!(json["workload"]["read_by"], by);
+        let rate = |place: &Value| place["ops_per_sec"].as_f64().expect("a rate");
+        let share = rate(&json["reads"]) / rate(&json) * 100.0;
+        let percent: f64 = percent.parse().expect("a number");
+        assert!((share - percent).abs() < 5.0, "{share} % of {percent} %");
+        assert!(json["reads"]["latency_us"]["p50"].as_f64() > Some(0.0));
+    }
+    assert!(run(&["--reads", "100"])["reads"]["ops_per_sec"].as_f64() > Some(0.0));
+    let refused = bench(&["cluster", "--reads", "10", "--client", "remote"]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
 fn an_open_loop_keeps_its_rate() {
     let json = run(&["--rate", "500", "--inflight", "32"]);
     let ops = json["ops"].as_u64().expect("a count");

@@ -5,6 +5,7 @@
 //! maximum, and Ringleader at the same rate beside it. `peer` finds and builds them, `nodes` speaks
 //! with their processes, and `result` is what came out.
 
+mod args;
 mod nodes;
 mod peer;
 mod result;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::args::{ClusterArgs, CompareArgs};
+use crate::args::ClusterArgs;
 use crate::cluster::{self, free_addresses_apart};
 use crate::data_dir::DataDir;
 use crate::disk::{self, Device};
@@ -24,6 +25,8 @@ use crate::signals;
 use nodes::{Nodes, Setup};
 use peer::{Peer, PeerMeasured};
 use result::{Comparison, Engine, Run, RunCost, Workload};
+
+pub(crate) use args::CompareArgs;
 
 /// Nodes of every cluster.
 const NODES: usize = 3;

@@ -15,7 +15,7 @@ pub(crate) enum Due {
 }
 
 impl Due {
-    fn skip(self, count: u64) -> Self {
+    pub(crate) fn skip(self, count: u64) -> Self {
         match self {
             Self::At(at) => Self::At(at),
             Self::Scheduled(nth) => Self::Scheduled(nth + count),
@@ -77,6 +77,11 @@ impl GroupLoad {
     /// How many more operations may be in flight.
     pub(crate) fn room(&self) -> u64 {
         self.share.saturating_sub(self.in_flight)
+    }
+
+    /// How many operations are in flight.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight
     }
 
     /// Operations that were put off.
@@ -173,7 +178,7 @@ impl GroupLoad {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::Window;
+    use crate::control::{ReadBy, Window};
 
     fn group(inflight: u64) -> GroupLoad {
         let window = Window { start: 0, end: 1 };
@@ -182,6 +187,8 @@ mod tests {
             inflight,
             payload: 8,
             rate: None,
+            reads: 0,
+            read_by: ReadBy::Index,
             begin: 0,
             window,
             remote: None,
@@ -231,6 +238,8 @@ mod tests {
                 inflight,
                 payload: 8,
                 rate: None,
+                reads: 0,
+                read_by: ReadBy::Index,
                 begin: 0,
                 window,
                 remote: None,

@@ -5,8 +5,13 @@
 //! for runs of operations: one clock reading per turn, one histogram update, one range of numbers.
 //! Of each operation only its bytes are written.
 
+mod group;
+mod open_loop;
+mod port;
+mod progress;
+mod schedule;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_lite::future::block_on;
@@ -14,94 +19,36 @@ use ringleader::GroupId;
 
 use crate::clock;
 use crate::control::{LoadPlan, LoadReport, Tally};
-use crate::group_load::{Due, GroupLoad};
 use crate::ledger::NUMBER_LEN;
-use crate::schedule::Schedule;
+use group::{Due, GroupLoad};
+use schedule::Schedule;
+
+pub(crate) use port::{Completed, Outcome, Port, Routing};
+pub(crate) use progress::Progress;
 
 /// Bits of `user_data` that hold the operation's sequence number; above them is the group's place
-/// in its loader.
+/// in its loader, and the highest one tells reads.
 const SEQUENCE_BITS: u32 = 40;
+const READ: u64 = 1 << 63;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Write,
+    Read,
+}
 
 /// How long a group rests after an error that trying again at once would only repeat.
 const REST: u64 = 10_000_000;
-/// An open loop with much to do wakes this often, so that it leaves the core to the engine.
-const OPEN_LOOP_STEP: u64 = 20_000;
 /// A loader with nothing to do looks for new groups this often.
 const IDLE: u64 = 20_000_000;
 /// How long operations in flight at the end may take to be answered.
 const DRAIN: u64 = 20_000_000_000;
 
-/// What became of consecutive operations.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Applied,
-    /// Not proposed, and the leader is elsewhere, if anywhere.
-    NotLeader(Option<u64>),
-    /// Not proposed because of a limit.
-    Busy,
-    /// It may take effect or not.
-    Unknown(String),
-    /// Not proposed, for good.
-    Failed(String),
-}
-
-/// Operations whose `user_data` is consecutive, and what became of them all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Completed {
-    pub(crate) first: u64,
-    pub(crate) count: u64,
-    pub(crate) outcome: Outcome,
-}
-
-/// A way to propose operations to the groups of one shard.
-pub(crate) trait Port {
-    /// Stages an operation.
-    ///
-    /// # Errors
-    /// What the port was not made for: a programming error or a dead engine.
-    fn push(&mut self, group: GroupId, user_data: u64, payload: &[u8]) -> Result<(), String>;
-    /// Sends what is staged; false when there is no room for now.
-    fn submit(&mut self) -> Result<bool, String>;
-    /// Appends what has completed. Never waits.
-    fn drain(&mut self, completed: &mut Vec<Completed>) -> Result<(), String>;
-    /// Waits until there may be something to drain. A port on a thread of its own blocks that.
-    fn wait(&mut self, timeout: Duration) -> impl Future<Output = Result<(), String>>;
-}
-
-/// Tells a loader which groups it is to load.
-pub(crate) trait Routing {
-    /// Rises with every change of [`mine`](Self::mine).
-    fn changes(&self) -> u64;
-    /// Whether the group at `index` (counted from zero) is to be loaded here.
-    fn mine(&self, index: usize) -> bool;
-    /// An operation for the group was refused here; `leader` would have taken it.
-    fn not_leader(&self, index: usize, leader: Option<u64>);
-}
-
-/// How far the loaders of a process are, for whoever watches.
-#[derive(Default)]
-pub(crate) struct Progress {
-    acknowledged: AtomicU64,
-    errors: AtomicU64,
-    unknown: AtomicU64,
-}
-
-impl Progress {
-    fn publish(&self, now: &Tally, published: &mut Tally) {
-        let add = |to: &AtomicU64, now, before| to.fetch_add(now - before, Ordering::Relaxed);
-        add(&self.acknowledged, now.acknowledged, published.acknowledged);
-        add(&self.errors, now.errors, published.errors);
-        add(&self.unknown, now.unknown, published.unknown);
-        *published = *now;
-    }
-
-    pub(crate) fn tally(&self) -> Tally {
-        Tally {
-            acknowledged: self.acknowledged.load(Ordering::Relaxed),
-            errors: self.errors.load(Ordering::Relaxed),
-            unknown: self.unknown.load(Ordering::Relaxed),
-        }
-    }
+/// What is read of a group.
+struct Reads {
+    load: GroupLoad,
+    /// Hundredths of a read that its operations so far fall short of.
+    due: u64,
 }
 
 /// One thread's load on the groups of one shard.
@@ -111,6 +58,8 @@ pub(crate) struct Loader<P, R> {
     plan: LoadPlan,
     schedule: Option<Schedule>,
     groups: Vec<GroupLoad>,
+    /// Their reads, in a load that has some.
+    reads: Vec<Reads>,
     /// Places of the groups that are loaded here, and the routing's state that this is from.
     active: Vec<usize>,
     changes_seen: u64,
@@ -140,11 +89,15 @@ impl<P: Port, R: Routing> Loader<P, R> {
     ) -> Self {
         // Marks filler bytes, so that they are seen in a dump of the log.
         let payload = vec![b'.'; plan.payload.max(NUMBER_LEN)];
+        let load = |index| GroupLoad::new(plan, index, session);
+        let groups: Vec<_> = indices.map(load).collect();
+        let read = groups.iter().filter(|_| plan.reads > 0);
         Self {
             port,
             routing,
             schedule: plan.rate.map(|rate| Schedule::new(plan.begin, rate, plan.groups)),
-            groups: indices.map(|index| GroupLoad::new(plan, index, session)).collect(),
+            reads: read.map(|group| Reads { load: load(group.index), due: 0 }).collect(),
+            groups,
             active: Vec::new(),
             changes_seen: 0,
             refill: Vec::new(),
@@ -197,24 +150,6 @@ impl<P: Port, R: Routing> Loader<P, R> {
             self.give_up_unsent(schedule);
         }
         Ok(())
-    }
-
-    /// What was due in the window and found no room counts with the time it has waited: leaving it
-    /// out would flatter an overloaded system.
-    fn give_up_unsent(&mut self, schedule: Schedule) {
-        let total = schedule.total(self.plan.window.end - 1);
-        for group in self.groups.iter_mut().filter(|group| group.active) {
-            let index = group.index;
-            let due = |nth| schedule.due(index, nth);
-            let put_off = group.take_put_off(due);
-            let scheduled = (group.scheduled..schedule.share(total, index)).map(due);
-            for due in put_off.into_iter().chain(scheduled) {
-                self.report.unsent += 1;
-                if self.plan.window.contains(due) {
-                    self.report.latencies.record(self.now.saturating_sub(due), 1);
-                }
-            }
-        }
     }
 
     async fn drain_rest(&mut self) -> Result<(), String> {
@@ -285,40 +220,12 @@ impl<P: Port, R: Routing> Loader<P, R> {
         }
     }
 
-    /// Open loop: every operation that is due by now.
-    fn push_scheduled(&mut self, schedule: Schedule) -> Result<u64, String> {
-        let total = schedule.total(self.now.min(self.plan.window.end - 1));
-        let mut next = u64::MAX;
-        for at in 0..self.active.len() {
-            let place = self.active[at];
-            let group = &self.groups[place];
-            if group.resting {
-                continue;
-            }
-            let room = group.room();
-            let retries = group.retries().min(room);
-            let due = schedule.share(total, group.index).saturating_sub(group.scheduled);
-            let due = due.min(room - retries);
-            if retries + due > 0 {
-                self.push(place, retries, None)?;
-                let scheduled = self.groups[place].scheduled;
-                self.push(place, due, Some(Due::Scheduled(scheduled)))?;
-                self.groups[place].scheduled += due;
-            }
-            let group = &self.groups[place];
-            if group.room() > 0 {
-                next = next.min(schedule.due(group.index, group.scheduled));
-            }
-        }
-        Ok(next.max(self.now + OPEN_LOOP_STEP))
-    }
-
     /// Closed loop: each group has as many in flight as is its share.
     fn push_refills(&mut self) -> Result<u64, String> {
         while let Some(place) = self.refill.pop() {
             let group = &self.groups[place];
             if group.active && !group.resting {
-                self.push(place, group.room(), Some(Due::At(self.now)))?;
+                self.push(place, self.room(place), Some(Due::At(self.now)))?;
             }
         }
         Ok(u64::MAX)
@@ -342,39 +249,100 @@ impl<P: Port, R: Routing> Loader<P, R> {
         Ok(u64::MAX)
     }
 
+    /// How many more operations of the group may be in flight.
+    fn room(&self, place: usize) -> u64 {
+        let reads = self.reads.get(place).map_or(0, |reads| reads.load.in_flight());
+        self.groups[place].room().saturating_sub(reads)
+    }
+
     /// Stages `count` operations: those that were put off first, then new ones that are `due`.
     fn push(&mut self, place: usize, count: u64, due: Option<Due>) -> Result<(), String> {
-        let group = &mut self.groups[place];
-        let (first, end) = group.begin(count, due);
+        let percent = self.plan.reads;
+        let reads = self.reads.get_mut(place).map_or(0, |reads| {
+            reads.due += count * percent;
+            let now = reads.due / 100;
+            reads.due %= 100;
+            now
+        });
+        if reads > 0 {
+            self.push_all(Kind::Read, place, reads, due)?;
+        }
+        if reads < count {
+            self.push_all(Kind::Write, place, count - reads, due.map(|due| due.skip(reads)))?;
+        }
+        Ok(())
+    }
+
+    /// Stages what was put off and finds room now.
+    fn push_put_off(&mut self, place: usize) -> Result<(), String> {
+        for kind in [Kind::Write, Kind::Read] {
+            let waiting = match kind {
+                Kind::Write => self.groups[place].retries(),
+                Kind::Read => self.reads.get(place).map_or(0, |reads| reads.load.retries()),
+            };
+            let count = waiting.min(self.room(place));
+            if count > 0 {
+                self.push_all(kind, place, count, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push_all(
+        &mut self,
+        kind: Kind,
+        place: usize,
+        count: u64,
+        due: Option<Due>,
+    ) -> Result<(), String> {
+        let (first, end) = self.load_of(kind, place).begin(count, due);
+        let group = &self.groups[place];
         let (id, base) = (GroupId(group.index + 1), (place as u64) << SEQUENCE_BITS);
-        let number = group.number(0);
-        for sequence in first..end {
-            self.payload[..NUMBER_LEN].copy_from_slice(&(number + sequence).to_le_bytes());
-            self.port.push(id, base | sequence, &self.payload)?;
+        match kind {
+            Kind::Write => {
+                let number = group.number(0);
+                for sequence in first..end {
+                    self.payload[..NUMBER_LEN].copy_from_slice(&(number + sequence).to_le_bytes());
+                    self.port.push(id, base | sequence, &self.payload)?;
+                }
+            }
+            Kind::Read => {
+                for sequence in first..end {
+                    self.port.push_read(id, READ | base | sequence)?;
+                }
+            }
         }
         self.in_flight += end - first;
         Ok(())
     }
 
+    fn load_of(&mut self, kind: Kind, place: usize) -> &mut GroupLoad {
+        match kind {
+            Kind::Write => &mut self.groups[place],
+            Kind::Read => &mut self.reads[place].load,
+        }
+    }
+
     fn settle(&mut self, run: Completed) {
-        let place = (run.first >> SEQUENCE_BITS) as usize;
+        let kind = if run.first & READ == 0 { Kind::Write } else { Kind::Read };
+        let place = ((run.first & !READ) >> SEQUENCE_BITS) as usize;
         let first = run.first & ((1 << SEQUENCE_BITS) - 1);
         let (end, count) = (first + run.count, run.count);
         self.in_flight -= count;
         match run.outcome {
-            Outcome::Applied => self.acknowledge(place, first, end),
+            Outcome::Applied => self.acknowledge(kind, place, first, end),
             Outcome::Busy => {
                 self.report.busy += count;
-                self.groups[place].put_off(first, end);
+                self.load_of(kind, place).put_off(first, end);
                 self.rest(place);
             }
             Outcome::NotLeader(leader) => {
-                self.fail(place, first, end);
+                self.fail(kind, place, first, end);
                 self.routing.not_leader(self.groups[place].index as usize, leader);
                 self.report.note(|| "a node that was asked did not lead the group".into());
             }
             Outcome::Failed(message) => {
-                self.fail(place, first, end);
+                self.fail(kind, place, first, end);
                 self.report.note(|| message);
             }
             Outcome::Unknown(message) => {
@@ -389,23 +357,30 @@ impl<P: Port, R: Routing> Loader<P, R> {
         }
     }
 
-    fn acknowledge(&mut self, place: usize, first: u64, end: u64) {
+    fn acknowledge(&mut self, kind: Kind, place: usize, first: u64, end: u64) {
         let group = &mut self.groups[place];
         let (report, now, window) = (&mut self.report, self.now, self.plan.window);
         report.tally.acknowledged += end - first;
-        if window.contains(now) {
-            report.ops += end - first;
-        }
-        let (from, to) = (group.number(first), group.number(end));
-        report.groups[group.index as usize].acknowledged.insert(from, to);
+        let counted = if window.contains(now) { end - first } else { 0 };
+        report.ops += counted;
         let (schedule, index) = (self.schedule, group.index);
-        let latencies = &mut report.latencies;
+        let (load, latencies) = match kind {
+            Kind::Write => {
+                let (from, to) = (group.number(first), group.number(end));
+                report.groups[index as usize].acknowledged.insert(from, to);
+                (group, &mut report.latencies)
+            }
+            Kind::Read => {
+                report.reads += counted;
+                (&mut self.reads[place].load, &mut report.read_latencies)
+            }
+        };
         let mut record = |due: u64, count| {
             if window.contains(due) {
                 latencies.record(now.saturating_sub(due), count);
             }
         };
-        group.finish(first, end, |due, count| match (due, schedule) {
+        load.finish(first, end, |due, count| match (due, schedule) {
             (Due::Scheduled(nth), Some(schedule)) => {
                 (nth..nth + count).for_each(|nth| record(schedule.due(index, nth), 1));
             }
@@ -414,9 +389,9 @@ impl<P: Port, R: Routing> Loader<P, R> {
         self.refill.push(place);
     }
 
-    fn fail(&mut self, place: usize, first: u64, end: u64) {
+    fn fail(&mut self, kind: Kind, place: usize, first: u64, end: u64) {
         self.report.tally.errors += end - first;
-        self.groups[place].finish(first, end, |_, _| {});
+        self.load_of(kind, place).finish(first, end, |_, _| {});
         self.rest(place);
     }
 
@@ -435,6 +410,9 @@ impl<P: Port, R: Routing> Loader<P, R> {
                 unknown.insert(group.number(first), group.number(end));
             }
         }
+        for reads in &self.reads {
+            self.report.tally.errors += reads.load.in_flight();
+        }
         if self.in_flight > 0 {
             let left = self.in_flight;
             self.report.note(|| format!("{left} operations were never answered"));
@@ -445,5 +423,4 @@ impl<P: Port, R: Routing> Loader<P, R> {
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
 mod tests;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::control::Window;
+use crate::control::{ReadBy, Window};
 
 /// Answers each submission after `delay` nanoseconds; refuses what `refuse` says.
 struct Script {
@@ -15,6 +15,7 @@ struct Script {
     most_in_flight: usize,
     in_flight: usize,
     numbers: Vec<u64>,
+    reads: usize,
 }
 
 impl Script {
@@ -28,6 +29,18 @@ impl Script {
             most_in_flight: 0,
             in_flight: 0,
             numbers: Vec::new(),
+            reads: 0,
+        }
+    }
+}
+
+impl Script {
+    fn stage(&mut self, user_data: u64) {
+        self.in_flight += 1;
+        self.most_in_flight = self.most_in_flight.max(self.in_flight);
+        match self.staged.last_mut() {
+            Some((first, count)) if *first + *count == user_data => *count += 1,
+            _ => self.staged.push((user_data, 1)),
         }
     }
 }
@@ -36,12 +49,13 @@ impl Port for &mut Script {
     fn push(&mut self, _: GroupId, user_data: u64, payload: &[u8]) -> Result<(), String> {
         let number = u64::from_le_bytes(payload[..8].try_into().expect("eight bytes"));
         self.numbers.push(number);
-        self.in_flight += 1;
-        self.most_in_flight = self.most_in_flight.max(self.in_flight);
-        match self.staged.last_mut() {
-            Some((first, count)) if *first + *count == user_data => *count += 1,
-            _ => self.staged.push((user_data, 1)),
-        }
+        self.stage(user_data);
+        Ok(())
+    }
+
+    fn push_read(&mut self, _: GroupId, user_data: u64) -> Result<(), String> {
+        self.reads += 1;
+        self.stage(user_data);
         Ok(())
     }
 
@@ -90,7 +104,8 @@ const MS: u64 = 1_000_000;
 fn plan(groups: u64, inflight: u64, rate: Option<u64>, ms: u64) -> LoadPlan {
     let begin = clock::now();
     let window = Window { start: begin, end: begin + ms * MS };
-    LoadPlan { groups, inflight, payload: 16, rate, begin, window, remote: None }
+    let read_by = ReadBy::Index;
+    LoadPlan { groups, inflight, payload: 16, rate, reads: 0, read_by, begin, window, remote: None }
 }
 
 fn run(script: &mut Script, plan: &LoadPlan) -> LoadReport {
@@ -169,4 +184,25 @@ fn numbers_rise_by_one_in_each_group() {
     run(&mut script, &plan(1, 16, None, 20));
     let first = crate::ledger::number(3, 0);
     assert!(script.numbers.iter().copied().eq((first..).take(script.numbers.len())));
+}
+
+#[test]
+fn reads_are_their_share_of_the_operations_and_the_ledger_knows_the_writes() {
+    for rate in [None, Some(4_000)] {
+        // Some are put off, of both kinds.
+        let mut script = Script::new(MS / 10, |run| (run % 7 == 3).then_some(Outcome::Busy));
+        let plan = LoadPlan { reads: 90, ..plan(4, 50, rate, 60) };
+        let report = run(&mut script, &plan);
+        let (reads, writes) = (script.reads, script.numbers.len());
+        assert!(writes > 0 && reads.abs_diff(9 * writes) <= 4 * 10 + report.busy as usize);
+        assert_eq!(script.most_in_flight.max(50), 50);
+        let written: u64 = report.groups.iter().map(|group| group.acknowledged.len()).sum();
+        let done = (reads + writes) as u64 - report.busy;
+        assert_eq!(report.tally, Tally { acknowledged: done, errors: 0, unknown: 0 });
+        assert!(report.groups.iter().all(|group| group.acknowledged.len() > 0));
+        assert!(written < done / 4);
+        assert!(0 < report.reads && report.reads < report.ops);
+        let counted = report.latencies.len() + report.read_latencies.len();
+        assert!(counted <= done + report.unsent && report.read_latencies.len() > done / 2);
+    }
 }

@@ -1,5 +1,6 @@
 //! Experiments in performance tuning: a setting against the default, in turn, several times.
 
+mod args;
 mod change;
 mod experiments;
 mod kernel;
@@ -9,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::args::TuneArgs;
 use crate::cluster;
 use crate::data_dir::DataDir;
 use crate::disk;
@@ -19,6 +19,8 @@ use crate::signals;
 use change::Change;
 use experiments::{Experiment, all};
 use result::{Row, Tuned};
+
+pub(crate) use args::TuneArgs;
 
 /// Between two runs.
 const PAUSE: Duration = Duration::from_millis(300);
