@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Failover(Box<FailoverArgs>),
     /// Takes snapshots and has a follower catch up, and says what callers feel of it.
     Snapshot(Box<SnapshotArgs>),
+    /// Halts, slows down and restarts a follower, and says what callers feel of it.
+    Followers(Box<FollowersArgs>),
     /// Says what groups cost that nobody uses, and what they cost one that is busy.
     Idle(IdleArgs),
     /// Says what this machine allows: round trips, durable writes, and three processes without a
@@ -325,6 +327,24 @@ pub(crate) struct SnapshotArgs {
     /// engine's.
     #[arg(long, value_name = "MIB_PER_SECOND")]
     pub(crate) send_rate: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) steady: SteadyArgs,
+}
+
+/// Three nodes that are processes of their own, one group, and a steady load from outside. A follower
+/// stands still for a while (SIGSTOP), then gets a tenth of the time, then is killed and started again
+/// with a log of `--log` MiB, with quiet between. Latencies of the load are told for each part, and how
+/// long the follower takes to catch up. Ends with the check that `cluster` ends with, and exits alike.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FollowersArgs {
+    /// Length of each disturbance, and of the quiet before it, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) seconds: u64,
+
+    /// MiB of log that the follower reads when it starts again.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(crate) log: u64,
 
     #[command(flatten)]
     pub(crate) steady: SteadyArgs,

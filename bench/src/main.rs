@@ -11,7 +11,8 @@
 //! `report` prints what came out.
 //!
 //! `failover` kills and halts leaders instead, of `nodes` that come and go, under a `steady` load;
-//! `snapshot` takes snapshots (`image`), and has followers catch up, under the same. `idle` looks at
+//! `snapshot` takes snapshots (`image`), and has followers catch up, under the same; `followers` halts
+//! them, slows them down and starts them again. `idle` looks at
 //! nodes that have nothing to do. `compare` runs other engines (`bench/peers`) under the same
 //! load, and `tune` this one with other settings. `page` makes a page of charts from the results.
 
@@ -27,6 +28,7 @@ mod disk;
 mod embedded;
 mod failover;
 mod floor;
+mod followers;
 mod generator;
 mod histogram;
 mod idle;
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         None => run_cluster(&cli.cluster),
         Some(Command::Cluster(args)) => run_cluster(&args),
         Some(Command::Failover(args)) => show(args.steady.output.json(), || failover::run(&args)),
+        Some(Command::Followers(args)) => show(args.steady.output.json(), || followers::run(&args)),
         Some(Command::Snapshot(args)) => show(args.steady.output.json(), || snapshot::run(&args)),
         Some(Command::Idle(args)) => show(args.json.as_deref(), || idle::run(&args)),
         Some(Command::Compare(args)) => show(args.output.json(), || compare::run(&args)),

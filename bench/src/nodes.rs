@@ -13,7 +13,7 @@ use crate::cluster::{agreed_leader, free_addresses, is_port_conflict, laggard};
 use crate::control::{FromChild, GroupRole, NodeSetup, ToChild};
 use crate::data_dir::DataDir;
 use crate::ledger::Summary;
-use crate::steady::{INFLIGHT, Steady, Tale};
+use crate::steady::{INFLIGHT, Pace, Steady, Tale};
 use crate::tuning::Tuning;
 use crate::verify::{Verification, verify};
 
@@ -27,6 +27,11 @@ const STOP: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 /// How often other ports are tried when some other process was faster.
 const PORT_ATTEMPTS: usize = 5;
+
+/// Operations by which the log grows fast.
+pub(crate) const BULK: Pace = Pace { rate: 20_000, payload: 64 << 10 };
+/// How long that, and catching up, may take.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The nodes of a cluster with one group, numbered from 1. Dropping ends all.
 pub(crate) struct Nodes {
@@ -207,6 +212,43 @@ impl Nodes {
             self.idle(POLL)?;
         }
         bail!("the group is not well after {RECOVERY:?}")
+    }
+
+    /// Has the log grow by so many bytes; then the load goes on at the `foreground`'s pace.
+    pub(crate) fn grow(
+        &mut self,
+        load: &Steady,
+        bytes: u64,
+        foreground: Pace,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let until = load.acknowledged() + bytes / BULK.payload as u64;
+        load.set(BULK);
+        while load.acknowledged() < until {
+            if Instant::now() > deadline {
+                bail!("the log did not grow by {bytes} bytes within {PATIENCE:?}");
+            }
+            self.idle(POLL / 2)?;
+        }
+        load.set(foreground);
+        Ok(())
+    }
+
+    /// Waits until a follower has applied what the leader has by now; says how long that took.
+    pub(crate) fn await_follower(
+        &mut self,
+        leader: u64,
+        follower: u64,
+    ) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        let target = self.role(leader)?.applied;
+        while self.role(follower)?.applied < target {
+            if began.elapsed() > PATIENCE {
+                bail!("node {follower} did not catch up within {PATIENCE:?}");
+            }
+            self.idle(POLL / 2)?;
+        }
+        Ok(began.elapsed())
     }
 
     /// What every replica applied, once they have all that is committed; and who has not in time.

@@ -329,6 +329,28 @@ impl LatencyReport {
     }
 }
 
+/// Latencies of a load, by what went on meanwhile.
+#[derive(Debug, Serialize)]
+pub(crate) struct Phases(Vec<(&'static str, LatencyReport)>);
+
+impl Phases {
+    pub(crate) fn new(names: &[&'static str], latencies: &[Latencies]) -> Self {
+        let phases = names.iter().zip(latencies);
+        Self(phases.map(|(name, all)| (*name, LatencyReport::new(all))).collect())
+    }
+
+    /// Adds a table of them.
+    pub(crate) fn write(&self, table: &mut String) -> std::fmt::Result {
+        let columns = ["p50", "p99", "p99.9", "max"].map(|head| format!("{head:>12}"));
+        writeln!(table, "  latency, us             {}", columns.concat())?;
+        for (phase, l) in &self.0 {
+            let cells = [l.p50, l.p99, l.p99_9, l.max].map(|us| format!("{us:>12.0}"));
+            writeln!(table, "  {phase:<24}{}", cells.concat())?;
+        }
+        Ok(())
+    }
+}
+
 impl Workload {
     fn new(args: &ClusterArgs) -> Self {
         Self {

@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
 use ringleader::BulkConfig;
 use serde::Serialize;
 
@@ -13,8 +12,8 @@ use crate::control::{NodeSetup, SnapshotSetup};
 use crate::data_dir::DataDir;
 use crate::histogram::Latencies;
 use crate::machine::Machine;
-use crate::nodes::Nodes;
-use crate::report::{LatencyReport, RunReport, failed, round, thousands};
+use crate::nodes::{BULK, Nodes};
+use crate::report::{Phases, RunReport, failed, round, thousands};
 use crate::steady::{Pace, Steady};
 use crate::verify::Verification;
 
@@ -34,13 +33,8 @@ const BY_LOG: usize = 3;
 const BY_SNAPSHOT: usize = 4;
 /// What is counted nowhere else, the growing of the log above all.
 const UNCOUNTED: usize = PHASES.len();
-/// Operations by which the log grows.
-const BULK: Pace = Pace { rate: 20_000, payload: 64 << 10 };
-/// How long that, and catching up, may take.
-const PATIENCE: Duration = Duration::from_secs(600);
 /// How long the load goes on by itself before anything is counted, and after the log has grown.
 const CALM: Duration = Duration::from_secs(2);
-const POLL: Duration = Duration::from_millis(10);
 
 /// Runs the benchmark.
 pub(crate) fn run(args: &SnapshotArgs) -> anyhow::Result<Report> {
@@ -107,40 +101,17 @@ impl Run {
         let leader = self.nodes.settle()?;
         let follower = leader % NODES + 1;
         self.nodes.signal(follower, libc::SIGKILL)?;
-        self.grow(mib << 20)?;
+        self.nodes.grow(&self.load, mib << 20, self.foreground)?;
         if phase == BY_SNAPSHOT {
             self.nodes.snapshot(leader)?;
         }
         self.nodes.idle(CALM)?;
         self.load.enter(phase);
         let client = self.nodes.restart(follower)?;
-        let began = Instant::now();
         self.load.serves(follower, client);
-        let target = self.nodes.role(leader)?.applied;
-        while self.nodes.role(follower)?.applied < target {
-            if began.elapsed() > PATIENCE {
-                bail!("node {follower} did not catch up within {PATIENCE:?}");
-            }
-            self.nodes.idle(POLL)?;
-        }
-        let took = began.elapsed();
+        let took = self.nodes.await_follower(leader, follower)?;
         self.load.enter(UNCOUNTED);
         Ok(took.as_secs_f64())
-    }
-
-    /// Has the log grow by so many bytes.
-    fn grow(&mut self, bytes: u64) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        let until = self.load.acknowledged() + bytes / BULK.payload as u64;
-        self.load.set(BULK);
-        while self.load.acknowledged() < until {
-            if Instant::now() > deadline {
-                bail!("the log did not grow by {bytes} bytes within {PATIENCE:?}");
-            }
-            self.nodes.idle(POLL)?;
-        }
-        self.load.set(self.foreground);
-        Ok(())
     }
 }
 
@@ -154,7 +125,7 @@ pub(crate) struct Report {
     catch_up_by_log: CatchUp,
     catch_up_by_snapshot: CatchUp,
     /// Of the load, by what went on.
-    latency_us: Vec<(&'static str, LatencyReport)>,
+    latency_us: Phases,
     verification: Verification,
     machine: Machine,
     passed: bool,
@@ -195,7 +166,6 @@ impl Report {
         machine: Machine,
     ) -> Self {
         let taken = snapshots.iter().sum::<f64>();
-        let phases = PHASES.into_iter().zip(latencies);
         Self {
             workload: Workload {
                 nodes: NODES,
@@ -209,7 +179,7 @@ impl Report {
             snapshots_seconds: snapshots.into_iter().map(round).collect(),
             catch_up_by_log: CatchUp::of(args.behind, by_log),
             catch_up_by_snapshot: CatchUp::of(args.state, by_snapshot),
-            latency_us: phases.map(|(name, all)| (name, LatencyReport::new(all))).collect(),
+            latency_us: Phases::new(&PHASES, latencies),
             passed: verification.passed(),
             verification,
             machine,
@@ -224,12 +194,7 @@ impl Report {
             "\n{nodes} nodes, {rate} op/s of {payload_bytes} B, state of {state_mib} MiB"
         )?;
         writeln!(table, "{}\n", self.machine.summary())?;
-        let columns = ["p50", "p99", "p99.9", "max"].map(|head| format!("{head:>12}"));
-        writeln!(table, "  latency, us             {}", columns.concat())?;
-        for (phase, l) in &self.latency_us {
-            let cells = [l.p50, l.p99, l.p99_9, l.max].map(|us| format!("{us:>12.0}"));
-            writeln!(table, "  {phase:<24}{}", cells.concat())?;
-        }
+        self.latency_us.write(table)?;
         let (log, snapshot) = (&self.catch_up_by_log, &self.catch_up_by_snapshot);
         writeln!(
             table,

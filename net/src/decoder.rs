@@ -20,13 +20,12 @@
 //!   must copy it out by the same rule.
 //!
 //! - **Using memory again.** What is read is held for a turn, so a busy connection fills the next
-//!   buffers meanwhile. It keeps the last few that were filled, and receives into them again once
+//!   buffers meanwhile. It keeps the last three that were filled, and receives into them again once
 //!   nobody holds anything in them: fresh memory of that size would come from the kernel, page by
-//!   page, and be filled with zeros first.
+//!   page, and be filled with zeros first. Those of large frames go when large frames no longer come.
 //!
-//! Memory of the decoder itself is bounded by the larger of one chunk and `max_frame_bytes`, and by
-//! a few MiB of buffers kept, whatever a peer sends: lengths are checked before anything is reserved
-//! for them.
+//! Memory of the decoder is bounded by four times the larger of one chunk and `max_frame_bytes`,
+//! whatever a peer sends: lengths are checked before anything is reserved for them.
 
 use std::collections::VecDeque;
 
@@ -45,8 +44,8 @@ const MIN_SPACE: usize = 1024;
 
 /// Buffers kept to be used again.
 const KEPT: usize = 3;
-/// Larger ones are given back.
-const KEPT_BYTES: usize = 2 << 20;
+/// So many buffers long a large one is kept for the next large frame.
+const LARGE_FOR: u32 = 64;
 
 /// Turns the bytes of one stream into frames. See the [module](self) for its memory.
 #[derive(Debug)]
@@ -59,6 +58,8 @@ pub struct FrameDecoder {
     /// Buffers that were filled, with nothing of their own any more; frames may hold parts of them.
     /// Oldest first, each with its size.
     kept: VecDeque<(BytesMut, usize)>,
+    /// Buffers since one was needed for a frame larger than a chunk.
+    since_large: u32,
     /// Size of the next chunk.
     chunk: usize,
     max_chunk: usize,
@@ -85,6 +86,7 @@ impl FrameDecoder {
             filled: 0,
             allocation: 0,
             kept: VecDeque::new(),
+            since_large: u32::MAX,
             chunk: chunk_bytes.clamp(MIN_SPACE, FIRST_CHUNK),
             max_chunk: chunk_bytes.max(MIN_SPACE),
             max_frame: max_frame_bytes,
@@ -235,7 +237,9 @@ impl FrameDecoder {
     fn renew(&mut self, wanted: usize) {
         let size = wanted.max(self.chunk);
         self.buffer.truncate(self.filled);
-        if self.allocation >= size && self.buffer.try_reclaim(self.allocation - self.filled) {
+        let keeps_large = self.keeps_large(wanted);
+        let fits = self.allocation >= size && (keeps_large || self.allocation == self.chunk);
+        if fits && self.buffer.try_reclaim(self.allocation - self.filled) {
             return uncover(&mut self.buffer, self.allocation);
         }
         let (mut next, allocation) = self.kept_buffer(size).unwrap_or_else(|| {
@@ -246,13 +250,23 @@ impl FrameDecoder {
         let mut spent = std::mem::replace(&mut self.buffer, next);
         let was = std::mem::replace(&mut self.allocation, allocation);
         // Those from before the chunks grew would never be used again.
-        if (self.chunk..=KEPT_BYTES).contains(&was) {
+        if was == self.chunk || (was > self.chunk && keeps_large) {
             spent.clear();
             self.kept.push_back((spent, was));
             if self.kept.len() > KEPT {
                 self.kept.pop_front();
             }
         }
+    }
+
+    /// Whether large frames still come now and then. When they don't, their buffers are given back.
+    fn keeps_large(&mut self, wanted: usize) -> bool {
+        self.since_large = if wanted > self.chunk { 0 } else { self.since_large.saturating_add(1) };
+        let keeps = self.since_large <= LARGE_FOR;
+        if !keeps {
+            self.kept.retain(|(_, size)| *size == self.chunk);
+        }
+        keeps
     }
 
     /// A buffer of at least `size` bytes that was filled before, if nobody holds a part of it.

@@ -190,6 +190,11 @@ fn buffers_whose_frames_are_held_for_a_while_are_used_again() {
         }
         assert!(places.len() <= 4, "{} places for bodies of {body} B", places.len());
         assert!(decoder.allocated_bytes() <= 4 * (body + CHUNK));
+        for _ in 0..200 {
+            let small = encode(FrameKind::Consensus, b"envelope", &[7; 2000]);
+            decoder.feed(&small, drop).unwrap();
+        }
+        assert!(decoder.allocated_bytes() <= 4 * CHUNK, "no large frame came any more");
     }
 }
 
