@@ -244,6 +244,9 @@ pub struct Limits {
     /// Bytes of one group's log that are applied in one turn, so that applying a long backlog
     /// delays no heartbeat. Default 4 MiB.
     pub apply_bytes: usize,
+    /// Bytes of blocks that the leaders on one shard keep for peers that lag. Each group may keep an
+    /// equal part of it (of a half to all of it), and [`RaftConfig::cache_bytes`] at most. Default 256 MiB.
+    pub cache_bytes: usize,
 }
 
 impl Default for Limits {
@@ -256,6 +259,7 @@ impl Default for Limits {
             group_reads: 1 << 16,
             read_timeout: Duration::from_secs(5),
             apply_bytes: 4 << 20,
+            cache_bytes: 256 << 20,
         }
     }
 }

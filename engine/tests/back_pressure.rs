@@ -150,3 +150,51 @@ fn a_group_without_its_followers_takes_so_much_and_no_more() {
     assert!(block_on(handle.propose(GROUP, &payload)).is_ok());
     assert_eq!(in_flight(&handle), 0);
 }
+
+#[test]
+fn peers_that_lag_cost_a_shard_so_much_and_no_more() {
+    const GROUPS: u64 = 8;
+    const CACHE: usize = 256 << 10;
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = nodes::addresses(3);
+    let start = |node| {
+        let mut config = nodes::config(&addresses, node, GROUPS, dir.path());
+        config.limits.cache_bytes = CACHE;
+        Engine::start(config, |_| Box::new(Count::default())).expect("the node starts")
+    };
+    let engines: Vec<Engine> = (1..=2).map(start).collect();
+    let handles: Vec<Handle> = engines.iter().map(Engine::handle).collect();
+    let payload = vec![7; PAYLOAD];
+    let groups = || (1..=GROUPS).map(GroupId);
+    // Each gets four times its part while the third node is away.
+    for group in groups() {
+        let mut left = 4 * CACHE / GROUPS as usize / PAYLOAD;
+        nodes::eventually("operations of each group", || {
+            for handle in handles.iter().filter(|handle| nodes::leads(handle, group)) {
+                while left > 0 && block_on(handle.propose(group, &payload)).is_ok() {
+                    left -= 1;
+                }
+            }
+            (left == 0).then_some(())
+        });
+    }
+    let held = |handle: &Handle| -> usize {
+        let report = block_on(handle.report()).expect("it runs");
+        report.groups.iter().map(|group| group.queues.memory_bytes).sum()
+    };
+    nodes::eventually("what is applied to leave the memory", || {
+        let held: usize = handles.iter().map(held).sum();
+        (held <= 2 * CACHE + GROUPS as usize * PAYLOAD).then_some(())
+    });
+    let third = start(3);
+    let applied = |handle: &Handle, group| {
+        block_on(handle.status(group)).map_or(0, |status| status.applied.0)
+    };
+    for group in groups() {
+        let target = handles.iter().map(|handle| applied(handle, group)).max().unwrap_or(0);
+        nodes::eventually("the third node to read up", || {
+            (applied(&third.handle(), group) >= target).then_some(())
+        });
+    }
+    engines.into_iter().chain([third]).for_each(Engine::shutdown);
+}

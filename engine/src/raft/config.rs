@@ -28,8 +28,9 @@ pub struct RaftConfig {
     /// alone. Default 512 KiB. Larger requests delay a heartbeat behind them for longer.
     pub max_append_bytes: usize,
     /// Bytes of blocks that a leader keeps for peers that lag, beyond those it needs itself (not
-    /// yet durable or not yet applied). Default 8 MiB. What a peer misses beyond that is read from
-    /// the WAL again.
+    /// yet durable or not yet applied). Default 8 MiB, or less on a shard with many groups: see
+    /// [`Limits::cache_bytes`](crate::Limits::cache_bytes). What a peer misses beyond that is read
+    /// from the WAL again.
     pub cache_bytes: usize,
     /// Ask whether an election could be won before disturbing anyone with a new term (thesis,
     /// section 9.6). Default true.

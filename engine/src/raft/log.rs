@@ -280,12 +280,17 @@ impl Log {
     }
 
     /// Frees the blocks that are durable and not after `unneeded`, those up to `unwanted` in any
-    /// case and later ones while more than `cache_bytes` are held.
-    pub(super) fn release(&mut self, unneeded: LogIndex, unwanted: LogIndex, cache_bytes: usize) {
+    /// case and later ones while more than `cache_bytes` says are held.
+    pub(super) fn release(
+        &mut self,
+        unneeded: LogIndex,
+        unwanted: LogIndex,
+        cache_bytes: impl Fn() -> usize,
+    ) {
         let unneeded = unneeded.min(self.durable);
         while let Some(block) = self.blocks.front() {
             let last = block.last_index();
-            if last > unneeded || (last > unwanted && self.bytes <= cache_bytes) {
+            if last > unneeded || (last > unwanted && self.bytes <= cache_bytes()) {
                 return;
             }
             self.bytes -= block.len();

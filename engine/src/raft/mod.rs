@@ -183,6 +183,11 @@ impl Raft {
         self.state.restart_election_timer();
     }
 
+    /// Sets how much it may keep for peers that lag, beside [`RaftConfig::cache_bytes`].
+    pub fn limit_cache(&mut self, bytes: usize) {
+        self.state.cache_share = bytes;
+    }
+
     /// A message arrived. Whatever it says, it can't make this panic; what no correct member sends
     /// is ignored and counted.
     pub fn step(&mut self, now: Time, from: NodeId, message: Message, out: &mut dyn Outlet) {

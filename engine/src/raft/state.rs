@@ -72,6 +72,8 @@ pub(super) struct State {
     /// It campaigns although its priority is 0.
     pub(super) stands_in: bool,
     rng: SplitMix64,
+    /// What it may keep for peers that lag, of what the shard's groups may together.
+    pub(super) cache_share: usize,
     pub(super) ignored: u64,
 }
 
@@ -117,6 +119,7 @@ impl State {
             priorities: None,
             stands_in: false,
             rng,
+            cache_share: usize::MAX,
             ignored: 0,
         }
     }
@@ -290,7 +293,8 @@ impl State {
     #[inline]
     pub(super) fn release(&mut self, acked: LogIndex) {
         if self.holds_applied_blocks() {
-            self.log.release(self.last_applied, acked, self.config.cache_bytes);
+            let (own, share) = (&self.config, &self.cache_share);
+            self.log.release(self.last_applied, acked, || own.cache_bytes.min(*share));
         }
     }
 

@@ -137,6 +137,7 @@ impl Shard {
         self.slots.insert(group, slot);
         // Its voters are in its log; the node's configuration does not name them.
         self.config.groups.push(GroupConfig { group, voters: Vec::new() });
+        self.divide_cache();
         self.timers.schedule(slot, deadline);
         self.effects.notices.push(Notice::GroupCreated(group));
         slot
@@ -181,6 +182,7 @@ impl Shard {
             |creating: Creating| (creating.name, Err(CreateGroupError::Destroyed(creating.group)));
         effects.created.extend(creating.map(destroyed));
         self.config.groups.retain(|config| config.group != group);
+        self.divide_cache();
         self.proposing.retain(|proposing| *proposing != slot);
         self.applying.retain(|applying| *applying != slot);
         self.durability.forget(slot);

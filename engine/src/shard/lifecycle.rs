@@ -25,11 +25,22 @@ impl Shard {
             self.timers.schedule(at as u32, raft.deadline());
             self.groups.push(Group::new(group, raft, opened.machine, links));
         }
+        self.divide_cache();
         self.state = State::Running;
         for link in self.links.connected() {
             self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
         }
         self.effects.notices.push(Notice::Recovered(summary));
+    }
+
+    /// The number of groups changed: when it has doubled, or halved, so has what each may keep for
+    /// peers that lag.
+    pub(super) fn divide_cache(&mut self) {
+        let groups = self.config.groups.len().next_power_of_two();
+        let share = self.config.limits.cache_bytes / groups;
+        if std::mem::replace(&mut self.cache_share, share) != share {
+            self.groups.iter_mut().for_each(|group| group.raft.limit_cache(share));
+        }
     }
 
     pub(super) fn new_raft(
@@ -43,6 +54,7 @@ impl Shard {
         let seed = seed ^ group.0.rotate_left(32);
         let mut raft =
             Raft::new(Arc::clone(raft), group, *node, configuration, restored, seed, now);
+        raft.limit_cache(self.cache_share);
         if let Some(priorities) = priorities.get(&group) {
             raft.set_priorities(priorities.clone());
         }

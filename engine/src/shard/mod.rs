@@ -155,6 +155,8 @@ pub struct Shard {
     effects: Effects,
     counters: Counters,
     newest_proposal: Option<Followed>,
+    /// Bytes that each group may keep for peers that lag.
+    cache_share: usize,
 }
 
 impl Shard {
@@ -185,6 +187,7 @@ impl Shard {
             effects: Effects::default(),
             counters: Counters::default(),
             newest_proposal: None,
+            cache_share: config.limits.cache_bytes,
             config,
         }
     }
