@@ -132,7 +132,9 @@ impl Handle {
     /// voters elect a leader, so more than half of them have to be up.
     ///
     /// # Errors
-    /// [`ResetError::Unknown`] is the only error after which it may take effect.
+    /// [`ResetError::Unknown`] is the only error after which it may take effect. A crash may also leave
+    /// half of it: the node [is superseded](crate::GroupStatus::is_superseded) then, leads nobody, and
+    /// keeps from leading whoever hears of it, until it is asked again.
     pub async fn reset_peers(
         &self,
         group: GroupId,
