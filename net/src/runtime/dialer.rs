@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use glommio::net::TcpStream;
 
+use super::contain::contained;
 use super::introduce::IntroduceError;
 use super::notify::Notify;
 use super::shared::{Peer, Session, Shared};
@@ -39,6 +40,8 @@ enum DialError {
     Protocol(u16),
     #[error(transparent)]
     Introduce(#[from] IntroduceError),
+    #[error("this side panicked: {0}")]
+    Panicked(String),
     #[error("the peer has {has} shards, this node expects {expected} of it")]
     ShardCount { has: u32, expected: u32 },
 }
@@ -89,7 +92,8 @@ impl Dialer {
     /// attempt has to.
     async fn attempt(&mut self) {
         let Self { shared, peer, target, backoff, reported } = self;
-        let delay = match dial(shared, peer, *target).await {
+        let dialed = contained(dial(shared, peer, *target)).await;
+        let delay = match dialed.unwrap_or_else(|message| Err(DialError::Panicked(message))) {
             Ok((stream, decoder, session)) => {
                 reported.clear();
                 let connection = shared.install(peer, stream, decoder, session, None);
@@ -99,6 +103,9 @@ impl Dialer {
             }
             Err(error) => {
                 peer.attempt_failed();
+                if let DialError::Panicked(_) = error {
+                    shared.panicked();
+                }
                 report(peer, target.address, &error, reported);
                 if error.is_lasting() { backoff.slowest_delay() } else { backoff.next_delay() }
             }
