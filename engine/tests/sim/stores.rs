@@ -12,6 +12,7 @@ use std::rc::Rc;
 use ringleader::{GroupId, LogPosition};
 
 use crate::image::Image;
+use crate::panics::Fuse;
 use crate::rng::{Rng, SURE, mix};
 
 /// What the machine of a group on a node is like.
@@ -54,14 +55,17 @@ struct Store {
     owner: u64,
 }
 
-/// All stores of a shard.
+/// All stores of a shard, and what ends its machines.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stores(Rc<RefCell<BTreeMap<GroupId, Store>>>);
+pub(crate) struct Stores {
+    stores: Rc<RefCell<BTreeMap<GroupId, Store>>>,
+    pub(crate) fuse: Fuse,
+}
 
 impl Stores {
     /// Opens a group's store, for a machine whose file handle it becomes.
     pub(crate) fn open(&self, group: GroupId) -> (Opened, Image) {
-        let mut stores = self.0.borrow_mut();
+        let mut stores = self.stores.borrow_mut();
         let store = stores.entry(group).or_default();
         store.opened += 1;
         (Opened { stores: self.clone(), group, number: store.opened }, store.latest().clone())
@@ -69,7 +73,8 @@ impl Stores {
 
     /// The node's process ends, or its power fails.
     pub(crate) fn crash(&self, rng: &mut Rng) {
-        for store in self.0.borrow_mut().values_mut() {
+        self.fuse.put_out();
+        for store in self.stores.borrow_mut().values_mut() {
             let survives = rng.below(store.written.len() as u64 + 1) as usize;
             if let Some(last) = store.written.drain(..survives).next_back() {
                 store.synced = last;
@@ -80,16 +85,17 @@ impl Stores {
 
     /// What is left when the power fails and nothing survives that need not.
     pub(crate) fn settled(&self) -> Self {
-        let stores = self.0.borrow();
+        let stores = self.stores.borrow();
         let settled = |(group, store): (&GroupId, &Store)| {
             (*group, Store { synced: store.synced.clone(), ..Store::default() })
         };
-        Self(Rc::new(RefCell::new(stores.iter().map(settled).collect())))
+        let stores = Rc::new(RefCell::new(stores.iter().map(settled).collect()));
+        Self { stores, fuse: Fuse::default() }
     }
 
     /// The group is gone from this node.
     pub(crate) fn remove(&self, group: GroupId) {
-        self.0.borrow_mut().remove(&group);
+        self.stores.borrow_mut().remove(&group);
     }
 }
 
@@ -121,7 +127,7 @@ pub(crate) struct Opened {
 
 impl Opened {
     fn with<T>(&self, act: impl FnOnce(&mut Store) -> T) -> T {
-        act(self.stores.0.borrow_mut().entry(self.group).or_default())
+        act(self.stores.stores.borrow_mut().entry(self.group).or_default())
     }
 
     /// The machine applied something. What of it is synced, and when, is up to chance, which is
