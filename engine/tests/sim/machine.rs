@@ -52,6 +52,8 @@ pub(crate) struct Machine {
     /// Where it keeps its state itself, if it does.
     store: Option<Opened>,
     gives_snapshots: bool,
+    /// Its group may be reset.
+    resets: bool,
     fuse: Fuse,
     /// Makes nodes sync at different times.
     salt: u64,
@@ -134,7 +136,7 @@ impl StateMachine for Machine {
         self.image = Image::decode(&std::mem::take(&mut self.chunks))?;
         self.restored = Some(self.image.clone());
         if let Some(store) = &self.store {
-            let replaced = store.replace(&self.image, self.salt);
+            let replaced = store.replace(&self.image, self.salt, self.resets);
             self.story = replaced.then_some("stores replaced by snapshots");
         }
         Ok(())
@@ -159,6 +161,7 @@ impl Machine {
             image,
             store,
             gives_snapshots: kind.gives,
+            resets: kind.resets,
             fuse: stores.fuse.clone(),
             salt: node as u64,
             chunks: Vec::new(),

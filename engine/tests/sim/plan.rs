@@ -151,7 +151,7 @@ impl Plan {
         Self {
             nodes,
             priorities,
-            machines: stores::kinds(&mut members_rng, nodes, groups.len()),
+            machines: stores::kinds(&mut members_rng, nodes, groups.len(), resetting),
             seats: Seats::new(&shards, &groups),
             changing,
             resetting,

@@ -20,11 +20,13 @@ use crate::rng::{Rng, SURE, mix};
 pub(crate) struct Kind {
     pub(crate) keeps: bool,
     pub(crate) gives: bool,
+    /// Its group may be reset.
+    pub(crate) resets: bool,
 }
 
 /// Of each node and group.
-pub(crate) fn kinds(rng: &mut Rng, nodes: usize, groups: usize) -> Vec<Vec<Kind>> {
-    let plain = Kind { keeps: false, gives: true };
+pub(crate) fn kinds(rng: &mut Rng, nodes: usize, groups: usize, resets: bool) -> Vec<Vec<Kind>> {
+    let plain = Kind { keeps: false, gives: true, resets };
     let mut kinds = vec![vec![plain; groups]; nodes];
     if rng.coin() {
         return kinds;
@@ -37,7 +39,7 @@ pub(crate) fn kinds(rng: &mut Rng, nodes: usize, groups: usize) -> Vec<Vec<Kind>
                 1 => rng.coin(),
                 _ => true,
             };
-            of_node[at] = Kind { keeps, gives };
+            of_node[at] = Kind { keeps, gives, resets };
         }
     }
     kinds
@@ -104,9 +106,10 @@ impl Store {
         self.written.last().unwrap_or(&self.synced)
     }
 
-    fn write(&mut self, image: &Image) {
+    fn write(&mut self, image: &Image, goes_back: bool) {
         let before = self.latest().last.index;
-        assert!(before <= image.last.index, "store: from entry {before} back to {:?}", image.last);
+        let follows = before <= image.last.index || goes_back;
+        assert!(follows, "store: from entry {before} back to {:?}", image.last);
         self.written.push(image.clone());
     }
 
@@ -136,7 +139,7 @@ impl Opened {
         let chance = mix(image.state ^ salt);
         self.with(|store| {
             assert!(store.owner <= self.number, "store: a machine writes that was replaced");
-            store.write(image);
+            store.write(image, false);
             let (syncs, lag) = (chance.is_multiple_of(3), (chance >> 8) % 4);
             if syncs || store.written.len() > 16 {
                 store.sync(store.written.len().saturating_sub(lag as usize));
@@ -144,12 +147,13 @@ impl Opened {
         });
     }
 
-    /// Another state takes the place of what is there; true if there was something.
-    pub(crate) fn replace(&self, image: &Image, salt: u64) -> bool {
+    /// Another state takes the place of what is there; true if there was something. Where groups are
+    /// reset, what was applied may have been lost with the others who had it.
+    pub(crate) fn replace(&self, image: &Image, salt: u64, resets: bool) -> bool {
         self.with(|store| {
             let before = store.latest().last;
             store.owner = self.number;
-            store.write(image);
+            store.write(image, resets);
             if mix(image.state ^ salt).is_multiple_of(2) {
                 store.sync(store.written.len());
             }
