@@ -99,9 +99,8 @@ impl World {
 
     fn disk_delay(&mut self, seat: usize, op: &DiskOp) -> u64 {
         let (plan, node) = (self.plan.disk, self.plan.seats.node(seat));
-        let hasty = self.seats[seat].process.as_ref().is_some_and(|process| process.hasty);
-        if hasty && matches!(op, DiskOp::Read { file: FileName::Snapshot(..), .. }) {
-            return 0;
+        if let Some(delay) = self.mishap_of_read(seat, op) {
+            return delay;
         }
         let slow_file = plan.slow_snapshots && !self.healed && is_of_snapshot(op);
         if !self.healed && self.disk_rng.chance(plan.stuck_ppm) {

@@ -4,7 +4,7 @@
 
 use ringleader::shard::{SnapshotStage, SnapshotUnderWay};
 use ringleader::{GroupId, NodeId};
-use ringleader_wal::disk::DiskOp;
+use ringleader_wal::disk::{DiskOp, FileName};
 
 use crate::disk_faults::is_of_log;
 use crate::inputs::Input;
@@ -26,8 +26,9 @@ pub(crate) struct MishapPlan {
     pub(crate) full_ppm: u32,
     /// A group comes or goes: the node ends soon after.
     pub(crate) cut_off_ppm: u32,
-    /// A snapshot that is being loaded is not lacked any more: the disk gives the rest of it before the
-    /// shard has looked.
+    /// A snapshot of the leader's is being loaded: that takes a while, and another leader is to come, who
+    /// may have the entries. Once the snapshot is not lacked any more, the disk gives the rest of it
+    /// before the shard has looked.
     pub(crate) hasty_ppm: u32,
 }
 
@@ -39,7 +40,7 @@ impl MishapPlan {
             faltering_ppm: rng.pick(&[SURE / 8, SURE / 2, SURE * 3 / 4]),
             full_ppm: rng.pick(&[0, 0, SURE / 1000, SURE / 50]),
             cut_off_ppm: rng.pick(&[0, SURE / 10, SURE / 2]),
-            hasty_ppm: rng.pick(&[0, SURE / 2, SURE]),
+            hasty_ppm: rng.pick(&[0, SURE / 4, SURE]),
         }
     }
 }
@@ -86,6 +87,26 @@ impl World {
             self.counts.add("nodes that end while a group comes or goes", 1);
             self.nodes[node].crash_in = Some(self.mishap_rng.below(12));
         }
+    }
+
+    /// A shard reads a snapshot: how long that takes, if it is one that it was sent.
+    pub(crate) fn mishap_of_read(&mut self, seat: usize, op: &DiskOp) -> Option<u64> {
+        let DiskOp::Read { file: FileName::Snapshot(group, at), .. } = op else { return None };
+        let process = self.seats[seat].process.as_ref().filter(|process| process.recovered)?;
+        if process.hasty {
+            return Some(0);
+        }
+        let is_this = |one: &SnapshotUnderWay| {
+            one.stage == SnapshotStage::Loading && (one.group, one.at) == (*group, *at)
+        };
+        let loads = process.shard.snapshots_under_way().iter().any(is_this);
+        if !loads || !self.goes_wrong(self.plan.mishaps.hasty_ppm) {
+            return None;
+        }
+        let leader = self.checker.leader(self.checker.at(*group));
+        leader.into_iter().for_each(|leader| self.hand_over(*group, leader));
+        let election = self.plan.raft.election_timeout.as_nanos() as u64;
+        Some(self.mishap_rng.between(election / 4, 2 * election))
     }
 
     /// Something of a shard's groups changed.
