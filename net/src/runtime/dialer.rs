@@ -40,8 +40,6 @@ enum DialError {
     Protocol(u16),
     #[error(transparent)]
     Introduce(#[from] IntroduceError),
-    #[error("this side panicked: {0}")]
-    Panicked(String),
     #[error("the peer has {has} shards, this node expects {expected} of it")]
     ShardCount { has: u32, expected: u32 },
 }
@@ -76,7 +74,7 @@ impl Dialer {
     /// Dials for ever; ends by being cancelled, which it bears at any point.
     pub(crate) async fn run(mut self) {
         loop {
-            self.attempt().await;
+            self.contained_attempt().await;
         }
     }
 
@@ -84,7 +82,18 @@ impl Dialer {
     pub(crate) async fn run_on_demand(mut self, wanted: Rc<Notify>) {
         loop {
             wanted.wait().await;
-            self.attempt().await;
+            self.contained_attempt().await;
+        }
+    }
+
+    /// One that panics is one that failed.
+    async fn contained_attempt(&mut self) {
+        if let Err(message) = contained(self.attempt()).await {
+            let (peer, lane) = (self.peer.endpoint, self.peer.lane);
+            tracing::error!(%peer, %lane, %message, "an attempt to connect panicked");
+            self.shared.panicked();
+            self.peer.attempt_failed();
+            glommio::timer::sleep(self.backoff.slowest_delay()).await;
         }
     }
 
@@ -92,8 +101,7 @@ impl Dialer {
     /// attempt has to.
     async fn attempt(&mut self) {
         let Self { shared, peer, target, backoff, reported } = self;
-        let dialed = contained(dial(shared, peer, *target)).await;
-        let delay = match dialed.unwrap_or_else(|message| Err(DialError::Panicked(message))) {
+        let delay = match dial(shared, peer, *target).await {
             Ok((stream, decoder, session)) => {
                 reported.clear();
                 let connection = shared.install(peer, stream, decoder, session, None);
@@ -103,9 +111,6 @@ impl Dialer {
             }
             Err(error) => {
                 peer.attempt_failed();
-                if let DialError::Panicked(_) = error {
-                    shared.panicked();
-                }
                 report(peer, target.address, &error, reported);
                 if error.is_lasting() { backoff.slowest_delay() } else { backoff.next_delay() }
             }

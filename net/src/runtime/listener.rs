@@ -257,8 +257,8 @@ impl State {
         }
         pending.push_back(Rc::clone(&stream));
         drop(pending);
-        let state = Rc::clone(self);
-        self.tasks.spawn(async move {
+        let (state, own) = (Rc::clone(self), Rc::clone(self));
+        let greets = async move {
             let received = contained(state.receive(&stream)).await;
             let outcome = received.unwrap_or_else(|message| Err(Rejected::Panicked(message)));
             let displaced = !state.leave(&stream);
@@ -266,6 +266,12 @@ impl State {
             match outcome {
                 Ok((hello, accept)) => state.hand_over(stream, hello, accept),
                 Err(rejected) => state.reject(&stream, from, rejected).await,
+            }
+        };
+        self.tasks.spawn(async move {
+            if let Err(message) = contained(greets).await {
+                own.log(from, &Rejected::Panicked(message));
+                own.count(|stats| stats.panicked += 1);
             }
         });
     }
