@@ -406,3 +406,36 @@ fn lost_ones_that_meet_a_torn_reset_elect_nobody_without_its_entry() {
         assert_eq!(world.raft(id).status().last, world.raft(1).status().last, "n{id}");
     }
 }
+
+/// n1 has what n2 went on with and has released it, before it hears of the new era: n2, which asks where
+/// the two logs agree, is told where n1's begins.
+#[test]
+fn who_has_released_all_that_is_asked_for_says_where_its_log_begins() {
+    let mut world = led(3);
+    let old = world.raft(1).status().last;
+    world.call(1, |raft, _, out| raft.compact(old.index, out));
+    world.durable(1, usize::MAX);
+    [1, 3].into_iter().for_each(|id| world.crash(id, 0));
+    forget_leader(&mut world);
+    world.reset(2, &voters(&[2])).expect("nobody leads");
+    assert_eq!(elected(&mut world), 2);
+    world.propose_next(2, 2);
+    world.settle();
+    world.change(2, &MembershipChange::default().learner(NodeId(1))).expect("it begins");
+    world.settle();
+    let (term, last) = (world.raft(2).term(), world.raft(2).status().last);
+    let at = LogPosition { index: LogIndex(2), term: world.term_at(2, 2).expect("it has it") };
+    let answer = |prev_index, hint| Message::AppendResponse {
+        term,
+        outcome: AppendOutcome::Conflict { prev_index, hint },
+    };
+    // Before n1 failed it had no more than that.
+    let asked = world.raft(2).peers().find(|peer| peer.id == NodeId(1)).expect("a learner");
+    world.arrive(1, 2, answer(LogIndex(asked.next_index.0 - 1), at));
+    world.restart(1);
+    assert!(last.index > old.index);
+    pass(&mut world, 10);
+    assert!(!world.raft(1).is_superseded());
+    assert_eq!(world.raft(1).status().last, world.raft(2).status().last);
+    world.checker.check_all(&world.nodes);
+}
