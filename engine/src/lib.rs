@@ -90,8 +90,8 @@
 //!   messages that wait for the log are different methods ([`raft::Outlet`]).
 //! - **Nothing waits to make a batch bigger.** A batch is what arrived while the last turn ran.
 //! - **Everything that grows has a bound in bytes**, and what happens there is back-pressure.
-//! - **A failed write or sync is final**: the shard acknowledges nothing more. So is a panic on its
-//!   thread. Either ends one shard; the node's others go on.
+//! - **A failed write or sync is final**: the shard acknowledges nothing more. So is a panic in its
+//!   turn. Either ends one shard; the node's others go on. A panic over a connection ends that.
 //! - **The log goes only when a snapshot of it is wholly on stable storage**, and taking one stops
 //!   nothing.
 

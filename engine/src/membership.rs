@@ -118,8 +118,9 @@ impl Handle {
     /// apart from each other, one of the two histories ends when they meet.
     ///
     /// The other new members must be empty, or have had a replica of the group. Those who know
-    /// something committed that this node has not take no further part, and make no voters; their
-    /// state machines keep what they have. Old members
+    /// something committed that this node has not take nothing of the new log, and make no voters; their
+    /// state machines keep what they have. Only a snapshot, which takes the place of all that, brings
+    /// them back: they are sent one as learners once the new log was shortened. Old members
     /// that come back and meet anybody of the new era can't elect a leader any more, but **old
     /// members that only meet each other, be it for a moment, go on by themselves**. So start none
     /// before everybody who is left is of the new era, for who is not may have had votes before the
@@ -132,7 +133,9 @@ impl Handle {
     /// voters elect a leader, so more than half of them have to be up.
     ///
     /// # Errors
-    /// [`ResetError::Unknown`] is the only error after which it may take effect.
+    /// [`ResetError::Unknown`] is the only error after which it may take effect. A crash may also leave
+    /// half of it: the node [is superseded](crate::GroupStatus::is_superseded) then, leads nobody, and
+    /// keeps from leading whoever hears of it, until it is asked again.
     pub async fn reset_peers(
         &self,
         group: GroupId,

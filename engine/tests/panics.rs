@@ -1,5 +1,6 @@
-//! What panics on a shard's thread ends that shard, and nothing else: its callers are told, the rest
-//! of its node goes on, and its groups are led elsewhere. (Tests unwind; in a program whose panics
+//! What panics in a shard's turn ends that shard, and nothing else: its callers are told, the rest of
+//! its node goes on, and its groups are led elsewhere. On the disk's tasks it is one operation that
+//! fails; what it is on those of connections is tried in `net/tests/panics.rs`. (Tests unwind; in a program whose panics
 //! abort, the node's process ends, as in `acceptance.rs`.)
 
 mod nodes;
@@ -9,12 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_lite::future::block_on;
 use nodes::{addresses, eventually, leader, leads};
 use ringleader::shard::ShardHealth;
 use ringleader::{
-    Consistency, Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, NodeId, ProposeError,
-    QueryError, ReadError, Replies, StateMachine, UnknownCause, place,
+    Consistency, Engine, EngineConfig, Entries, GroupConfig, GroupId, Handle, MachineError, NodeId,
+    ProposeError, QueryError, ReadError, Replies, SnapshotSource, StateMachine, UnknownCause,
+    place,
 };
 
 /// Counts operations, but panics where `victim` says that it is to.
@@ -163,8 +166,53 @@ fn a_state_machine_that_panics_ends_its_shard_and_the_rest_goes_on() {
     assert_eq!(health(&engines[at].handle()), [ShardHealth::Running, ShardHealth::Running]);
 }
 
+/// A state machine whose first snapshot is a [`Bomb`].
+struct Armed {
+    armed: bool,
+}
+
+impl StateMachine for Armed {
+    fn apply(&mut self, _: &Entries<'_>, _: &mut Replies) {}
+
+    fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        let armed = std::mem::take(&mut self.armed);
+        Some(Box::new(Chunk(armed.then(|| Bomb))))
+    }
+}
+
+struct Chunk(Option<Bomb>);
+
+impl SnapshotSource for Chunk {
+    fn next_chunk(&mut self, _: usize) -> Result<Option<Bytes>, MachineError> {
+        Ok(self.0.take().map(Bytes::from_owner))
+    }
+}
+
+/// The disk has the last hold of what it writes.
+#[test]
+fn what_panics_on_the_disk_is_an_operation_that_failed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let machine = |_| -> Box<dyn StateMachine> { Box::new(Armed { armed: true }) };
+    let engine = Engine::start(config(&addresses(1), 1, dir.path()), machine).expect("it starts");
+    let [group, _] = groups();
+    propose([&engine], group);
+    let handle = engine.handle();
+    let failed = block_on(handle.snapshot(group)).expect_err("its chunk can't be written");
+    assert!(failed.to_string().contains("a disk operation panicked: a bomb"), "{failed}");
+    assert_eq!(health(&handle), [ShardHealth::Running, ShardHealth::Running]);
+    propose([&engine], group);
+    eventually("a snapshot", || block_on(handle.snapshot(group)).ok());
+    engine.shutdown();
+}
+
 /// Panics when it is dropped.
 struct Bomb;
+
+impl AsRef<[u8]> for Bomb {
+    fn as_ref(&self) -> &[u8] {
+        b"tick"
+    }
+}
 
 impl Drop for Bomb {
     fn drop(&mut self) {

@@ -346,3 +346,96 @@ fn a_crash_before_it_is_durable_undoes_it() {
     [2, 3].into_iter().for_each(|id| world.restart(id));
     elected(&mut world);
 }
+
+/// Of a reset that a crash tears, only the term is durable: the entry was in a later write.
+fn torn() -> World {
+    let mut world = led(3);
+    [2, 3].into_iter().for_each(|id| world.crash(id, 0));
+    forget_leader(&mut world);
+    world.durable(1, usize::MAX);
+    let before = world.raft(1).status();
+    world.call(1, |raft, now, out| {
+        raft.reset(now, &voters(&[1]), out).expect("nobody leads");
+    });
+    world.crash_within(1, 1);
+    world.restart(1);
+    let after = world.raft(1).status();
+    assert_eq!((Era::of(after.term).resets(), after.last), (1, before.last), "torn");
+    assert_eq!(world.raft(1).configuration(), &voters(&[1, 2, 3]));
+    world
+}
+
+/// Nobody was told that it is done, and the node waits to be reset again.
+#[test]
+fn a_reset_that_a_crash_tears_is_done_again() {
+    let mut world = torn();
+    assert!(world.raft(1).is_superseded(), "it has no entry of its era");
+    assert_eq!(world.raft(1).deadline(), Time::NEVER, "it does not campaign");
+    let last = last(&world, 1);
+    let planned = world.raft(1).plan_reset(world.now, &voters(&[1])).expect("nobody leads");
+    assert_eq!((planned.last.index, Era::of(planned.at.term).resets()), (last, 2));
+    assert_eq!(world.reset(1, &voters(&[1])), Ok(0));
+    assert_eq!(elected(&mut world), 1);
+    assert!(!world.raft(1).is_superseded());
+    assert_eq!(world.raft(1).configuration(), &voters(&[1]));
+    world.propose_next(1, 1);
+    world.settle();
+    assert_eq!(world.raft(1).status().commit, world.raft(1).status().last.index);
+}
+
+/// It leads nobody, and is no help to those who were lost and come back: the term that it spreads
+/// stops them, until it is done again.
+#[test]
+fn lost_ones_that_meet_a_torn_reset_elect_nobody_without_its_entry() {
+    let mut world = torn();
+    [2, 3].into_iter().for_each(|id| world.restart(id));
+    pass(&mut world, 100);
+    let era = Era::of(world.raft(1).term());
+    assert_eq!(world.leaders(), [0; 0]);
+    for id in [2, 3] {
+        assert_eq!(Era::of(world.raft(id).term()), era);
+        assert!(world.raft(id).is_superseded(), "n{id}");
+    }
+    forget_leader(&mut world);
+    assert_eq!(world.reset(1, &voters(&[1, 2, 3])), Ok(0));
+    assert_eq!(elected(&mut world), 1);
+    pass(&mut world, 10);
+    world.checker.check_all(&world.nodes);
+    for id in [2, 3] {
+        assert!(!world.raft(id).is_superseded(), "n{id}");
+        assert_eq!(world.raft(id).status().last, world.raft(1).status().last, "n{id}");
+    }
+}
+
+/// n1 has what n2 went on with and has released it, before it hears of the new era: n2, which asks where
+/// the two logs agree, is told where n1's begins.
+#[test]
+fn who_has_released_all_that_is_asked_for_says_where_its_log_begins() {
+    let mut world = led(3);
+    let old = world.raft(1).status().last;
+    world.call(1, |raft, _, out| raft.compact(old.index, out));
+    world.durable(1, usize::MAX);
+    [1, 3].into_iter().for_each(|id| world.crash(id, 0));
+    forget_leader(&mut world);
+    world.reset(2, &voters(&[2])).expect("nobody leads");
+    assert_eq!(elected(&mut world), 2);
+    world.propose_next(2, 2);
+    world.settle();
+    world.change(2, &MembershipChange::default().learner(NodeId(1))).expect("it begins");
+    world.settle();
+    let (term, last) = (world.raft(2).term(), world.raft(2).status().last);
+    let at = LogPosition { index: LogIndex(2), term: world.term_at(2, 2).expect("it has it") };
+    let answer = |prev_index, hint| Message::AppendResponse {
+        term,
+        outcome: AppendOutcome::Conflict { prev_index, hint },
+    };
+    // Before n1 failed it had no more than that.
+    let asked = world.raft(2).peers().find(|peer| peer.id == NodeId(1)).expect("a learner");
+    world.arrive(1, 2, answer(LogIndex(asked.next_index.0 - 1), at));
+    world.restart(1);
+    assert!(last.index > old.index);
+    pass(&mut world, 10);
+    assert!(!world.raft(1).is_superseded());
+    assert_eq!(world.raft(1).status().last, world.raft(2).status().last);
+    world.checker.check_all(&world.nodes);
+}

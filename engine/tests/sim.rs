@@ -17,13 +17,15 @@
 //! | `seats`, `process`, `inputs`, `effects` | nodes and their shards, driven as the runtime drives them |
 //! | `disk`, `file`, `disk_faults`, `damage`, `atlas` | disks, and what they do to what they hold |
 //! | `network`, `links`, `net_faults` | connections made of bytes, and what happens to them |
-//! | `peers` | which nodes a node knows and lets in |
+//! | `peers`, `addresses` | which nodes a node knows and lets in, and where it looks for them |
 //! | `clock` | clocks at speeds of their own, late ticks, processes that stand still |
 //! | `faults` | which faults there are, and how each comes about |
 //! | `mishaps` | faults that wait for the moment at which they tell most |
 //! | `operator`, `transfers`, `log_reads`, `existence` | what the operator does, and what it is told |
 //! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
 //! | `image`, `stores` | the registers' snapshot, and what is kept of them on stable storage |
+//! | `founding` | groups that begin with a state |
+//! | `panics` | state machines that panic |
 //! | `resets`, `eras` | groups that lose their majority, and what stays of them |
 //! | `checker`, `messages`, `rounds`, `history`, `line` | what must hold after every step |
 //! | `streams` | what of a log each peer was sent |
@@ -36,6 +38,8 @@ use std::process::ExitCode;
 // the protocol here as they do there.
 use ringleader::raft;
 
+#[path = "sim/addresses.rs"]
+mod addresses;
 #[path = "sim/atlas.rs"]
 mod atlas;
 #[path = "sim/callers.rs"]
@@ -69,6 +73,8 @@ mod existence;
 mod faults;
 #[path = "sim/file.rs"]
 mod file;
+#[path = "sim/founding.rs"]
+mod founding;
 #[path = "sim/history.rs"]
 mod history;
 #[path = "sim/image.rs"]
@@ -96,6 +102,8 @@ mod network;
 mod operator;
 #[path = "sim/options.rs"]
 mod options;
+#[path = "sim/panics.rs"]
+mod panics;
 #[path = "sim/peace.rs"]
 mod peace;
 #[path = "sim/peers.rs"]

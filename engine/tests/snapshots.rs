@@ -1,6 +1,7 @@
 //! Snapshots on real nodes: real disks, real connections on loopback.
 
 mod nodes;
+mod wire;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,6 +15,7 @@ use ringleader::{
     Engine, EngineConfig, Entries, GroupId, LogIndex, MachineError, NodeId, Replies, RoleName,
     SnapshotError, SnapshotSource, StateMachine,
 };
+use wire::Wires;
 
 /// A table of numbers, some of which each operation changes, and how many operations there were. A
 /// snapshot shares it until the next change.
@@ -333,4 +335,47 @@ fn snapshots_come_by_the_clock_travel_slowly_and_make_good_leaders() {
     for engine in &engines {
         eventually("all to have it", || (table(engine).operations == 110).then_some(()));
     }
+}
+
+/// No connection lives long enough for a whole snapshot: one that began anew after a break would
+/// never arrive.
+#[test]
+fn a_snapshot_whose_connection_breaks_goes_on_where_it_was() {
+    const CHUNK: u64 = 32 << 10;
+    const PER_CONNECTION: usize = 3 * CHUNK as usize + 4096;
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(3);
+    let wires = Wires::fraying(&addresses, PER_CONNECTION);
+    let start = |node| {
+        let mut config = config(&addresses, node, dir.path());
+        if node != 3 {
+            config.members[2].address = wires.end(node, 3);
+        }
+        (config.snapshots.bytes, config.snapshots.keep_entries) = (None, 0);
+        config.snapshots.chunk_bytes = CHUNK as usize;
+        start_with(config, || Box::new(Table::default()))
+    };
+    let pair = [start(1), start(2)];
+    let handle = leader(&pair, GROUP);
+    write(&handle, 100);
+    let taken = block_on(handle.snapshot(GROUP)).expect("it is taken");
+    eventually("the log before it to go", || {
+        let status = block_on(handle.status(GROUP)).expect("it is here");
+        (status.base.index == taken.index).then_some(())
+    });
+
+    let late = start(3);
+    eventually("it to arrive", || (table(&late).operations == 100).then_some(()));
+    assert!(table(&late).from_snapshot, "the log that it lacked was gone");
+    let counters = || {
+        let report = block_on(handle.report()).expect("it runs");
+        report.shards[0].counters.snapshots
+    };
+    let sent = eventually("the leader to know", || Some(counters()).filter(|sent| sent.sent > 0));
+    let breaks = (CELLS as u64 * 8).div_ceil(PER_CONNECTION as u64) - 1;
+    assert!(wires.broken().min(sent.broken) >= breaks, "{} broken, {sent:?}", wires.broken());
+    assert_eq!((sent.resumed, sent.sent, sent.sends_given_up), (sent.broken, 1, 0));
+    // What is lost with a connection is the piece that was on it.
+    let most = sent.taken_bytes + (sent.broken + 1) * (CHUNK + 4096);
+    assert!(sent.sent_bytes <= most, "{sent:?}, at most {most}");
 }

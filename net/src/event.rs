@@ -68,6 +68,8 @@ pub enum DownReason {
     Replaced,
     /// This side gave it up, for the reason it gave.
     Local(String),
+    /// A task of this side that worked on it panicked, with this message.
+    Panicked(String),
     /// The peer's node is no longer one of this shard's peers.
     Removed,
     /// The peer's node is to be found at another address.
@@ -92,6 +94,7 @@ impl fmt::Display for DownReason {
             Self::Protocol(error) => fmt::Display::fmt(error, f),
             Self::Replaced => f.write_str("replaced by a newer connection of the peer"),
             Self::Local(reason) => f.write_str(reason),
+            Self::Panicked(message) => write!(f, "this side panicked: {message}"),
             Self::Removed => f.write_str("the node was removed"),
             Self::Moved => f.write_str("the node's address changed"),
             Self::Idle => f.write_str("nothing was sent on it for a while"),

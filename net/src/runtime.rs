@@ -13,6 +13,7 @@
 
 mod bulk;
 mod connection;
+mod contain;
 mod dialer;
 mod introduce;
 mod listener;

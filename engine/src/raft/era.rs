@@ -29,7 +29,8 @@
 //! So an old member that comes back and hears a term of the new era can neither be elected nor help
 //! anybody of its kind; it is [superseded](super::Raft::is_superseded). If it becomes a member again, it
 //! takes the leader's log as anybody, provided that it knows nothing committed that contradicts it;
-//! otherwise it refuses it for ever. Old members that hear nothing of the new era know nothing of
+//! otherwise it refuses it, for what it applied can't be taken back. A snapshot it takes: that replaces
+//! its state machine with all that was applied. Old members that hear nothing of the new era know nothing of
 //! it: a majority of them, without a connection to anybody of the new era, goes on by itself.
 
 use ringleader_wal::{LogPosition, NodeId, Term};

@@ -121,13 +121,18 @@ impl Follower {
     }
 
     fn refuse(&self, state: &mut State, prev: LogPosition, out: &mut dyn Outlet) {
-        if prev.index <= state.commit_index.max(state.verified) {
+        let base = state.log.base();
+        let hint = if prev.index < base.index {
+            // Of another era, where nothing can be compared: the log's beginning can.
+            base
+        } else if prev.index <= state.commit_index.max(state.verified) {
             // Every leader has the committed entries, and this one has what it sent before.
             state.contradicted();
             return;
-        }
+        } else {
+            state.log.last_at_most(prev.index, prev.term)
+        };
         let Some(leader) = self.leader else { return };
-        let hint = state.log.last_at_most(prev.index, prev.term);
         let outcome = AppendOutcome::Conflict { prev_index: prev.index, hint };
         state.send(leader, Message::AppendResponse { term: state.term(), outcome }, out);
     }

@@ -203,7 +203,8 @@ pub enum AppendOutcome {
         /// `prev.index` of the refused request: it tells a late answer from a current one.
         prev_index: LogIndex,
         /// The last place that may agree: the follower's last entry at or before `prev.index`
-        /// whose term is at most `prev.term`. It skips whole terms, not single entries.
+        /// whose term is at most `prev.term`. It skips whole terms, not single entries. After
+        /// `prev.index` if the follower's log begins only there.
         hint: LogPosition,
     },
 }

@@ -112,6 +112,11 @@ impl Progress {
         }
     }
 
+    /// Whether it is asked now whether its log agrees at `index`.
+    pub(super) fn is_probed_at(&self, index: LogIndex) -> bool {
+        self.mode == Mode::Probe && index == self.next_index.prev()
+    }
+
     #[inline]
     pub(super) fn sent(&mut self, last: LogIndex, bytes: usize) {
         self.next_index = last.next();

@@ -137,7 +137,14 @@ impl Leader {
         let term_start = self.term_start;
         let Some(peer) = self.peer(from) else { return };
         peer.heard_at = state.now;
-        if peer.is_current_conflict(prev_index) {
+        if hint.index > prev_index {
+            // Its log begins there. What this one does not hold of that is not to be had from it.
+            let agrees = state.log.term_at(hint.index) == Some(hint.term);
+            if agrees && peer.is_probed_at(prev_index) {
+                peer.probe(hint.index.next(), false);
+                replicate(peer, term_start, state, out);
+            }
+        } else if peer.is_current_conflict(prev_index) {
             // Both logs skip whole terms: the follower to an entry that isn't newer than
             // what it was asked for, the leader to one that isn't newer than that.
             let before = hint.index.min(prev_index.prev());

@@ -108,6 +108,9 @@ pub struct ShardReport {
     /// Who was refused a connection here: how often, by the reason. On the shard that listens for
     /// its node; empty on the others.
     pub refusals: Vec<RefusalReport>,
+    /// Connections that were ended, here or before they were made, because this side panicked over
+    /// them. Each is logged, with what was said.
+    pub connection_panics: u64,
     /// Its log, as it is.
     pub log: WalStatus,
     /// What its log counted.

@@ -83,6 +83,9 @@ pub(super) const SHARD_COUNTERS: &[Metric<ShardReport>] = &[
     ("log_portions_read_back", "Portions of committed entries read back", |s| {
         s.operations.log_reads
     }),
+    ("connection_panics", "Connections ended because this side panicked over them", |s| {
+        s.connection_panics
+    }),
     ("silences", "Times that a connected peer was silent for an election timeout", |s| {
         s.counters.silences
     }),

@@ -150,6 +150,13 @@ impl ShardReport {
             snapshots.sends_given_up,
             snapshots.receives_given_up
         )?;
+        if self.connection_panics > 0 {
+            writeln!(
+                f,
+                "  PANICS    {} connections ended by them, see the log",
+                self.connection_panics
+            )?;
+        }
         let refusals = self.refusals.iter();
         let refusals = refusals.map(|refusal| format!("{} x {}", refusal.count, refusal.reason));
         match refusals.collect::<Vec<_>>().join(", ") {

@@ -374,6 +374,7 @@ impl Driver {
             callers,
             operations: self.meter.operations,
             refusals: self.network.refusals(),
+            connection_panics: self.network.panics(),
             log,
             log_counters,
             links: self.network.reports(&self.shard),

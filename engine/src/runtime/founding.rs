@@ -91,6 +91,8 @@ fn clear(dir: &Path, group: GroupId) -> io::Result<Result<(), FoundError>> {
                 return Ok(Err(FoundError::NotEmpty("the node has run")));
             }
             Some(FileName::Snapshot(of, _)) if of == group => {
+                // Whoever did that may have ended before it was durable.
+                File::open(dir)?.sync_all()?;
                 return Ok(Err(FoundError::NotEmpty("the group was founded before")));
             }
             Some(FileName::Partial(of, _)) if of == group => fs::remove_file(entry.path())?,

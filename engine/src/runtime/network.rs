@@ -291,6 +291,12 @@ impl Network {
         refusals.map(|(code, count)| RefusalReport { reason: code.to_string(), count }).collect()
     }
 
+    /// Connections that this side panicked over.
+    pub(super) fn panics(&self) -> u64 {
+        let listener = self.listener.iter().map(|listener| listener.stats().panicked);
+        self.net.panics() + listener.sum::<u64>()
+    }
+
     pub(super) fn accept(&self, handover: ShardHandover) {
         self.net.accept(handover);
     }

@@ -9,8 +9,12 @@
 //! stop.
 //!
 //! Where that fails too, the thread ends. Its inbox is closed then, so that nobody waits for it, and
-//! the report says that it has ended. A panic in a task of a connection or of the disk is such a
-//! case.
+//! the report says that it has ended.
+//!
+//! The tasks of connections and of the disk stand apart: what such a task works on is its own. One that
+//! panics over a connection has lost that connection (`ringleader-net`), and one that panics over an
+//! operation of the disk has failed in that, which ends the shard as any failed write of its log does
+//! (`ringleader_wal::driver`).
 
 use std::any::Any;
 use std::cell::RefCell;

@@ -78,9 +78,8 @@ pub use membership::ChangeAnswer;
 pub use proposal::{AnswerRun, Applied, ClientId, Completion, Submission};
 pub use reading::{ReadCompletion, ReadRun, ReadSubmission};
 pub use resets::ResetAnswer;
-pub(crate) use snapshot::Founding;
 pub use snapshot::{
-    SnapshotFault, SnapshotRefusal, SnapshotStage, SnapshotSurvey, SnapshotUnderWay,
+    Founding, SnapshotFault, SnapshotRefusal, SnapshotStage, SnapshotSurvey, SnapshotUnderWay,
     SurveyedSnapshot, survey_snapshots,
 };
 pub use status::{GroupStatus, MemberStatus};

@@ -32,6 +32,17 @@ impl World {
         }
     }
 
+    /// The member stops; of the newest batch, the first `kept` records are on disk, as where the others
+    /// were in the next one.
+    pub fn crash_within(&mut self, id: u64, kept: usize) {
+        let node = self.nodes.get_mut(&id).expect("a member");
+        let whole = node.batches.len();
+        if let Some((_, records)) = node.batches.back_mut() {
+            records.truncate(kept);
+        }
+        self.crash(id, whole);
+    }
+
     pub fn restart(&mut self, id: u64) {
         if self.is_up(id) {
             return;

@@ -9,6 +9,12 @@ use crate::atlas::Found;
 use crate::history::History;
 
 impl Promise {
+    /// Of a node that founded a group from a state which stands there.
+    pub(super) fn founded(at: LogPosition) -> Self {
+        let (durable, last, latest) = (at.index, at, (at.term, None));
+        Self { durable, last, latest, snapshot: at.index, ..Self::default() }
+    }
+
     /// Whether what was called durable ends with entries that can't be committed any more, because
     /// others are that stand in their place: a snapshot that is shorter than the log takes its place.
     pub(super) fn is_contradicted(
@@ -23,6 +29,11 @@ impl Promise {
 }
 
 impl Checker {
+    /// Whether nobody else has what a group began with.
+    pub(crate) fn is_only_copy(&self, at: usize, node: usize) -> bool {
+        self.histories[at].only_copy().is_some_and(|founder| founder.0 as usize == node + 1)
+    }
+
     /// A member's replica is to be destroyed, whatever comes of that.
     pub(crate) fn doom(&mut self, node: usize, at: usize) {
         self.members[at][node].doomed = true;
@@ -68,6 +79,10 @@ impl Checker {
                 gone || history.holds(member.on_disk, committed)
             };
             let copies: Vec<bool> = members.map(holds).collect();
+            if let Some(founder) = history.only_copy() {
+                assert!(copies[founder.0 as usize - 1], "founding: {committed:?} is not durable");
+                continue;
+            }
             assert!(
                 Self::has_quorum(history, committed, |node| copies[node]),
                 "commit on a durable quorum: {committed:?} of group {} is on disks {copies:?} of {:?}",

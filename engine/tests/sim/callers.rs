@@ -7,9 +7,9 @@ use ringleader::shard::{Applied, Submission};
 use ringleader::{GroupId, ProposeError};
 
 use crate::clients::{Asked, Fate};
-use crate::inputs::Input;
+use crate::inputs;
 use crate::line::Line;
-use crate::linearizability::register::Register;
+use crate::linearizability::register::{Input, Output, Register};
 use crate::linearizability::{Operation, Verdict, check};
 use crate::machine::{OpName, told};
 use crate::plan::MS;
@@ -86,7 +86,7 @@ impl World {
             }
         }
         for (seat, part) in parts {
-            self.feed(seat, Input::Submit(client, part));
+            self.feed(seat, inputs::Input::Submit(client, part));
         }
     }
 
@@ -194,21 +194,30 @@ impl World {
         }
         self.counts.add("histories checked", histories.len() as u64);
         for (key, history) in histories {
-            let operations: Vec<Operation<Register>> = history
-                .iter()
-                .map(|(name, asked)| Operation {
-                    input: asked.command.input,
-                    called: asked.called,
-                    returned: asked.returned,
-                    hint: Self::hint(line, *name, asked),
-                })
-                .collect();
+            // What the register held at first, as if somebody had put it there before all others.
+            let founded = self.checker.history(group).founded.as_ref();
+            let first = founded.and_then(|founded| founded.image.registers.get(&key));
+            let first = first.map(|value| Operation::<Register> {
+                input: Input::Put(*value),
+                called: 0,
+                returned: Some((0, Output::Done)),
+                hint: Some(1),
+            });
+            let given = usize::from(first.is_some());
+            let asked = history.iter().map(|(name, asked)| Operation {
+                input: asked.command.input,
+                called: asked.called,
+                returned: asked.returned,
+                hint: Self::hint(line, *name, asked),
+            });
+            let operations: Vec<_> = first.into_iter().chain(asked).collect();
             let (verdict, explained, stuck) = match check(&operations, BUDGET) {
                 Verdict::Linearizable => continue,
                 Verdict::Violated { explained, stuck } => ("violated", explained, stuck),
                 Verdict::OutOfBudget { explained, stuck } => ("unknown", explained, stuck),
             };
-            let stuck: Vec<_> = stuck.iter().map(|at| &history[*at]).collect();
+            let asked = stuck.iter().filter_map(|at| at.checked_sub(given));
+            let stuck: Vec<_> = asked.map(|at| &history[at]).collect();
             panic!(
                 "linearizability {verdict}: group {group} key {key}: {explained} of {} operations \
                  have an order, and none of these can be next: {stuck:#?}",

@@ -7,11 +7,12 @@
 
 use ringleader::raft::found::FOUNDED_AT;
 use ringleader::raft::invariants::{self, Summary};
-use ringleader::raft::{Configuration, Raft, RoleName, Status};
+use ringleader::raft::{Raft, RoleName, Status};
 use ringleader::shard::{Applied, Shard};
 use ringleader::{GroupId, LogIndex, LogPosition, NodeId, Term};
 
 use crate::clients::{Asked, Fate};
+use crate::founding::Founded;
 use crate::history::History;
 use crate::image::Image;
 use crate::machine::AppliedOp;
@@ -120,18 +121,25 @@ impl Checker {
     pub(crate) fn new(plan: &Plan) -> Self {
         let member = || Member { told: Some(LogIndex(0)), ..Member::default() };
         let members = || (0..plan.nodes).map(|_| member()).collect();
-        let history = |(founders, late): (&Configuration, &bool)| {
-            let mut history = History::new(founders.clone());
-            if *late {
+        let history = |at: usize| {
+            let mut history = History::new(plan.founders[at].clone());
+            if plan.late[at] {
                 history.found();
             }
+            plan.founded[at].iter().for_each(|founded| history.begin_with(founded));
             history
         };
+        let mut members: Vec<Vec<Member>> = plan.groups.iter().map(|_| members()).collect();
+        for (members, founded) in members.iter_mut().zip(&plan.founded) {
+            if let Some(Founded { node, image }) = founded {
+                members[node.0 as usize - 1].promise = Promise::founded(image.last);
+            }
+        }
         let config = &plan.raft;
         Self {
             groups: plan.groups.clone(),
-            histories: plan.founders.iter().zip(&plan.late).map(history).collect(),
-            members: plan.groups.iter().map(|_| members()).collect(),
+            histories: (0..plan.groups.len()).map(history).collect(),
+            members,
             handovers: Handovers::default(),
             streams: Streams::default(),
             pre_votes: config.pre_vote.then(PreVotes::default),
@@ -167,6 +175,11 @@ impl Checker {
         (member.view, member.told, member.destroyed) = (None, Some(LogIndex(0)), true);
     }
 
+    /// The node's replica panicked: it takes part in nothing until the process is another.
+    pub(crate) fn abandoned(&mut self, node: usize, at: usize) {
+        self.members[at][node].view = None;
+    }
+
     /// That is durable: what it had promised is kept by nobody.
     pub(crate) fn destroyed_for_good(&mut self, node: usize, group: GroupId) {
         let at = self.at(group);
@@ -177,6 +190,10 @@ impl Checker {
     /// Something happened on a node. True if the status of a group is another one.
     pub(crate) fn observe(&mut self, node: usize, own: OwnTime, shard: &Shard) -> bool {
         let mut news = false;
+        // What it was about may be half done.
+        if shard.is_wreck() {
+            return false;
+        }
         self.steps += 1;
         for at in 0..self.groups.len() {
             let Some(raft) = shard.raft(self.groups[at]) else { continue };

@@ -94,6 +94,17 @@ impl SimDisk {
         assert!(self.running.insert(id, running).is_none(), "{id:?} is used twice");
     }
 
+    /// Whether an operation was submitted and has not ended.
+    pub(crate) fn is_running(&self, id: OpId) -> bool {
+        self.running.contains_key(&id)
+    }
+
+    /// The reads of snapshots that have not ended.
+    pub(crate) fn reads_of_snapshots(&self) -> Vec<OpId> {
+        let is_one = |op: &DiskOp| matches!(op, DiskOp::Read { file: FileName::Snapshot(..), .. });
+        self.running.iter().filter(|(_, of)| is_one(&of.op)).map(|(id, _)| *id).collect()
+    }
+
     /// An operation that was submitted and has not ended.
     pub(crate) fn operation(&self, id: OpId) -> &DiskOp {
         &self.running[&id].op

@@ -99,6 +99,9 @@ impl World {
 
     fn disk_delay(&mut self, seat: usize, op: &DiskOp) -> u64 {
         let (plan, node) = (self.plan.disk, self.plan.seats.node(seat));
+        if let Some(delay) = self.mishap_of_read(seat, op) {
+            return delay;
+        }
         let slow_file = plan.slow_snapshots && !self.healed && is_of_snapshot(op);
         if !self.healed && self.disk_rng.chance(plan.stuck_ppm) {
             self.counts.add("disk operations stuck for seconds", 1);
@@ -122,7 +125,8 @@ impl World {
 
     /// An operation ends.
     pub(crate) fn disk_done(&mut self, seat: usize, life: u32, id: OpId) {
-        if !self.is_alive(seat, life) {
+        // It may have ended sooner than it was to.
+        if !self.is_alive(seat, life) || !self.seats[seat].disk.is_running(id) {
             return;
         }
         let op = self.seats[seat].disk.operation(id).clone();

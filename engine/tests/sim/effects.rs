@@ -20,6 +20,10 @@ impl World {
         }
         for (id, op) in effects.disk.drain(..) {
             let process = self.seats[seat].process.as_mut().expect("it survived");
+            assert!(
+                !process.shard.is_wreck(),
+                "a shard that panicked leaves its disk alone: {op:?}"
+            );
             process.written.written(&op);
             if !self.survives_step(seat) || !self.start_disk(seat, id, op) {
                 return false;
@@ -113,6 +117,12 @@ impl World {
     fn notice(&mut self, seat: usize, notice: Notice) {
         self.trace.line(|| format!("node {} notes {notice:?}", self.plan.seats.name(seat)));
         let process = self.seats[seat].process.as_mut().expect("it is alive");
+        let of_snapshot =
+            matches!(notice, Notice::SnapshotTaken(..) | Notice::SnapshotInstalled(..));
+        if of_snapshot && process.shard.is_wreck() {
+            // Nobody looks any more whether that is so.
+            return;
+        }
         match notice {
             Notice::Recovered(summary) => {
                 process.recovered = true;

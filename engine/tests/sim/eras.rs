@@ -109,13 +109,15 @@ impl Checker {
         promise.durable >= first.index && history.holds(promise.last, first)
     }
 
-    /// The group's era, and whether that is not the first.
+    /// The group's era, and whether a reset began it.
     pub(crate) fn era(&self, at: usize) -> Era {
         self.histories[at].line().era
     }
 
-    pub(crate) fn has_era(&self, at: usize) -> bool {
-        self.era(at) != Era::default()
+    pub(crate) fn was_reset(&self, at: usize) -> bool {
+        let history = &self.histories[at];
+        let founded = history.founded.as_ref().map(|founded| founded.image.last);
+        history.line().first != founded.unwrap_or_default()
     }
 
     /// Operations that were applied, and went with those who had them.

@@ -89,6 +89,7 @@ impl Plan {
     pub(crate) fn group_config(&self, at: usize, node: usize) -> GroupConfig {
         let founders = &self.founders[at];
         let founds = founders.has_vote(NodeId(node as u64 + 1));
+        let founds = founds && self.founded[at].is_none();
         let voters = if founds { founders.voters().to_vec() } else { Vec::new() };
         GroupConfig { group: self.groups[at], voters }
     }
@@ -128,7 +129,8 @@ impl World {
         let (group, id) = (self.plan.groups[at], NodeId(anybody as u64 + 1));
         let is_member = |node: usize| {
             let seat = &self.seats[self.plan.seats.of_group(group, node)];
-            let raft = seat.process.as_ref().and_then(|process| process.shard.raft(group));
+            let process = seat.process.as_ref().filter(|process| !process.shard.is_wreck());
+            let raft = process.and_then(|process| process.shard.raft(group));
             raft.is_none_or(|raft| raft.configuration().contains(id))
         };
         let is_outsider = !self.is_changing(at) && !(0..self.plan.nodes).any(is_member);
@@ -163,12 +165,14 @@ impl World {
     /// change is on its way to one, and of the voters a majority is left.
     pub(crate) fn bears_loss(&self, at: usize, node: usize) -> bool {
         let group = self.plan.groups[at];
+        if self.checker.is_only_copy(at, node) {
+            return false;
+        }
         let mut known: Option<&Configuration> = None;
         for other in 0..self.plan.nodes {
             let seat = &self.seats[self.plan.seats.of_group(group, other)];
-            let Some(process) = seat.process.as_ref().filter(|process| process.recovered) else {
-                return false;
-            };
+            let knows = |process: &&Process| process.recovered && !process.shard.is_wreck();
+            let Some(process) = seat.process.as_ref().filter(knows) else { return false };
             let Some(raft) = process.shard.raft(group) else { continue };
             let own = raft.configuration();
             let alike = known.is_none_or(|known| known == own) || own.is_empty();

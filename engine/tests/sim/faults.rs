@@ -57,13 +57,15 @@ pub(crate) enum Fault {
     CrashAtDisk,
     /// A disk loses what it held.
     Damage(Damage),
+    /// A state machine of some shard of a node panics, at one of its next calls.
+    Panic,
     /// A node loses all that it held, and comes back under its old number.
     Wipe,
     /// A majority of a group's voters fails for good.
     LoseMajority,
 }
 
-const FAULTS: [Fault; 22] = [
+const FAULTS: [Fault; 23] = [
     Fault::Crash,
     Fault::CrashMany,
     Fault::BreakConnection,
@@ -86,6 +88,7 @@ const FAULTS: [Fault; 22] = [
     Fault::ShortIo,
     Fault::Misreads,
     Fault::CrashAtDisk,
+    Fault::Panic,
 ];
 
 const DAMAGES: [Damage; 4] = [Damage::Rot, Damage::Latent, Damage::Lost, Damage::Misdirected];
@@ -150,6 +153,7 @@ const SOMETIMES: &[&str] = &[
     "crashes with a segment in its second life",
     "damage spared: like a torn tail",
     "damaged nodes that refused to start",
+    "dials to where another node is",
     "directory errors",
     "directory syncs failed",
     "disk full",
@@ -159,6 +163,7 @@ const SOMETIMES: &[&str] = &[
     "groups at rest",
     "groups at rest without a member",
     "groups created",
+    "groups founded from a state",
     "groups reset",
     "groups woken",
     "leaderships that are to spread",
@@ -171,6 +176,7 @@ const SOMETIMES: &[&str] = &[
     "members changed",
     "members destroyed",
     "nodes isolated",
+    "nodes moved",
     "nodes refused without their data",
     "nodes stopped",
     "nodes told of another",
@@ -192,6 +198,7 @@ const SOMETIMES: &[&str] = &[
     "runs that halted without lying",
     "sectors unreadable",
     "shards that gave up running",
+    "shards that panicked",
     "shards that went on beside one that failed",
     "short reads",
     "short writes",
@@ -341,6 +348,10 @@ impl World {
                 let point = CrashPoint::draw(rng);
                 self.nodes[node].crash_at.get_or_insert(point);
             }
+            Fault::Panic => {
+                let seat = rng.pick(&self.plan.seats.of(node).collect::<Vec<_>>());
+                self.seats[seat].stores.fuse.light(rng.magnitude(1, 64) - 1);
+            }
             Fault::Damage(damage) => {
                 if rng.coin() {
                     self.crash(node);
@@ -364,6 +375,8 @@ impl World {
         self.reunite();
         self.mend_connections();
         self.acquaint_all();
+        self.settle_addresses();
+        self.seats.iter().for_each(|seat| seat.stores.fuse.put_out());
         self.mend_clocks();
         for node in 0..self.plan.nodes {
             let at = &mut self.nodes[node];
@@ -420,6 +433,7 @@ impl Fault {
             Self::ShortIo => "spells of short reads and writes",
             Self::Misreads => "spells of misdirected reads",
             Self::CrashAtDisk => "crashes armed at disk operations",
+            Self::Panic => "panics armed",
             Self::Damage(_) => "damages tried",
             Self::Wipe => "wipings tried",
             Self::LoseMajority => "losses of majorities tried",

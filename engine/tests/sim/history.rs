@@ -10,6 +10,7 @@ use ringleader::{GroupId, LogIndex, LogPortion, LogPosition, NodeId, Term};
 use ringleader_wal::Block;
 
 use crate::clients::Asked;
+use crate::founding::Founded;
 use crate::image::Image;
 use crate::line::{Entries, Line};
 use crate::machine::AppliedOp;
@@ -34,6 +35,8 @@ pub(crate) struct History {
     entries: Entries,
     /// One after the other; the last is the group's.
     lines: Vec<Line>,
+    /// What the group begins with, if that is something.
+    pub(crate) founded: Option<Founded>,
 }
 
 impl History {
@@ -44,6 +47,7 @@ impl History {
             offices: BTreeMap::new(),
             entries: BTreeMap::new(),
             lines: vec![Line::founded()],
+            founded: None,
         }
     }
 
@@ -117,6 +121,24 @@ impl History {
         self.lead(FOUNDED_AT.term, NodeId(0), LogPosition::default());
         let founders = self.founders.clone();
         self.learn_configuration(FOUNDED_AT, &founders);
+    }
+
+    /// A state stands for the first entry of an era.
+    pub(crate) fn begin_with(&mut self, founded: &Founded) {
+        let Founded { node, image } = founded;
+        let office = Office { leader: *node, before: LogPosition::default() };
+        self.offices.insert(image.last.term, office);
+        let founders = self.founders.clone();
+        self.learn_configuration(image.last, &founders);
+        let next = self.line().next(image.last, *node, LogIndex(0), 0);
+        self.lines.push(next.holding(image));
+        self.founded = Some(founded.clone());
+    }
+
+    /// The node whose copy is the only one, if all that is committed is what the group began with.
+    pub(crate) fn only_copy(&self) -> Option<NodeId> {
+        let founded = self.founded.as_ref()?;
+        (self.last_committed() == Some(founded.image.last)).then_some(founded.node)
     }
 
     pub(crate) fn was_founded(&self) -> bool {

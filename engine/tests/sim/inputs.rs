@@ -233,10 +233,14 @@ impl World {
             self.era_begins(seat, group, &reset);
         }
         let shard = &self.seats[seat].process.as_ref().expect("it is running").shard;
+        if shard.is_wreck() {
+            return;
+        }
         let news = self.checker.observe(node, own, shard);
         assert!(!(stale && news), "node {}: a frame of an earlier connection counted", node + 1);
         if news {
             self.check_leases(seat);
+            self.mishap_of_loading(seat);
         }
         if news || moved {
             self.check_rests(seat);

@@ -9,6 +9,8 @@ use ringleader::{Entry, GroupId, LogIndex, LogPortion, LogPosition, NodeId, Term
 use ringleader_wal::BlockKind;
 
 use crate::clients::{Asked, Fate};
+use crate::image::Image;
+use crate::linearizability::register::Output;
 use crate::machine::{AppliedOp, OpName};
 use crate::rng::chain_bytes;
 
@@ -53,6 +55,16 @@ impl Line {
         next.applied.retain(|index, _| *index <= kept.0);
         next.places.retain(|_, index| *index <= kept.0);
         next
+    }
+
+    /// The same with a state for its first entry, which stands.
+    pub(crate) fn holding(mut self, image: &Image) -> Self {
+        let (index, term, state) = (image.last.index.0, image.last.term, image.state);
+        let (op, payload, output) = (OpName(u64::MAX), 0, Output::Done);
+        self.stands = true;
+        self.commit(term, term);
+        self.applied.insert(index, AppliedOp { index, term: term.0, op, payload, state, output });
+        self
     }
 
     /// The last entry known committed, and the term of that at `index`.

@@ -44,10 +44,15 @@ impl World {
     pub(crate) fn dial(&mut self, pair: usize) {
         self.network.pairs[pair].dialing = false;
         let seats = self.network.dialing(pair);
-        let there = seats.iter().all(|seat| self.seats[*seat].process.is_some());
-        let reachable = there && !self.network.is_cut(pair);
+        let [from, to] = seats.map(|seat| self.plan.seats.node(seat));
+        let listener = self.addresses.listener(from, to);
+        let runs = |node: usize| self.seats[self.plan.seats.of(node).start].process.is_some();
+        let reached = listener.filter(|there| runs(from) && runs(*there));
+        let cut = reached == Some(to) && self.network.is_cut(pair);
         let working = self.network.working(pair).is_some();
-        if working || !reachable || !self.shake_hands(seats, self.network.is_bulk(pair)) {
+        let bulk = self.network.is_bulk(pair);
+        let meets = |world: &mut Self| reached.is_some_and(|at| world.shake_hands(seats, at, bulk));
+        if working || cut || !meets(self) {
             self.redial(pair);
             return;
         }

@@ -12,6 +12,7 @@ use ringleader::{
 use crate::image::{Image, Pieces};
 use crate::linearizability::Model as _;
 use crate::linearizability::register::{Input, Output, Register, Value};
+use crate::panics::Fuse;
 use crate::rng::{chain, chain_bytes};
 use crate::stores::{Kind, Opened, Stores};
 
@@ -51,6 +52,9 @@ pub(crate) struct Machine {
     /// Where it keeps its state itself, if it does.
     store: Option<Opened>,
     gives_snapshots: bool,
+    /// Its group may be reset.
+    resets: bool,
+    fuse: Fuse,
     /// Makes nodes sync at different times.
     salt: u64,
     /// What became of the store, until the simulator looks.
@@ -71,6 +75,7 @@ pub(crate) struct Machine {
 
 impl StateMachine for Machine {
     fn apply(&mut self, entries: &Entries<'_>, replies: &mut Replies) {
+        self.fuse.burn();
         for entry in entries.iter() {
             let (index, term) = (entry.index.0, entry.term.0);
             let before = self.image.last.index;
@@ -93,6 +98,7 @@ impl StateMachine for Machine {
     }
 
     fn configuration_committed(&mut self, index: LogIndex, configuration: &Configuration) {
+        self.fuse.burn();
         self.members.push((index, configuration.clone()));
     }
 
@@ -113,10 +119,12 @@ impl StateMachine for Machine {
     }
 
     fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
+        self.fuse.burn();
         self.gives_snapshots.then(|| Box::new(Pieces::of(&self.image)) as Box<_>)
     }
 
     fn restore(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
+        self.fuse.burn();
         let is_new = self.image == Image::default() || self.store.is_some();
         assert!(is_new && self.applied.is_empty(), "only a new machine is restored");
         self.chunks.extend_from_slice(chunk);
@@ -124,10 +132,11 @@ impl StateMachine for Machine {
     }
 
     fn restored(&mut self) -> Result<(), MachineError> {
+        self.fuse.burn();
         self.image = Image::decode(&std::mem::take(&mut self.chunks))?;
         self.restored = Some(self.image.clone());
         if let Some(store) = &self.store {
-            let replaced = store.replace(&self.image, self.salt);
+            let replaced = store.replace(&self.image, self.salt, self.resets);
             self.story = replaced.then_some("stores replaced by snapshots");
         }
         Ok(())
@@ -152,6 +161,8 @@ impl Machine {
             image,
             store,
             gives_snapshots: kind.gives,
+            resets: kind.resets,
+            fuse: stores.fuse.clone(),
             salt: node as u64,
             chunks: Vec::new(),
             applied: Vec::new(),
@@ -172,6 +183,7 @@ impl Machine {
     }
 
     fn begin(&mut self, leader: Option<u64>, term: Term) {
+        self.fuse.burn();
         assert_eq!(self.office, None, "offices: one starts after the one before it ended");
         assert!(self.latest <= term.0, "offices: terms are told in order");
         self.latest = term.0;
@@ -179,6 +191,7 @@ impl Machine {
     }
 
     fn end(&mut self, leader: Option<u64>, term: Term) {
+        self.fuse.burn();
         let ended = self.office.take();
         assert_eq!(ended, Some((leader, term.0)), "offices: the one that started is ended");
     }

@@ -2,13 +2,14 @@
 //! at moments of their own, and two that have to meet within a millisecond do so once in many
 //! thousand seeds. Here one waits for the other; how often is drawn for the whole run.
 
+use ringleader::shard::{SnapshotStage, SnapshotUnderWay};
 use ringleader::{GroupId, NodeId};
-use ringleader_wal::disk::DiskOp;
+use ringleader_wal::disk::{DiskOp, FileName};
 
 use crate::disk_faults::is_of_log;
 use crate::inputs::Input;
 use crate::rng::{Rng, SURE};
-use crate::world::World;
+use crate::world::{Event, World};
 
 /// Each in parts of a million of the moments that it is about.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +26,10 @@ pub(crate) struct MishapPlan {
     pub(crate) full_ppm: u32,
     /// A group comes or goes: the node ends soon after.
     pub(crate) cut_off_ppm: u32,
+    /// A snapshot of the leader's is being loaded: that takes a while, and another leader is to come, who
+    /// may have the entries. Once the snapshot is not lacked any more, the disk gives the rest of it
+    /// before the shard has looked.
+    pub(crate) hasty_ppm: u32,
 }
 
 impl MishapPlan {
@@ -35,6 +40,7 @@ impl MishapPlan {
             faltering_ppm: rng.pick(&[SURE / 8, SURE / 2, SURE * 3 / 4]),
             full_ppm: rng.pick(&[0, 0, SURE / 1000, SURE / 50]),
             cut_off_ppm: rng.pick(&[0, SURE / 10, SURE / 2]),
+            hasty_ppm: rng.pick(&[0, SURE / 4, SURE]),
         }
     }
 }
@@ -80,6 +86,47 @@ impl World {
         if self.goes_wrong(self.plan.mishaps.cut_off_ppm) {
             self.counts.add("nodes that end while a group comes or goes", 1);
             self.nodes[node].crash_in = Some(self.mishap_rng.below(12));
+        }
+    }
+
+    /// A shard reads a snapshot: how long that takes, if it is one that it was sent.
+    pub(crate) fn mishap_of_read(&mut self, seat: usize, op: &DiskOp) -> Option<u64> {
+        let DiskOp::Read { file: FileName::Snapshot(group, at), .. } = op else { return None };
+        let process = self.seats[seat].process.as_ref().filter(|process| process.recovered)?;
+        if process.hasty {
+            return Some(0);
+        }
+        let is_this = |one: &SnapshotUnderWay| {
+            one.stage == SnapshotStage::Loading && (one.group, one.at) == (*group, *at)
+        };
+        let loads = process.shard.snapshots_under_way().iter().any(is_this);
+        if !loads || !self.goes_wrong(self.plan.mishaps.hasty_ppm) {
+            return None;
+        }
+        let leader = self.checker.leader(self.checker.at(*group));
+        leader.into_iter().for_each(|leader| self.hand_over(*group, leader));
+        let election = self.plan.raft.election_timeout.as_nanos() as u64;
+        Some(self.mishap_rng.between(election / 4, 2 * election))
+    }
+
+    /// Something of a shard's groups changed.
+    pub(crate) fn mishap_of_loading(&mut self, seat: usize) {
+        let process = self.seats[seat].process.as_ref().expect("it is alive");
+        let shard = &process.shard;
+        let in_vain = |one: &SnapshotUnderWay| {
+            let raft = shard.raft(one.group);
+            one.stage == SnapshotStage::Loading && raft.is_some_and(|raft| !raft.lacks(one.at))
+        };
+        let ppm = self.plan.mishaps.hasty_ppm;
+        let waits = ppm > 0 && !process.hasty && shard.snapshots_under_way().iter().any(in_vain);
+        if !waits || !self.goes_wrong(ppm) {
+            return;
+        }
+        self.counts.add("snapshots loaded in vain", 1);
+        self.seats[seat].process.as_mut().expect("it is alive").hasty = true;
+        let life = self.life(seat);
+        for id in self.seats[seat].disk.reads_of_snapshots() {
+            self.after(0, Event::DiskDone { seat, life, id });
         }
     }
 

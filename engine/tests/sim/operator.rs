@@ -34,15 +34,18 @@ pub(crate) enum Action {
     DestroyMember,
     /// Spreads the leaderships evenly.
     Rebalance,
+    /// Has a node listen elsewhere, and tells the others.
+    Move,
 }
 
-const ACTIONS: [Action; 6] = [
+const ACTIONS: [Action; 7] = [
     Action::Stop,
     Action::Forget,
     Action::Transfer,
     Action::Snapshot,
     Action::ReadLog,
     Action::Rebalance,
+    Action::Move,
 ];
 
 /// See the [module documentation](self).
@@ -111,6 +114,7 @@ impl World {
             Action::Destroy => self.destroy_replica(node, rng),
             Action::DestroyMember => self.destroy_member(node, rng),
             Action::Rebalance => self.rebalance(),
+            Action::Move => self.move_node(node, rng),
             Action::Forget => {
                 let lasting = rng.between(MS, self.plan.faults.lasting.max(2 * MS));
                 self.forget_node(node, lasting, rng);
@@ -145,6 +149,7 @@ impl Action {
             Self::Destroy => "replicas to be destroyed",
             Self::DestroyMember => "members to be destroyed",
             Self::Rebalance => "leaderships to be spread",
+            Self::Move => "nodes to be moved",
         }
     }
 }

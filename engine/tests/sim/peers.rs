@@ -76,11 +76,11 @@ impl World {
         }
     }
 
-    /// The handshake of two seats, of which the first dials: true if each lets the other in, and has
-    /// it in its book.
-    pub(crate) fn shake_hands(&mut self, seats: [usize; 2], bulk: bool) -> bool {
-        let [from, to] = seats.map(|seat| self.plan.seats.node(seat));
-        if !self.nodes[from].knows[to] {
+    /// The handshake of two seats, of which the first dials and reaches node `to`: true if each lets the
+    /// other in, and has it in its book.
+    pub(crate) fn shake_hands(&mut self, seats: [usize; 2], to: usize, bulk: bool) -> bool {
+        let [from, wanted] = seats.map(|seat| self.plan.seats.node(seat));
+        if !self.nodes[from].knows[wanted] {
             return false;
         }
         let local = Local {
@@ -105,6 +105,14 @@ impl World {
             self.counts.add(what, 1);
         }
         let let_in = met.is_ok();
+        self.counts.add("dials to where another node is", u64::from(to != wanted));
+        if let_in {
+            let [from, to, wanted] = [from, to, wanted].map(|node| node + 1);
+            assert_eq!(
+                to, wanted,
+                "identity: node {from} looks for another, and node {to} lets it in"
+            );
+        }
         if let_in {
             self.check_meeting(to, from);
             self.check_meeting(from, to);

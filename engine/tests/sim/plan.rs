@@ -12,6 +12,7 @@ use crate::clients::Load;
 use crate::clock::ClockPlan;
 use crate::existence;
 use crate::faults::FaultPlan;
+use crate::founding::{self, Founded};
 use crate::machine::OPERATION_BYTES;
 use crate::members;
 use crate::mishaps::MishapPlan;
@@ -79,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) founders: Vec<Configuration>,
     /// Groups that the nodes are not started with.
     pub(crate) late: Vec<bool>,
+    /// Groups that begin with a state, and who has it.
+    pub(crate) founded: Vec<Option<Founded>>,
     pub(crate) wal: WalConfig,
     pub(crate) raft: RaftConfig,
     /// Clocks keep to the bound that leases rest on.
@@ -144,15 +147,17 @@ impl Plan {
         if resetting && changing {
             late.fill(false);
         }
+        let founded = founding::founded(&mut members_rng, keeps, &founders, &late);
         Self {
             nodes,
             priorities,
-            machines: stores::kinds(&mut members_rng, nodes, groups.len()),
+            machines: stores::kinds(&mut members_rng, nodes, groups.len(), resetting),
             seats: Seats::new(&shards, &groups),
             changing,
             resetting,
             founders,
             late,
+            founded,
             groups,
             net: net(rng, election, raft.max_append_bytes + wal.max_block_bytes()),
             disk: disk(rng),

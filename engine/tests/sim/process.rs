@@ -54,6 +54,8 @@ pub(crate) struct Process {
     pub(crate) full: bool,
     /// A write or sync of its log failed, and it was told.
     pub(crate) failed: bool,
+    /// Its disk reads snapshots in no time.
+    pub(crate) hasty: bool,
     pub(crate) written: WrittenTerms,
 }
 
@@ -185,6 +187,8 @@ impl World {
                 at.crash_at = Some(CrashPoint::draw(&mut at.rng));
             }
         }
+        let moves = self.addresses.start(node);
+        self.counts.add("nodes moved", u64::from(moves));
         self.read_configuration(node);
         for seat in self.plan.seats.of(node) {
             self.start_seat(seat, life);
@@ -212,6 +216,7 @@ impl World {
             excused: false,
             full: false,
             failed: false,
+            hasty: false,
             written: WrittenTerms::default(),
         };
         let earlier = self.seats[seat].process.replace(process);
@@ -400,7 +405,7 @@ impl World {
             if !self.survives_step(seat) {
                 return;
             }
-            self.step(seat, input);
+            self.guarded(seat, |world| world.step(seat, input));
         }
         let (rooms, own) = (self.rooms(seat), self.own_time(node));
         let process = self.seats[seat].process.as_mut().expect("it is alive");
@@ -411,7 +416,13 @@ impl World {
                 Purpose::BulkFrom(_) => process.shard.set_bulk_room(link, free, held),
             }
         }
-        let more = process.shard.turn(&mut process.effects);
+        let turn = |world: &mut Self| {
+            let process = world.seats[seat].process.as_mut().expect("it is alive");
+            process.shard.turn(&mut process.effects)
+        };
+        // A wreck has answers to give.
+        let more = self.guarded(seat, turn).unwrap_or_else(|| turn(self));
+        let process = self.seats[seat].process.as_mut().expect("it is alive");
         let news = self.checker.observe(node, own, &process.shard);
         (process.more, process.news) = (more, news);
         // What a machine keeps itself it has, whatever becomes of the rest.

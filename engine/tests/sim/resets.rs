@@ -103,7 +103,8 @@ impl World {
     fn elector(&self, at: usize, node: usize) -> Option<Elector> {
         let group = self.plan.groups[at];
         let seat = self.plan.seats.of_group(group, node);
-        let raft = self.seats[seat].process.as_ref()?.shard.raft(group)?;
+        let process = self.seats[seat].process.as_ref().filter(|one| !one.shard.is_wreck())?;
+        let raft = process.shard.raft(group)?;
         let status = raft.status();
         let campaigns = raft.deadline() != Time::NEVER || status.role == RoleName::Leader;
         Some(Elector { node, status, configuration: raft.configuration().clone(), campaigns })
@@ -268,7 +269,7 @@ impl World {
             }
         }
         for at in 0..self.plan.groups.len() {
-            if self.checker.has_era(at) && rng.chance(SURE * 3 / 4) {
+            if self.checker.was_reset(at) && rng.chance(SURE * 3 / 4) {
                 self.add_all(at, &mut rng);
             }
         }

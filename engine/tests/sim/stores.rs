@@ -12,6 +12,7 @@ use std::rc::Rc;
 use ringleader::{GroupId, LogPosition};
 
 use crate::image::Image;
+use crate::panics::Fuse;
 use crate::rng::{Rng, SURE, mix};
 
 /// What the machine of a group on a node is like.
@@ -19,11 +20,13 @@ use crate::rng::{Rng, SURE, mix};
 pub(crate) struct Kind {
     pub(crate) keeps: bool,
     pub(crate) gives: bool,
+    /// Its group may be reset.
+    pub(crate) resets: bool,
 }
 
 /// Of each node and group.
-pub(crate) fn kinds(rng: &mut Rng, nodes: usize, groups: usize) -> Vec<Vec<Kind>> {
-    let plain = Kind { keeps: false, gives: true };
+pub(crate) fn kinds(rng: &mut Rng, nodes: usize, groups: usize, resets: bool) -> Vec<Vec<Kind>> {
+    let plain = Kind { keeps: false, gives: true, resets };
     let mut kinds = vec![vec![plain; groups]; nodes];
     if rng.coin() {
         return kinds;
@@ -36,7 +39,7 @@ pub(crate) fn kinds(rng: &mut Rng, nodes: usize, groups: usize) -> Vec<Vec<Kind>
                 1 => rng.coin(),
                 _ => true,
             };
-            of_node[at] = Kind { keeps, gives };
+            of_node[at] = Kind { keeps, gives, resets };
         }
     }
     kinds
@@ -54,14 +57,17 @@ struct Store {
     owner: u64,
 }
 
-/// All stores of a shard.
+/// All stores of a shard, and what ends its machines.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stores(Rc<RefCell<BTreeMap<GroupId, Store>>>);
+pub(crate) struct Stores {
+    stores: Rc<RefCell<BTreeMap<GroupId, Store>>>,
+    pub(crate) fuse: Fuse,
+}
 
 impl Stores {
     /// Opens a group's store, for a machine whose file handle it becomes.
     pub(crate) fn open(&self, group: GroupId) -> (Opened, Image) {
-        let mut stores = self.0.borrow_mut();
+        let mut stores = self.stores.borrow_mut();
         let store = stores.entry(group).or_default();
         store.opened += 1;
         (Opened { stores: self.clone(), group, number: store.opened }, store.latest().clone())
@@ -69,7 +75,8 @@ impl Stores {
 
     /// The node's process ends, or its power fails.
     pub(crate) fn crash(&self, rng: &mut Rng) {
-        for store in self.0.borrow_mut().values_mut() {
+        self.fuse.put_out();
+        for store in self.stores.borrow_mut().values_mut() {
             let survives = rng.below(store.written.len() as u64 + 1) as usize;
             if let Some(last) = store.written.drain(..survives).next_back() {
                 store.synced = last;
@@ -80,16 +87,17 @@ impl Stores {
 
     /// What is left when the power fails and nothing survives that need not.
     pub(crate) fn settled(&self) -> Self {
-        let stores = self.0.borrow();
+        let stores = self.stores.borrow();
         let settled = |(group, store): (&GroupId, &Store)| {
             (*group, Store { synced: store.synced.clone(), ..Store::default() })
         };
-        Self(Rc::new(RefCell::new(stores.iter().map(settled).collect())))
+        let stores = Rc::new(RefCell::new(stores.iter().map(settled).collect()));
+        Self { stores, fuse: Fuse::default() }
     }
 
     /// The group is gone from this node.
     pub(crate) fn remove(&self, group: GroupId) {
-        self.0.borrow_mut().remove(&group);
+        self.stores.borrow_mut().remove(&group);
     }
 }
 
@@ -98,9 +106,10 @@ impl Store {
         self.written.last().unwrap_or(&self.synced)
     }
 
-    fn write(&mut self, image: &Image) {
+    fn write(&mut self, image: &Image, goes_back: bool) {
         let before = self.latest().last.index;
-        assert!(before <= image.last.index, "store: from entry {before} back to {:?}", image.last);
+        let follows = before <= image.last.index || goes_back;
+        assert!(follows, "store: from entry {before} back to {:?}", image.last);
         self.written.push(image.clone());
     }
 
@@ -121,7 +130,7 @@ pub(crate) struct Opened {
 
 impl Opened {
     fn with<T>(&self, act: impl FnOnce(&mut Store) -> T) -> T {
-        act(self.stores.0.borrow_mut().entry(self.group).or_default())
+        act(self.stores.stores.borrow_mut().entry(self.group).or_default())
     }
 
     /// The machine applied something. What of it is synced, and when, is up to chance, which is
@@ -130,7 +139,7 @@ impl Opened {
         let chance = mix(image.state ^ salt);
         self.with(|store| {
             assert!(store.owner <= self.number, "store: a machine writes that was replaced");
-            store.write(image);
+            store.write(image, false);
             let (syncs, lag) = (chance.is_multiple_of(3), (chance >> 8) % 4);
             if syncs || store.written.len() > 16 {
                 store.sync(store.written.len().saturating_sub(lag as usize));
@@ -138,12 +147,13 @@ impl Opened {
         });
     }
 
-    /// Another state takes the place of what is there; true if there was something.
-    pub(crate) fn replace(&self, image: &Image, salt: u64) -> bool {
+    /// Another state takes the place of what is there; true if there was something. Where groups are
+    /// reset, what was applied may have been lost with the others who had it.
+    pub(crate) fn replace(&self, image: &Image, salt: u64, resets: bool) -> bool {
         self.with(|store| {
             let before = store.latest().last;
             store.owner = self.number;
-            store.write(image);
+            store.write(image, resets);
             if mix(image.state ^ salt).is_multiple_of(2) {
                 store.sync(store.written.len());
             }

@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0x8feee43bc394c197),
-    (1, 0xb32d8ee50c6af57a),
-    (2, 0x48354cb3ad93e1dc),
-    (3, 0x813165bf6f4fa584),
+    (0, 0xe5c921602cb97015),
+    (1, 0x689a0e1bf474eb96),
+    (2, 0x96081b904f56d0d4),
+    (3, 0x563b8a75a25bb8ba),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {

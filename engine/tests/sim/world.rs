@@ -7,6 +7,7 @@ use ringleader::shard::{ReadSubmission, Submission};
 use ringleader_net::Frame;
 use ringleader_wal::disk::OpId;
 
+use crate::addresses::Addresses;
 use crate::atlas::Atlas;
 use crate::checker::Checker;
 use crate::clients::{Clients, Fates};
@@ -94,6 +95,11 @@ pub(crate) enum Event {
         life: u32,
         other: usize,
     },
+    /// A node is told where another is.
+    Readdress {
+        node: usize,
+        other: usize,
+    },
     /// A connection across a partition has been silent for too long.
     GiveUp {
         pair: usize,
@@ -145,6 +151,7 @@ pub(crate) struct World {
     pub(crate) changes: Vec<Pending>,
     pub(crate) resets: Resets,
     pub(crate) existence: Existence,
+    pub(crate) addresses: Addresses,
     /// The faults are over.
     pub(crate) healed: bool,
     /// Everything came to rest: who is down now stays down.
@@ -218,6 +225,7 @@ impl World {
             changes: Vec::new(),
             resets: Resets::new(plan.nodes),
             existence: Existence::default(),
+            addresses: Addresses::new(plan.nodes),
             queue: Queue::default(),
             now: 0,
             served: 0,
@@ -246,6 +254,7 @@ impl World {
 
     /// Runs the seed to its end: trouble, then peace, then everything must be in order.
     pub(crate) fn run(mut self) -> Summary {
+        self.found_groups();
         for node in 0..self.plan.nodes {
             let delay = self.rng.below(20 * MS);
             self.after(delay, Event::Start { node });
@@ -303,6 +312,7 @@ impl World {
             Event::Written(end) => self.written(end),
             Event::Ghost { end, life, epoch, frame } => self.ghost(end, life, epoch, frame),
             Event::Learn { node, life, other } => self.learn(node, life, other),
+            Event::Readdress { node, other } => self.readdress(node, other),
             Event::GiveUp { pair, connection } => self.give_up(pair, connection),
             Event::HangUp { pair, connection } => self.hang_up(pair, connection),
             Event::Flap { pair, left } => self.flap(pair, left),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use glommio::net::TcpStream;
 
+use super::contain::contained;
 use super::introduce::IntroduceError;
 use super::notify::Notify;
 use super::shared::{Peer, Session, Shared};
@@ -73,7 +74,7 @@ impl Dialer {
     /// Dials for ever; ends by being cancelled, which it bears at any point.
     pub(crate) async fn run(mut self) {
         loop {
-            self.attempt().await;
+            self.contained_attempt().await;
         }
     }
 
@@ -81,7 +82,18 @@ impl Dialer {
     pub(crate) async fn run_on_demand(mut self, wanted: Rc<Notify>) {
         loop {
             wanted.wait().await;
-            self.attempt().await;
+            self.contained_attempt().await;
+        }
+    }
+
+    /// One that panics is one that failed.
+    async fn contained_attempt(&mut self) {
+        if let Err(message) = contained(self.attempt()).await {
+            let (peer, lane) = (self.peer.endpoint, self.peer.lane);
+            tracing::error!(%peer, %lane, %message, "an attempt to connect panicked");
+            self.shared.panicked();
+            self.peer.attempt_failed();
+            glommio::timer::sleep(self.backoff.slowest_delay()).await;
         }
     }
 

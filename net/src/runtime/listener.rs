@@ -12,6 +12,7 @@ use glommio::Task;
 use glommio::net::TcpListener;
 use socket2::Socket;
 
+use super::contain::contained;
 use super::introduce::{IntroduceError, Introducer};
 use super::notify::Tasks;
 use super::socket::{BoundListener, Stream, adopt_listener, within};
@@ -63,6 +64,8 @@ pub struct ListenerStats {
     pub timed_out: u64,
     /// Closed since more connections than allowed were in the handshake.
     pub displaced: u64,
+    /// Closed since this side panicked over them.
+    pub panicked: u64,
     /// In the handshake now.
     pub pending: usize,
 }
@@ -109,6 +112,8 @@ enum Rejected {
     Refused(#[from] Refusal),
     #[error("gave way to newer connections in the handshake")]
     Displaced,
+    #[error("this side panicked: {0}")]
+    Panicked(String),
 }
 
 impl Listener {
@@ -144,7 +149,7 @@ impl Listener {
             stopping: Cell::new(false),
         });
         let listener = adopt_listener(bound.socket);
-        let task = Some(glommio::spawn_local(accept_loop(Rc::clone(&state), listener)));
+        let task = Some(glommio::spawn_local(accept_all(Rc::clone(&state), listener)));
         Ok(Self { state, socket, address: bound.address, task })
     }
 
@@ -209,7 +214,16 @@ impl Drop for Listener {
     }
 }
 
-async fn accept_loop(state: Rc<State>, listener: TcpListener) {
+/// Nobody else accepts for the node: what panics here does not end it.
+async fn accept_all(state: Rc<State>, listener: TcpListener) {
+    while let Err(message) = contained(accept_loop(&state, &listener)).await {
+        tracing::error!(%message, "accepting connections panicked");
+        state.count(|stats| stats.panicked += 1);
+        glommio::timer::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+async fn accept_loop(state: &Rc<State>, listener: &TcpListener) {
     while !state.stopping.get() {
         match listener.shared_accept().await {
             Ok(accepted) => {
@@ -243,14 +257,21 @@ impl State {
         }
         pending.push_back(Rc::clone(&stream));
         drop(pending);
-        let state = Rc::clone(self);
-        self.tasks.spawn(async move {
-            let outcome = state.receive(&stream).await;
+        let (state, own) = (Rc::clone(self), Rc::clone(self));
+        let greets = async move {
+            let received = contained(state.receive(&stream)).await;
+            let outcome = received.unwrap_or_else(|message| Err(Rejected::Panicked(message)));
             let displaced = !state.leave(&stream);
             let outcome = if displaced { Err(Rejected::Displaced) } else { outcome };
             match outcome {
                 Ok((hello, accept)) => state.hand_over(stream, hello, accept),
                 Err(rejected) => state.reject(&stream, from, rejected).await,
+            }
+        };
+        self.tasks.spawn(async move {
+            if let Err(message) = contained(greets).await {
+                own.log(from, &Rejected::Panicked(message));
+                own.count(|stats| stats.panicked += 1);
             }
         });
     }
@@ -301,6 +322,7 @@ impl State {
             Rejected::Refused(_) => stats.refused += 1,
             Rejected::Timeout(_) => stats.timed_out += 1,
             Rejected::Displaced => stats.displaced += 1,
+            Rejected::Panicked(_) => stats.panicked += 1,
             _ => stats.invalid += 1,
         });
         self.log(from, &rejected);

@@ -241,6 +241,12 @@ impl Net {
             .map_or_else(Attempts::default, |slot| slot.lane(Lane::Consensus).attempts.get())
     }
 
+    /// Tasks of connections, and attempts to make one, that panicked, since the start.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.shared.panics.get()
+    }
+
     /// All peers, connected or not, in order.
     pub fn peers(&self) -> impl Iterator<Item = Endpoint> + '_ {
         self.peers.keys().copied()

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::connection::{read_loop, write_loop};
+use super::connection::{Context, read_loop, write_loop};
+use super::contain::contained;
 use super::introduce::Introducer;
 use super::notify::{Notify, Tasks};
 use super::socket::Stream;
@@ -142,6 +143,8 @@ pub(crate) struct Shared {
     notify: Rc<dyn Fn()>,
     last_epoch: Cell<u64>,
     last_attempt: Cell<u64>,
+    /// Tasks of connections that panicked.
+    pub(crate) panics: Cell<u64>,
     /// What may leave on all bulk lanes together.
     pub(crate) bulk: RefCell<TokenBucket>,
 }
@@ -165,6 +168,7 @@ impl Shared {
             notify,
             last_epoch: Cell::new(0),
             last_attempt: Cell::new(0),
+            panics: Cell::new(0),
         })
     }
 
@@ -217,9 +221,27 @@ impl Shared {
         let up = NetEvent::Up { peer: id, lane, epoch, incarnation, protocol };
         self.push(up, peer, &connection);
         let context = (Rc::clone(self), Rc::clone(peer), Rc::clone(&connection));
-        self.tasks.spawn(read_loop(context.clone(), decoder));
-        self.tasks.spawn(write_loop(context, first));
+        self.work_on(&context, read_loop(context.clone(), decoder));
+        self.work_on(&context, write_loop(context.clone(), first));
         connection
+    }
+
+    /// Starts a task of a connection, which goes down if it panics.
+    fn work_on(&self, context: &Context, task: impl Future<Output = ()> + 'static) {
+        let (shared, peer, connection) = context.clone();
+        self.tasks.spawn(async move {
+            if let Err(message) = contained(task).await {
+                let (id, lane) = (peer.endpoint, peer.lane);
+                tracing::error!(peer = %id, %lane, %message, "a task of a connection panicked");
+                shared.panicked();
+                shared.take_down(&peer, &connection, DownReason::Panicked(message));
+            }
+        });
+    }
+
+    /// Counts what panicked.
+    pub(crate) fn panicked(&self) {
+        self.panics.set(self.panics.get() + 1);
     }
 
     /// Ends a connection. The first reason given is the one reported.

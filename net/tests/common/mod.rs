@@ -101,11 +101,14 @@ pub(crate) struct Book {
     pub(crate) node: u64,
     pub(crate) book: RefCell<PeerBook>,
     pub(crate) fails: Cell<bool>,
+    /// It panics when it is asked whom it knows.
+    pub(crate) panics: Cell<bool>,
     pub(crate) asked: Cell<usize>,
 }
 
 impl Introducer for Book {
     fn known(&self, node: u64) -> Option<DataId> {
+        assert!(!self.panics.get(), "the book burns");
         self.book.borrow().known(node)
     }
 
@@ -125,6 +128,8 @@ impl Introducer for Book {
 
 #[derive(Default)]
 pub(crate) struct Flag {
+    /// The next task that raises it panics.
+    pub(crate) panics: Cell<bool>,
     set: Cell<bool>,
     waiter: Cell<Option<Waker>>,
 }
@@ -282,7 +287,10 @@ impl World {
 
     pub(crate) fn start(&mut self, identity: Identity, shard: u32) {
         let flag = Rc::clone(&self.flag);
-        let notify = Rc::new(move || flag.raise());
+        let notify = Rc::new(move || {
+            flag.raise();
+            assert!(!flag.panics.take(), "whoever is told burns");
+        });
         let book = self.book(identity.node);
         let net = Net::start(self.config.clone(), identity, shard, &self.nodes, book, notify);
         let (id, net) = (at(identity.node, shard), net.expect("valid settings"));

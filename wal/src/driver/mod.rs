@@ -18,7 +18,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -162,9 +164,28 @@ async fn next(inner: &Inner) -> Option<(OpId, DiskOp)> {
     .await
 }
 
+/// An operation that panics, where panics unwind, is one that failed: what it left on the disk is not
+/// known, and what it works on is its own.
+async fn contained(
+    task: impl Future<Output = Result<DiskOutput, DiskError>>,
+) -> Result<DiskOutput, DiskError> {
+    let mut task = pin!(task);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context)));
+        polled.unwrap_or_else(|payload| {
+            let literal = payload.downcast_ref::<&str>().copied();
+            let text = literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            let text = text.unwrap_or("without a message");
+            tracing::error!(text, "a disk operation panicked");
+            Poll::Ready(Err(DiskError::Io(format!("a disk operation panicked: {text}"))))
+        })
+    })
+    .await
+}
+
 async fn work(inner: Rc<Inner>) {
     while let Some((id, op)) = next(&inner).await {
-        let result = inner.carry_out(op).await;
+        let result = contained(inner.carry_out(op)).await;
         inner.done.borrow_mut().push((id, result));
         (inner.notify)();
     }

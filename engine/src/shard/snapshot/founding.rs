@@ -10,8 +10,8 @@ use super::writer::Writer;
 use crate::raft::{Configuration, founding_position};
 use crate::state_machine::{MachineError, SnapshotSource};
 
-/// Writes one, an operation at a time, each done before the next.
-pub(crate) struct Founding {
+/// Writes such a snapshot, an operation at a time, each done before the next.
+pub struct Founding {
     writer: Writer,
     source: Box<dyn SnapshotSource>,
     /// Most bytes of a chunk.
@@ -20,7 +20,10 @@ pub(crate) struct Founding {
 }
 
 impl Founding {
-    pub(crate) fn new(
+    /// Founds `group`, with these first members, from what `source` gives in chunks of at most `max`
+    /// bytes.
+    #[must_use]
+    pub fn new(
         identity: &Identity,
         group: GroupId,
         members: &Configuration,
@@ -33,7 +36,7 @@ impl Founding {
     }
 
     /// What is to be done next.
-    pub(crate) fn next_op(&mut self) -> Option<DiskOp> {
+    pub fn next_op(&mut self) -> Option<DiskOp> {
         if self.writer.has_room() {
             match self.source.next_chunk(self.max) {
                 Ok(Some(chunk)) if chunk.len() <= self.max => self.writer.push(chunk),
@@ -53,15 +56,13 @@ impl Founding {
     }
 
     /// It was done. `Some` when the snapshot is durable, or failed and is gone.
-    pub(crate) fn complete(
-        &mut self,
-        result: Result<(), DiskError>,
-    ) -> Option<Result<(), DiskError>> {
+    pub fn complete(&mut self, result: Result<(), DiskError>) -> Option<Result<(), DiskError>> {
         self.writer.complete(result)
     }
 
     /// What the source said, if it was that which failed.
-    pub(crate) fn refused(self) -> Option<MachineError> {
+    #[must_use]
+    pub fn refused(self) -> Option<MachineError> {
         self.refused
     }
 }

@@ -46,7 +46,7 @@ use crate::config::SnapshotConfig;
 use crate::time::Time;
 
 use format::Head;
-pub(crate) use founding::Founding;
+pub use founding::Founding;
 pub(super) use opening::Opened;
 use opening::Opening;
 pub use progress::{SnapshotStage, SnapshotUnderWay};

@@ -80,8 +80,12 @@ impl Shard {
         peers.filter(|peer| peer.mode == Mode::Snapshot).map(|peer| peer.id).collect()
     }
 
-    /// The state machine gives no snapshot to those who wait for one.
+    /// The state machine gives no snapshot to those who wait for one. Where the file that the group was
+    /// founded from does for them, they have that.
     pub(super) fn strand_peers(&mut self, slot: u32) {
+        if self.file_for_peers(slot).is_some() {
+            return;
+        }
         for peer in self.waiting_for_snapshot(slot) {
             self.strand(slot, peer);
         }

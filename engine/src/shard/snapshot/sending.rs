@@ -81,14 +81,10 @@ impl Shard {
             sending.sent &= !link.is_some_and(|link| self.links.is_bulk_idle(link));
             return self.go_on_sending(slot, peer);
         }
-        let (group, base) = {
-            let group = &self.groups[slot as usize];
-            (group.id, group.raft.base().index)
-        };
-        let file = self.snapshots.kept[slot as usize].file;
-        let Some((at, len)) = file.filter(|(at, _)| at.index >= base) else {
+        let Some((at, len)) = self.file_for_peers(slot) else {
             return self.want_snapshot_for(slot, peer);
         };
+        let group = self.groups[slot as usize].id;
         if self.snapshots.sending.len() >= SENDING_MAX {
             return;
         }
@@ -108,6 +104,12 @@ impl Shard {
         };
         self.snapshots.sending.insert((slot, peer), sending);
         self.go_on_sending(slot, peer);
+    }
+
+    /// The group's newest snapshot and its length, if that reaches the beginning of the log.
+    pub(super) fn file_for_peers(&self, slot: u32) -> Option<(LogPosition, u64)> {
+        let base = self.groups[slot as usize].raft.base().index;
+        self.snapshots.kept[slot as usize].file.filter(|(at, _)| at.index >= base)
     }
 
     fn piece_answered(&mut self, slot: u32, peer: NodeId, id: SnapshotId, next: u32) {
