@@ -1,0 +1,291 @@
+//! A group's keys.
+//!
+//! Two indices: by a hash of the key, for everything that names a key, for `SCAN` (whose cursor is a
+//! place in the order of the hashes, so it needs no state and survives anything) and for snapshots;
+//! and by slot and key, for ordered ranges. Both are B-trees, so nothing is ever rehashed or copied
+//! at once, whatever the number of keys.
+//!
+//! Keys with a deadline are in a third index. What is past its deadline is gone for whoever asks;
+//! it is removed a few keys at a time as the group's clock advances, and the group's clock is in the
+//! log: see [`Keyspace::advance`].
+
+mod account;
+mod record;
+mod snapshot;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher as _};
+use std::ops::Bound;
+use std::rc::{Rc, Weak};
+
+use smallvec::SmallVec;
+
+pub use self::account::Account;
+use self::account::Charge;
+use self::record::Bucket;
+pub use self::record::{Blob, Lock, Record, Value};
+use self::snapshot::View;
+pub use self::snapshot::{Restoration, SnapshotView};
+use super::slot::slot_of;
+
+/// Keys past their deadline that are removed whenever the clock advances, at most: an operation
+/// never waits for a million keys that expire at once.
+const EXPIRED_AT_ONCE: usize = 64;
+
+/// Bits of a place in the order of the hashes; `SCAN`'s cursor needs the others for the group.
+pub const PLACE_BITS: u32 = 54;
+
+/// The keys of one group.
+#[derive(Debug, Default)]
+pub struct Keyspace {
+    /// By [`place_of`] the key.
+    records: BTreeMap<u64, Bucket>,
+    /// By slot and key.
+    order: BTreeSet<(u16, Blob)>,
+    /// By deadline and place.
+    deadlines: BTreeSet<(u64, u64)>,
+    /// Milliseconds since the epoch, as the log has it.
+    clock: u64,
+    /// The last fencing token that was given out.
+    token: u64,
+    keys: usize,
+    charge: Charge,
+    /// Snapshots under way.
+    views: Vec<Weak<RefCell<View>>>,
+}
+
+/// Where a key stands in the order of the hashes. With SipHash nobody can make many keys share one.
+fn place_of(key: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(key);
+    hasher.finish() >> (u64::BITS - PLACE_BITS)
+}
+
+fn holds(key: &[u8]) -> impl Fn(&Record) -> bool + '_ {
+    move |record| record.key.as_slice() == key
+}
+
+impl Keyspace {
+    /// No keys; what they will take is counted in `account` too.
+    #[must_use]
+    pub fn new(account: Account) -> Self {
+        Self { charge: Charge::to(account), ..Self::default() }
+    }
+
+    /// The group's clock: milliseconds since the epoch, as of the last entry. It never goes back.
+    #[must_use]
+    pub fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// Number of keys, with some that are past their deadline.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// Number of keys that have a deadline, or nearly so.
+    #[must_use]
+    pub fn mortal_keys(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// Bytes that the keys and values take.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.charge.bytes()
+    }
+
+    /// When the next key is due to go.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// The clock of the entry that is applied. A clock that went back, on this leader or the next,
+    /// stands still here. Some of the keys whose time has come are removed.
+    pub fn advance(&mut self, now: u64) {
+        self.clock = self.clock.max(now);
+        for _ in 0..EXPIRED_AT_ONCE {
+            let due = self.deadlines.first().filter(|(deadline, _)| *deadline <= self.clock);
+            let Some(&(deadline, place)) = due else { return };
+            let expired = |record: &Record| record.deadline == deadline;
+            if self.take(place, expired).is_none() {
+                debug_assert!(false, "a deadline without a record");
+                self.deadlines.pop_first();
+            }
+        }
+    }
+
+    fn is_alive(&self, record: &Record) -> bool {
+        record.deadline == 0 || record.deadline > self.clock
+    }
+
+    /// A key that is there.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&Record> {
+        let bucket = self.records.get(&place_of(key))?;
+        bucket.iter().find(|record| holds(key)(record)).filter(|record| self.is_alive(record))
+    }
+
+    /// Sets a key, whatever it was. A `deadline` of zero is none.
+    pub fn insert(&mut self, key: &[u8], value: Value, deadline: u64) {
+        let place = place_of(key);
+        self.preserve(place);
+        let bucket = self.records.entry(place).or_default();
+        if let Some(record) = bucket.iter_mut().find(|record| holds(key)(record)) {
+            let before = (record.weight(), record.deadline);
+            record.value = value;
+            record.deadline = deadline;
+            let after = record.weight();
+            self.forget_deadline(place, before.1);
+            self.charge.exchange(before.0, after);
+        } else {
+            let record = Record { key: Blob::from_slice(key), value, deadline };
+            self.order.insert((slot_of(key), record.key.clone()));
+            self.keys += 1;
+            let weight = record.weight();
+            bucket.push(record);
+            self.charge.exchange(0, weight);
+        }
+        if deadline > 0 {
+            self.deadlines.insert((deadline, place));
+        }
+    }
+
+    /// Changes the value of a key that is there; its deadline stays.
+    pub fn modify<T>(&mut self, key: &[u8], change: impl FnOnce(&mut Value) -> T) -> Option<T> {
+        self.get(key)?;
+        let place = place_of(key);
+        self.preserve(place);
+        let record = self.records.get_mut(&place)?.iter_mut().find(|record| holds(key)(record))?;
+        let before = record.weight();
+        let changed = change(&mut record.value);
+        let after = record.weight();
+        self.charge.exchange(before, after);
+        Some(changed)
+    }
+
+    /// Sets or, with zero, clears the deadline of a key that is there.
+    pub fn set_deadline(&mut self, key: &[u8], deadline: u64) {
+        if self.get(key).is_none_or(|record| record.deadline == deadline) {
+            return;
+        }
+        let place = place_of(key);
+        self.preserve(place);
+        let record = self.records.get_mut(&place).into_iter().flatten();
+        let Some(record) = record.into_iter().find(|record| holds(key)(record)) else { return };
+        let before = (record.weight(), std::mem::replace(&mut record.deadline, deadline));
+        let after = record.weight();
+        self.forget_deadline(place, before.1);
+        if deadline > 0 {
+            self.deadlines.insert((deadline, place));
+        }
+        self.charge.exchange(before.0, after);
+    }
+
+    /// Takes a key out. What is past its deadline goes too, but nobody is given it.
+    pub fn remove(&mut self, key: &[u8]) -> Option<Record> {
+        let record = self.take(place_of(key), holds(key))?;
+        self.is_alive(&record).then_some(record)
+    }
+
+    fn take(&mut self, place: u64, wanted: impl Fn(&Record) -> bool) -> Option<Record> {
+        let at = self.records.get(&place)?.iter().position(wanted)?;
+        self.preserve(place);
+        let bucket = self.records.get_mut(&place)?;
+        let record = bucket.remove(at);
+        if bucket.is_empty() {
+            self.records.remove(&place);
+        }
+        self.forget_deadline(place, record.deadline);
+        self.order.remove(&(slot_of(&record.key), record.key.clone()));
+        self.keys -= 1;
+        self.charge.exchange(record.weight(), 0);
+        Some(record)
+    }
+
+    /// Removes every key. Clock and tokens go on.
+    pub fn clear(&mut self) {
+        let records = std::mem::take(&mut self.records);
+        for view in self.views() {
+            view.borrow_mut().take_over(&records);
+        }
+        drop(records);
+        self.order.clear();
+        self.deadlines.clear();
+        self.keys = 0;
+        self.charge.exchange(self.charge.bytes(), 0);
+    }
+
+    /// A number that is greater than all that were given out before, in this group.
+    pub fn next_token(&mut self) -> u64 {
+        self.token += 1;
+        self.token
+    }
+
+    /// Forgets a deadline at a place, unless another record there has the same.
+    fn forget_deadline(&mut self, place: u64, deadline: u64) {
+        let mut there = self.records.get(&place).into_iter().flatten();
+        if deadline > 0 && !there.any(|record| record.deadline == deadline) {
+            self.deadlines.remove(&(deadline, place));
+        }
+    }
+
+    /// The keys of a slot between two bounds, in order.
+    pub fn range<'a>(
+        &'a self,
+        slot: u16,
+        start: Bound<&[u8]>,
+        end: Bound<&[u8]>,
+    ) -> impl DoubleEndedIterator<Item = &'a Record> + use<'a> {
+        let in_slot = |bound: Bound<&[u8]>| bound.map(|key| (slot, Blob::from_slice(key)));
+        let start = match in_slot(start) {
+            Bound::Unbounded => Bound::Included((slot, Blob::new())),
+            bound => bound,
+        };
+        let end = match in_slot(end) {
+            Bound::Unbounded => Bound::Excluded((slot + 1, Blob::new())),
+            bound => bound,
+        };
+        // The tree panics where a range is upside down, and so does not get to see one.
+        let empty = match (&start, &end) {
+            (Bound::Included(start), Bound::Included(end)) => start > end,
+            (
+                Bound::Included(start) | Bound::Excluded(start),
+                Bound::Included(end) | Bound::Excluded(end),
+            ) => start >= end,
+            _ => false,
+        };
+        let keys = (!empty).then(|| self.order.range((start, end)));
+        keys.into_iter().flatten().filter_map(|(_, key)| self.get(key))
+    }
+
+    /// The keys from a place in the order of the hashes on, each with its place. One place may
+    /// have several.
+    pub fn from_place(&self, place: u64) -> impl Iterator<Item = (u64, &Record)> {
+        let buckets = self.records.range(place..);
+        let records =
+            buckets.flat_map(|(place, bucket)| bucket.iter().map(|record| (*place, record)));
+        records.filter(|(_, record)| self.is_alive(record))
+    }
+
+    fn views(&mut self) -> SmallVec<[Rc<RefCell<View>>; 1]> {
+        self.views.retain(|view| view.strong_count() > 0);
+        self.views.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Keeps what is at a place for the snapshots that have not come there yet.
+    fn preserve(&mut self, place: u64) {
+        if self.views.is_empty() {
+            return;
+        }
+        for view in self.views() {
+            view.borrow_mut().preserve(place, self.records.get(&place));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Connections, routing, forwarding, administration.
