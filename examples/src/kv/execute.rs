@@ -156,6 +156,23 @@ fn write(keys: &mut Keyspace, operation: &Operation<'_>, out: &mut Vec<u8>) -> R
     Ok(())
 }
 
+/// About how many bytes the answer to an operation will have, as things are now.
+#[must_use]
+pub fn expected_bytes(keys: &Keyspace, operation: &Operation<'_>) -> usize {
+    let length = |key: &[u8]| string(keys, key).ok().flatten().map_or(0, <[u8]>::len);
+    let content = match operation {
+        Operation::Get { key }
+        | Operation::GetRange { key, .. }
+        | Operation::GetDelete { key }
+        | Operation::GetExpire { key, .. }
+        | Operation::Set { key, get: true, .. } => length(key),
+        Operation::GetMany { keys } => keys.iter().map(|key| length(key)).sum(),
+        Operation::Range { interval, .. } => ranges::expected_bytes(interval),
+        _ => 0,
+    };
+    content + 16
+}
+
 fn text(bytes: &[u8]) -> Value {
     Value::String(Blob::from_slice(bytes))
 }

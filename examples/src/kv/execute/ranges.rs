@@ -13,6 +13,11 @@ const LOOKED_AT: usize = 10_000;
 /// Bytes of keys and values that one range answers with, more or less.
 const RANGE_BYTES: usize = 1 << 20;
 
+/// Bytes that a range may answer with.
+pub(super) fn expected_bytes(interval: &Interval<'_>) -> usize {
+    RANGE_BYTES.min(limit(interval) * 1024)
+}
+
 fn records<'k>(
     keys: &'k Keyspace,
     interval: &Interval<'_>,
