@@ -275,7 +275,8 @@ fn describe(out: &mut Vec<u8>, command: &Command) {
     reply::integer(out, (*arity).into());
     reply::set(out, flags.len());
     flags.iter().for_each(|flag| reply::status(out, flag));
-    [keys.first, keys.last, keys.step].map(|number| reply::integer(out, number.into()));
+    let positions = [keys.first, keys.last, keys.step];
+    positions.into_iter().for_each(|number| reply::integer(out, number.into()));
     // Categories, tips, key specifications and subcommands.
     (0..4).for_each(|_| reply::array(out, 0));
 }

@@ -1,0 +1,13 @@
+//! The key-value server as real processes, with the clients that people have.
+
+mod bad_input;
+#[path = "../children/mod.rs"]
+mod children;
+mod crashes;
+mod expiry;
+mod nodes;
+mod python;
+mod redis_tools;
+mod resp;
+mod routing;
+mod rust_client;
