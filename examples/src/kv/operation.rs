@@ -519,7 +519,7 @@ fn tuples<'a>(from: &mut Reader<'a>, size: usize) -> Result<List<'a>, Malformed>
     while !from.0.is_empty() {
         list.push(from.bytes()?);
     }
-    if list.is_empty() || list.len() % size != 0 {
+    if list.is_empty() || !list.len().is_multiple_of(size) {
         return Err(Malformed);
     }
     Ok(list)

@@ -5,6 +5,7 @@ mod bad_input;
 mod children;
 mod crashes;
 mod expiry;
+mod http;
 mod nodes;
 mod python;
 mod redis_tools;

@@ -13,8 +13,8 @@ pub(crate) enum Value {
     Int(i64),
     Bulk(String),
     Null,
-    List(Vec<Value>),
-    Map(Vec<(Value, Value)>),
+    List(Vec<Self>),
+    Map(Vec<(Self, Self)>),
 }
 
 impl Value {

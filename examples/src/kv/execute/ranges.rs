@@ -41,26 +41,11 @@ pub(super) fn range(
     out: &mut Vec<u8>,
 ) {
     let all = records(keys, interval);
-    let mut found: Vec<&Record> = Vec::new();
-    let mut bytes = 0;
-    let mut take = |record: &'_ _| {
-        let record: &Record = record;
-        bytes += record.key.len() + if values { value_length(record) } else { 0 };
-        bytes < RANGE_BYTES
-    };
-    let mut collect = |all: &mut dyn Iterator<Item = _>| {
-        for record in all.take(limit(interval)) {
-            found.push(record);
-            if !take(record) {
-                break;
-            }
-        }
-    };
-    if reverse {
-        collect(&mut all.rev())
+    let found = if reverse {
+        some(all.rev(), limit(interval), values)
     } else {
-        collect(&mut { all })
-    }
+        some(all, limit(interval), values)
+    };
     reply::array(out, found.len() * if values { 2 } else { 1 });
     for record in found {
         reply::bulk(out, &record.key);
@@ -68,6 +53,17 @@ pub(super) fn range(
             value(out, record);
         }
     }
+}
+
+/// The first of them, until they are enough.
+fn some<'k>(all: impl Iterator<Item = &'k Record>, limit: usize, values: bool) -> Vec<&'k Record> {
+    let mut bytes = 0;
+    let enough = |record: &&Record| {
+        let before = bytes;
+        bytes += record.key.len() + if values { value_length(record) } else { 0 };
+        before < RANGE_BYTES
+    };
+    all.take(limit).take_while(enough).collect()
 }
 
 fn value_length(record: &Record) -> usize {

@@ -28,7 +28,7 @@ fn show(reply: &[u8]) -> String {
     let mut words = Vec::new();
     for line in lines {
         match line.split_at(1) {
-            ("$" | "*", length) if length == "0" => words.push(format!("{}0", &line[..1])),
+            ("$" | "*", "0") => words.push(format!("{}0", &line[..1])),
             ("$", _) => {}
             ("*", _) => words.push("*".into()),
             ("_", _) => words.push("nil".into()),

@@ -59,9 +59,7 @@ impl View {
         loop {
             let live = keyspace.records.range(self.next..).next();
             let saved = self.saved.first_key_value().map(|(place, _)| *place);
-            let Some(place) = live.map(|(place, _)| *place).into_iter().chain(saved).min() else {
-                return None;
-            };
+            let place = live.map(|(place, _)| *place).into_iter().chain(saved).min()?;
             self.next = place + 1;
             if saved != Some(place) {
                 return live.map(|(_, records)| records.clone());

@@ -1,7 +1,8 @@
 //! `CLUSTER`: where the slots are.
 //!
 //! A node of the cluster, to its clients, is one shard of one of our nodes: it has an address of its
-//! own, and serves the slots of the groups that it leads.
+//! own, and serves the slots of the groups that it leads. Those that follow are not listed as replicas:
+//! they lead other groups, and clients take a node for a master or a replica, not both.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -68,37 +69,26 @@ fn in_slot(session: &Session, slot: &[u8], count: Option<&[u8]>) -> Handled {
     Handled::Done
 }
 
-/// The slots of each group that has a leader, who that is, and who follows.
-fn led(topology: &Topology) -> Vec<(RangeInclusive<u16>, Seat, Vec<Seat>)> {
-    let members = topology.members();
-    let mut led = Vec::new();
-    for place in 0..topology.layout.groups() {
-        let Some(leader) = topology.seat_of(place) else { continue };
-        let seat = |member: &ringleader::Member| Seat {
-            node: member.node,
-            shard: ringleader::place(topology.layout.id(place), member.shards),
-        };
-        let others = members.iter().map(seat).filter(|seat| *seat != leader).collect();
-        led.push((topology.layout.slots_of(place), leader, others));
-    }
-    led
+/// The slots of each group that has a leader, and who that is.
+fn led(topology: &Topology) -> Vec<(RangeInclusive<u16>, Seat)> {
+    let layout = topology.layout;
+    let led = |place| Some((layout.slots_of(place), topology.seat_of(place)?));
+    (0..layout.groups()).filter_map(led).collect()
 }
 
 fn slots(topology: &Topology, out: &mut Vec<u8>) {
     let led = led(topology);
     reply::array(out, led.len());
-    for (slots, leader, followers) in led {
-        reply::array(out, 3 + followers.len());
+    for (slots, leader) in led {
+        let address = topology.address(leader);
+        reply::array(out, 3);
         reply::integer(out, (*slots.start()).into());
         reply::integer(out, (*slots.end()).into());
-        for seat in [vec![leader], followers].concat() {
-            let address = topology.address(seat);
-            reply::array(out, 4);
-            reply::bulk(out, ip(address).as_bytes());
-            reply::integer(out, address.map_or(0, |address| address.port()).into());
-            reply::bulk(out, seat.id().as_bytes());
-            reply::array(out, 0);
-        }
+        reply::array(out, 4);
+        reply::bulk(out, ip(address).as_bytes());
+        reply::integer(out, address.map_or(0, |address| address.port()).into());
+        reply::bulk(out, leader.id().as_bytes());
+        reply::array(out, 0);
     }
 }
 
@@ -106,20 +96,15 @@ fn ip(address: Option<SocketAddr>) -> String {
     address.map(|address| address.ip().to_string()).unwrap_or_default()
 }
 
-/// The ranges of each leader, and its followers.
-fn by_leader(topology: &Topology) -> BTreeMap<Seat, (Vec<RangeInclusive<u16>>, Vec<Seat>)> {
-    let mut all: BTreeMap<Seat, (Vec<RangeInclusive<u16>>, Vec<Seat>)> = BTreeMap::new();
-    for (slots, leader, followers) in led(topology) {
-        let (ranges, others) = all.entry(leader).or_default();
+/// The ranges of each leader.
+fn by_leader(topology: &Topology) -> BTreeMap<Seat, Vec<RangeInclusive<u16>>> {
+    let mut all: BTreeMap<Seat, Vec<RangeInclusive<u16>>> = BTreeMap::new();
+    for (slots, leader) in led(topology) {
+        let ranges = all.entry(leader).or_default();
         match ranges.last_mut().filter(|last| *last.end() + 1 == *slots.start()) {
             Some(last) => *last = *last.start()..=*slots.end(),
             None => ranges.push(slots),
         }
-        followers.into_iter().for_each(|seat| {
-            if !others.contains(&seat) {
-                others.push(seat);
-            }
-        });
     }
     all
 }
@@ -127,7 +112,7 @@ fn by_leader(topology: &Topology) -> BTreeMap<Seat, (Vec<RangeInclusive<u16>>, V
 fn shards(topology: &Topology, out: &mut Vec<u8>) {
     let all = by_leader(topology);
     reply::array(out, all.len());
-    for (leader, (ranges, followers)) in all {
+    for (leader, ranges) in all {
         reply::map(out, 2);
         reply::bulk(out, b"slots");
         reply::array(out, 2 * ranges.len());
@@ -136,13 +121,12 @@ fn shards(topology: &Topology, out: &mut Vec<u8>) {
             reply::integer(out, (*range.end()).into());
         }
         reply::bulk(out, b"nodes");
-        reply::array(out, 1 + followers.len());
-        shard_node(topology, leader, "master", out);
-        followers.iter().for_each(|seat| shard_node(topology, *seat, "replica", out));
+        reply::array(out, 1);
+        shard_node(topology, leader, out);
     }
 }
 
-fn shard_node(topology: &Topology, seat: Seat, role: &str, out: &mut Vec<u8>) {
+fn shard_node(topology: &Topology, seat: Seat, out: &mut Vec<u8>) {
     let address = topology.address(seat);
     let ip = ip(address);
     reply::map(out, 7);
@@ -153,7 +137,7 @@ fn shard_node(topology: &Topology, seat: Seat, role: &str, out: &mut Vec<u8>) {
     text("id", &seat.id());
     text("ip", &ip);
     text("endpoint", &ip);
-    text("role", role);
+    text("role", "master");
     text("health", "online");
     reply::bulk(out, b"port");
     reply::integer(out, address.map_or(0, |address| address.port()).into());
@@ -172,7 +156,7 @@ fn nodes(topology: &Topology, own: Seat) -> String {
             let flags = if seat == own { "myself,master" } else { "master" };
             let (id, bus) = (seat.id(), member.address.port());
             text += &format!("{id} {address}@{bus} {flags} - 0 0 {} connected", member.node);
-            for range in led.get(&seat).map(|(ranges, _)| &ranges[..]).unwrap_or_default() {
+            for range in led.get(&seat).into_iter().flatten() {
                 let (start, end) = (range.start(), range.end());
                 text += &if start == end { format!(" {start}") } else { format!(" {start}-{end}") };
             }
@@ -184,10 +168,10 @@ fn nodes(topology: &Topology, own: Seat) -> String {
 
 fn info(topology: &Topology) -> String {
     let led = led(topology);
-    let served: usize = led.iter().map(|(slots, ..)| slots.len()).sum();
+    let served: usize = led.iter().map(|(slots, _)| slots.len()).sum();
     let all = served == usize::from(SLOTS);
     let nodes: u32 = topology.members().iter().map(|member| member.shards).sum();
-    let mut leaders: Vec<Seat> = led.iter().map(|(_, leader, _)| *leader).collect();
+    let mut leaders: Vec<Seat> = led.iter().map(|(_, leader)| *leader).collect();
     leaders.sort_unstable();
     leaders.dedup();
     format!(

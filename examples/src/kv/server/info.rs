@@ -10,7 +10,10 @@ use crate::kv::keyspace::Keyspace;
 /// The version of Redis whose commands these are. Client libraries decide by it what they may ask.
 pub(crate) const REDIS_VERSION: &str = "7.4.0";
 
-const SECTIONS: [(&str, fn(&Shard) -> String); 6] = [
+/// A section's name and what it says.
+type Section = (&'static str, fn(&Shard) -> String);
+
+const SECTIONS: [Section; 6] = [
     ("server", server),
     ("clients", clients),
     ("memory", memory),

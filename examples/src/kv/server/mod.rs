@@ -1,9 +1,9 @@
 //! Connections, routing, forwarding, administration.
 //!
-//! Each shard of a node serves connections of its own ([`connection`]) on its own core. A command for
-//! a group that this node leads on this very shard goes straight into the shard's queue ([`pump`]);
-//! for all others the client is told where to go, or the command is forwarded ([`link`](mod@link)) for
-//! clients that know no cluster. Replies leave in the order of the commands ([`client`]).
+//! Each shard of a node serves connections of its own (`connection`) on its own core. A command for
+//! a group that this node leads on this very shard goes straight into the shard's queue (`pump`);
+//! for all others the client is told where to go, or the command is forwarded (`link`) for
+//! clients that know no cluster. Replies leave in the order of the commands (`client`).
 
 mod administration;
 mod client;
