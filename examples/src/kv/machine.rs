@@ -61,13 +61,12 @@ impl KvMachine {
     /// change of this node's office in the group.
     #[must_use]
     pub fn new(replica: Rc<Replica>, on_office: Box<dyn Fn(Office)>) -> Self {
-        // The first machine finds nobody else with the keyspace that the replica began with.
-        let serving = Rc::strong_count(&replica.current.borrow()) > 1;
-        let keyspace = if serving {
-            Rc::new(RefCell::new(Keyspace::new(replica.account.clone())))
-        } else {
-            Rc::clone(&replica.current.borrow())
-        };
+        let keyspace = Rc::new(RefCell::new(Keyspace::new(replica.account.clone())));
+        // A machine that serves holds the keyspace that is shown.
+        let serves = Rc::strong_count(&replica.current.borrow()) > 1;
+        if !serves {
+            replica.current.replace(Rc::clone(&keyspace));
+        }
         Self { replica, keyspace, restoration: None, on_office, reply: Vec::new() }
     }
 

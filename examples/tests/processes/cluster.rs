@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::children::child;
-pub(crate) use crate::children::{LONG, free_port, wait_for};
+pub(crate) use crate::children::{free_port, wait_for};
 
 /// The counter's command line. The child dies with the thread that starts it.
 pub(crate) fn counter() -> Command {

@@ -33,6 +33,9 @@ use super::slot::slot_of;
 /// never waits for a million keys that expire at once.
 const EXPIRED_AT_ONCE: usize = 64;
 
+/// Records that were cleared and are freed whenever the clock advances, at most.
+const FREED_AT_ONCE: usize = 1_000;
+
 /// Bits of a place in the order of the hashes; `SCAN`'s cursor needs the others for the group.
 pub const PLACE_BITS: u32 = 54;
 
@@ -51,9 +54,14 @@ pub struct Keyspace {
     token: u64,
     keys: usize,
     charge: Charge,
+    /// What was cleared: freeing a million records at once would stop the shard.
+    cleared: Vec<Indices>,
     /// Snapshots under way.
     views: Vec<Weak<RefCell<View>>>,
 }
+
+/// All that points to keys.
+type Indices = (BTreeMap<u64, Bucket>, BTreeSet<(u16, Blob)>, BTreeSet<(u64, u64)>);
 
 /// Where a key stands in the order of the hashes. With SipHash nobody can make many keys share one.
 fn place_of(key: &[u8]) -> u64 {
@@ -107,6 +115,7 @@ impl Keyspace {
     /// stands still here. Some of the keys whose time has come are removed.
     pub fn advance(&mut self, now: u64) {
         self.clock = self.clock.max(now);
+        self.free_cleared();
         for _ in 0..EXPIRED_AT_ONCE {
             let due = self.deadlines.first().filter(|(deadline, _)| *deadline <= self.clock);
             let Some(&(deadline, place)) = due else { return };
@@ -116,6 +125,25 @@ impl Keyspace {
                 self.deadlines.pop_first();
             }
         }
+    }
+
+    fn free_cleared(&mut self) {
+        let Some((records, order, deadlines)) = self.cleared.last_mut() else { return };
+        let mut empty = false;
+        for _ in 0..FREED_AT_ONCE {
+            let freed = (records.pop_first(), order.pop_first(), deadlines.pop_first());
+            empty = matches!(freed, (None, None, None));
+        }
+        if empty {
+            self.cleared.pop();
+        }
+    }
+
+    /// Whether it would like to be [advanced](Self::advance), whatever the time: there is memory to be
+    /// freed.
+    #[must_use]
+    pub fn is_untidy(&self) -> bool {
+        !self.cleared.is_empty()
     }
 
     fn is_alive(&self, record: &Record) -> bool {
@@ -208,13 +236,12 @@ impl Keyspace {
 
     /// Removes every key. Clock and tokens go on.
     pub fn clear(&mut self) {
-        let records = std::mem::take(&mut self.records);
+        let mut records = std::mem::take(&mut self.records);
         for view in self.views() {
-            view.borrow_mut().take_over(&records);
+            records = view.borrow_mut().take_over(records);
         }
-        drop(records);
-        self.order.clear();
-        self.deadlines.clear();
+        let order = std::mem::take(&mut self.order);
+        self.cleared.push((records, order, std::mem::take(&mut self.deadlines)));
         self.keys = 0;
         self.charge.exchange(self.charge.bytes(), 0);
     }

@@ -36,28 +36,33 @@ pub(super) struct View {
     /// What was at these places when the snapshot began.
     saved: BTreeMap<u64, Bucket>,
     charge: Charge,
+    /// All records that there were when the keyspace was cleared; what is there now is of no interest.
+    cleared: Option<BTreeMap<u64, Bucket>>,
 }
 
 impl View {
     pub(super) fn preserve(&mut self, place: u64, records: Option<&Bucket>) {
-        if place >= self.next && !self.saved.contains_key(&place) {
+        if self.cleared.is_none() && place >= self.next && !self.saved.contains_key(&place) {
             let records = records.cloned().unwrap_or_default();
             self.charge.exchange(0, weight(&records));
             self.saved.insert(place, records);
         }
     }
 
-    /// All records are about to go.
-    pub(super) fn take_over(&mut self, records: &BTreeMap<u64, Bucket>) {
-        for (place, records) in records.range(self.next..) {
-            self.preserve(*place, Some(records));
+    /// The keyspace was cleared of all its records. What it gives back is to be freed.
+    pub(super) fn take_over(&mut self, records: BTreeMap<u64, Bucket>) -> BTreeMap<u64, Bucket> {
+        if self.cleared.is_some() {
+            return records;
         }
+        self.cleared = Some(records);
+        BTreeMap::new()
     }
 
     /// The next place that had records, from the saved and the live ones.
     fn next(&mut self, keyspace: &Keyspace) -> Option<Bucket> {
         loop {
-            let live = keyspace.records.range(self.next..).next();
+            let records = self.cleared.as_ref().unwrap_or(&keyspace.records);
+            let live = records.range(self.next..).next();
             let saved = self.saved.first_key_value().map(|(place, _)| *place);
             let place = live.map(|(place, _)| *place).into_iter().chain(saved).min()?;
             self.next = place + 1;

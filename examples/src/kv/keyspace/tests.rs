@@ -168,3 +168,20 @@ fn many_keys_that_expire_at_once_go_a_few_at_a_time() {
     (0..1000 / EXPIRED_AT_ONCE).for_each(|_| keys.advance(10));
     assert_eq!((keys.keys(), keys.used()), (0, 0));
 }
+
+#[test]
+fn what_was_cleared_is_freed_a_little_at_a_time() {
+    let mut keys = Keyspace::default();
+    for number in 0..2_500_u32 {
+        keys.insert(&number.to_be_bytes(), string(1), 10);
+    }
+    keys.clear();
+    keys.insert(b"new", string(1), 0);
+    assert!(keys.is_untidy());
+    keys.advance(1);
+    keys.advance(1);
+    assert!(keys.is_untidy());
+    keys.advance(1);
+    assert!(!keys.is_untidy());
+    assert_eq!((keys.keys(), keys.from_place(0).count()), (1, 1));
+}

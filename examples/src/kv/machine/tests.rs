@@ -163,6 +163,19 @@ fn a_machine_that_restores_is_not_shown_before_it_is_complete() {
     assert!(shown());
 }
 
+#[test]
+fn nothing_is_left_of_a_machine_that_did_not_get_to_the_end_of_its_snapshot() {
+    let (mut old, replica, _) = machine();
+    apply(&mut old, 1, set(b"k", b"v", Expiry::Never));
+    let chunks = chunks(&mut *old.snapshot().unwrap(), 10, || {});
+    drop(old);
+    let mut failed = KvMachine::new(Rc::clone(&replica), Box::new(|_| {}));
+    failed.restore(&chunks[0]).unwrap();
+    drop(failed);
+    let _fresh = KvMachine::new(Rc::clone(&replica), Box::new(|_| {}));
+    assert_eq!(replica.with(|keys| (keys.clock(), keys.keys())), (0, 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

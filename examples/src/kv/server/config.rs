@@ -52,6 +52,10 @@ pub struct Config {
     /// nodes.
     #[serde(default)]
     pub lease_drift_ms: Option<u64>,
+    /// Seconds between two looks at how leaders are spread over the nodes. Zero: they stay where
+    /// elections put them.
+    #[serde(default = "default_rebalance")]
+    pub rebalance_seconds: u64,
     /// The core of each shard; without it, the scheduler's to choose.
     #[serde(default)]
     pub pin: Option<Vec<usize>>,
@@ -89,6 +93,10 @@ fn default_memory() -> usize {
 
 fn default_clients() -> usize {
     10_000
+}
+
+fn default_rebalance() -> u64 {
+    30
 }
 
 fn default_shards() -> u32 {

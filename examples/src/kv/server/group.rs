@@ -64,6 +64,11 @@ impl Group {
         applied
     }
 
+    /// Whether the group's clock should be advanced although nothing else happens.
+    pub(crate) fn wants_tick(&self, now: u64) -> bool {
+        self.is_due(now) || self.replica.with(Keyspace::is_untidy)
+    }
+
     /// Whether there is a key that should be gone by now, and the log does not say so yet.
     pub(crate) fn is_due(&self, now: u64) -> bool {
         let deadline = self.replica.with(Keyspace::next_deadline);

@@ -3,10 +3,11 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures_lite::future::block_on;
 use ringleader::{Engine, Handle, Local};
 
 use super::config::Config;
@@ -27,8 +28,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// A server that runs. Dropping it shuts it down.
 pub struct Running {
-    // Goes first: it asks the engine.
+    // These go first: they ask the engine.
     _http: Option<Http>,
+    _balance: Option<Balance>,
     engine: Engine,
 }
 
@@ -57,7 +59,10 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
         Http::start(address, engine.handle(), Arc::clone(&node))
             .with_context(|| format!("serving the status page at {address}"))
     });
-    Ok(Running { _http: http.transpose()?, engine })
+    let interval = Some(Duration::from_secs(config.rebalance_seconds));
+    let interval = interval.filter(|interval| !interval.is_zero());
+    let balance = interval.map(|interval| Balance::start(interval, engine.handle())).transpose()?;
+    Ok(Running { _http: http.transpose()?, _balance: balance, engine })
 }
 
 impl Running {
@@ -69,8 +74,32 @@ impl Running {
 
     /// Hands the groups that this node leads to others, and stops.
     pub fn shutdown(self) {
-        drop(self._http);
-        self.engine.shutdown();
+        let Self { _http, _balance, engine } = self;
+        drop((_http, _balance));
+        engine.shutdown();
+    }
+}
+
+/// Spreads leaders over the nodes from time to time, on a thread of its own, until it is dropped.
+struct Balance {
+    /// Nothing is ever sent.
+    _stop: mpsc::Sender<()>,
+}
+
+impl Balance {
+    fn start(interval: Duration, handle: Handle) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::channel();
+        let balance = move || {
+            while stopped.recv_timeout(interval) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // Each node hands over what it leads itself, so all of them together do it all.
+                let Ok(moves) = block_on(handle.rebalance()) else { return };
+                moves.iter().filter(|(_, moved)| moved.is_some()).for_each(|(moved, _)| {
+                    tracing::info!(group = %moved.group, to = %moved.to, "a leadership moves");
+                });
+            }
+        };
+        std::thread::Builder::new().name("kv-balance".into()).spawn(balance)?;
+        Ok(Self { _stop: stop })
     }
 }
 
@@ -131,7 +160,7 @@ async fn keep(shard: &Rc<Shard>) {
         shard.local.sleep(BEAT).await;
         let now = shard.node.clock.now();
         for (place, group) in shard.groups() {
-            if !group.ticking.get() && shard.leads(place) && group.is_due(now) {
+            if !group.ticking.get() && shard.leads(place) && group.wants_tick(now) {
                 shard.pump.tick(shard, place, now);
             }
         }
