@@ -5,7 +5,11 @@ mod bad_input;
 mod children;
 mod crashes;
 mod expiry;
+mod faults;
 mod http;
+#[allow(dead_code, reason = "the simulator uses all of it")]
+#[path = "../../../engine/tests/linearizability/mod.rs"]
+mod linearizability;
 mod nodes;
 mod python;
 mod redis_tools;

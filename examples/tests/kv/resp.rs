@@ -101,6 +101,12 @@ impl Client {
         self.reply()
     }
 
+    /// Sends several commands at once.
+    pub(crate) fn try_send(&mut self, lines: &[String]) -> io::Result<()> {
+        let all: Vec<u8> = lines.iter().flat_map(|line| words(line)).collect();
+        self.stream.write_all(&all)
+    }
+
     /// Several commands at once, and their replies.
     pub(crate) fn pipeline(&mut self, lines: &[&str]) -> Vec<Value> {
         let all: Vec<u8> = lines.iter().flat_map(|line| words(line)).collect();
