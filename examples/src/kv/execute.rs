@@ -112,7 +112,7 @@ fn write(keys: &mut Keyspace, operation: &Operation<'_>, out: &mut Vec<u8>) -> R
         }
         Operation::GetExpire { key, expiry } => {
             optional(out, string(keys, key)?);
-            let deadline = deadline(keys, key, *expiry);
+            let deadline = deadline(keys.clock(), keys.get(key), *expiry);
             keys.set_deadline(key, deadline);
         }
         Operation::Append { key, value } => append(keys, key, value, out)?,
@@ -183,7 +183,12 @@ fn is_lock(record: &Record) -> bool {
 
 /// The bytes under a key.
 fn string<'k>(keys: &'k Keyspace, key: &[u8]) -> Result<Option<&'k [u8]>, Failure> {
-    match keys.get(key).map(|record| &record.value) {
+    content(keys.get(key))
+}
+
+/// The bytes of a record.
+fn content(record: Option<&Record>) -> Result<Option<&[u8]>, Failure> {
+    match record.map(|record| &record.value) {
         None => Ok(None),
         Some(Value::String(bytes)) => Ok(Some(bytes)),
         Some(_) => Err(WRONG_TYPE),
@@ -212,11 +217,11 @@ fn part(bytes: &[u8], start: i64, end: i64) -> &[u8] {
 }
 
 /// The deadline that a key is to have; zero is none.
-fn deadline(keys: &Keyspace, key: &[u8], expiry: Expiry) -> u64 {
+fn deadline(clock: u64, record: Option<&Record>, expiry: Expiry) -> u64 {
     match expiry {
         Expiry::Never => 0,
-        Expiry::Keep => keys.get(key).map_or(0, |record| record.deadline),
-        Expiry::In(millis) => keys.clock().saturating_add(millis),
+        Expiry::Keep => record.map_or(0, |record| record.deadline),
+        Expiry::In(millis) => clock.saturating_add(millis),
     }
 }
 
@@ -233,23 +238,25 @@ fn set(
     get: bool,
     out: &mut Vec<u8>,
 ) -> Result<(), Failure> {
-    let present = string(keys, key)?;
-    let done = match condition {
-        Condition::Always => true,
-        Condition::Absent => present.is_none(),
-        Condition::Present => present.is_some(),
-        Condition::Equal(expected) => present == Some(expected),
-    };
-    match (get, done) {
-        (true, _) => optional(out, present),
-        (false, true) => reply::ok(out),
-        (false, false) => reply::null(out),
-    }
-    if done {
-        let deadline = deadline(keys, key, expiry);
-        keys.insert(key, text(value), deadline);
-    }
-    Ok(())
+    let clock = keys.clock();
+    keys.update(key, |record| {
+        let present = match content(record) {
+            Ok(present) => present,
+            Err(failure) => return (None, Err(failure)),
+        };
+        let done = match condition {
+            Condition::Always => true,
+            Condition::Absent => present.is_none(),
+            Condition::Present => present.is_some(),
+            Condition::Equal(expected) => present == Some(expected),
+        };
+        match (get, done) {
+            (true, _) => optional(out, present),
+            (false, true) => reply::ok(out),
+            (false, false) => reply::null(out),
+        }
+        (done.then(|| (text(value), deadline(clock, record, expiry))), Ok(()))
+    })
 }
 
 fn set_many(
@@ -285,8 +292,7 @@ fn compare_and_set(
     reply::integer(out, all.into());
     if all {
         for triple in triples.chunks_exact(3) {
-            let deadline = deadline(keys, triple[0], Expiry::Keep);
-            keys.insert(triple[0], text(triple[2]), deadline);
+            keys.modify(triple[0], |value| *value = text(triple[2]));
         }
     }
     Ok(())
@@ -310,17 +316,18 @@ fn append(keys: &mut Keyspace, key: &[u8], more: &[u8], out: &mut Vec<u8>) -> Re
 }
 
 fn add(keys: &mut Keyspace, key: &[u8], delta: i64, out: &mut Vec<u8>) -> Result<(), Failure> {
-    let present = string(keys, key)?.map(number).transpose()?;
-    let sum = present.unwrap_or(0).checked_add(delta).ok_or(OVERFLOW)?;
-    let mut digits = itoa::Buffer::new();
-    let bytes = text(digits.format(sum).as_bytes());
-    if present.is_some() {
-        keys.modify(key, |value| *value = bytes);
-    } else {
-        keys.insert(key, bytes, 0);
-    }
-    reply::integer(out, sum);
-    Ok(())
+    let sum = |record: Option<&Record>| {
+        let present = content(record)?.map(number).transpose()?;
+        present.unwrap_or(0).checked_add(delta).ok_or(OVERFLOW)
+    };
+    keys.update(key, |record| match sum(record) {
+        Ok(sum) => {
+            reply::integer(out, sum);
+            let bytes = text(itoa::Buffer::new().format(sum).as_bytes());
+            (Some((bytes, record.map_or(0, |record| record.deadline))), Ok(()))
+        }
+        Err(failure) => (None, Err(failure)),
+    })
 }
 
 /// A number as Redis takes it: digits, perhaps behind a minus, and nothing else.

@@ -43,7 +43,9 @@ for protocol in (2, 3):
     assert pipe.execute() == [1, 2, b'ab', 1, 0]
     assert p.client_setname('me') and p.client_getname() in ('me', b'me')
     assert p.config_get('maxclients')['maxclients'] == '10000'
-    assert p.info('server')['redis_mode'] == 'cluster'
+    assert p.info('server')['redis_mode'] == 'standalone'
+    assert p.mset({f'k{i}': -i for i in range(50)}) and p.mget([f'k{i}' for i in range(51)])[49:] == [b'-49', b'50']
+    assert p.delete(*[f'k{i}' for i in range(100)]) == 100
 ";
 
 #[test]

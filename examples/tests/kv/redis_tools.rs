@@ -48,7 +48,7 @@ fn redis_benchmark_runs_against_the_cluster_and_plainly() {
     let cluster = ["--cluster", "-p", &cluster, "-t", "set,get,incr"];
     let text = run("redis-benchmark", &[&cluster[..], &common].concat());
     assert_eq!(text.lines().filter(|line| is_rate(line)).count(), 3, "{text}");
-    let plain = ["-p", &plain, "-t", "ping,set,get,incr"];
+    let plain = ["-p", &plain, "-t", "ping,set,get,incr,mset"];
     let text = run("redis-benchmark", &[&plain[..], &common].concat());
-    assert_eq!(text.lines().filter(|line| is_rate(line)).count(), 5, "{text}");
+    assert_eq!(text.lines().filter(|line| is_rate(line)).count(), 6, "{text}");
 }

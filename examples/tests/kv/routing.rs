@@ -30,7 +30,14 @@ fn clients_are_told_where_a_slot_is_served_or_forwarded_there() {
     }
     let error = at_leader.say("MSET key 1 other 2");
     assert!(error.error().starts_with("CROSSSLOT"), "{error:?}");
-    assert!(Client::to(nodes.plain(0)).say("MSET {tag}a 1 {tag}b 2").is_ok());
+    assert!(at_leader.say("MSETNX key 1 other 2").error().starts_with("CROSSSLOT"));
+    let mut plain = Client::to(nodes.plain(0));
+    assert!(plain.say("MSET {tag}a 1 {tag}b 2 c 3").is_ok());
+    let text = |text: &str| Value::Bulk(text.into());
+    let values = [text("3"), text("1"), Value::Null, text("2")];
+    assert_eq!(plain.say("MGET c {tag}a none {tag}b").list(), values);
+    assert_eq!(plain.say("DEL c {tag}a none {tag}b").int(), 3);
+    assert!(plain.say("MSETNX a 1 b 2").error().starts_with("CROSSSLOT"));
 }
 
 #[test]

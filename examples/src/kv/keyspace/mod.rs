@@ -146,48 +146,66 @@ impl Keyspace {
         !self.cleared.is_empty()
     }
 
-    fn is_alive(&self, record: &Record) -> bool {
-        record.deadline == 0 || record.deadline > self.clock
-    }
-
     /// A key that is there.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&Record> {
         let bucket = self.records.get(&place_of(key))?;
-        bucket.iter().find(|record| holds(key)(record)).filter(|record| self.is_alive(record))
+        bucket.iter().find(|record| holds(key)(record)).filter(|record| record.is_alive(self.clock))
     }
 
     /// Sets a key, whatever it was. A `deadline` of zero is none.
     pub fn insert(&mut self, key: &[u8], value: Value, deadline: u64) {
+        self.update(key, |_| (Some((value, deadline)), ()));
+    }
+
+    /// Has `decide` see a key, if it is there, and say what it is to have, and until when; if that is
+    /// nothing, all stays as it is.
+    pub fn update<T>(
+        &mut self,
+        key: &[u8],
+        decide: impl FnOnce(Option<&Record>) -> (Option<(Value, u64)>, T),
+    ) -> T {
         let place = place_of(key);
         self.preserve(place);
-        let bucket = self.records.entry(place).or_default();
-        if let Some(record) = bucket.iter_mut().find(|record| holds(key)(record)) {
-            let before = (record.weight(), record.deadline);
-            record.value = value;
-            record.deadline = deadline;
-            let after = record.weight();
-            self.forget_deadline(place, before.1);
-            self.charge.exchange(before.0, after);
-        } else {
-            let record = Record { key: Blob::from_slice(key), value, deadline };
-            self.order.insert((slot_of(key), record.key.clone()));
-            self.keys += 1;
-            let weight = record.weight();
-            bucket.push(record);
-            self.charge.exchange(0, weight);
+        let clock = self.clock;
+        let bucket = self.records.get_mut(&place);
+        let Some(record) = bucket.and_then(|bucket| bucket.iter_mut().find(|it| holds(key)(it)))
+        else {
+            let (change, result) = decide(None);
+            if let Some((value, deadline)) = change {
+                self.add(place, Record { key: Blob::from_slice(key), value, deadline });
+            }
+            return result;
+        };
+        let (change, result) = decide(Some(&*record).filter(|record| record.is_alive(clock)));
+        if let Some((value, deadline)) = change {
+            let (weight, before) = (record.weight(), record.deadline);
+            (record.value, record.deadline) = (value, deadline);
+            let now = record.weight();
+            self.charge.exchange(weight, now);
+            self.move_deadline(place, before, deadline);
         }
-        if deadline > 0 {
-            self.deadlines.insert((deadline, place));
-        }
+        result
+    }
+
+    fn add(&mut self, place: u64, record: Record) {
+        self.charge.exchange(0, record.weight());
+        self.order.insert((slot_of(&record.key), record.key.clone()));
+        self.keys += 1;
+        let deadline = record.deadline;
+        self.records.entry(place).or_insert_with(|| Bucket::with_capacity(1)).push(record);
+        self.move_deadline(place, 0, deadline);
     }
 
     /// Changes the value of a key that is there; its deadline stays.
     pub fn modify<T>(&mut self, key: &[u8], change: impl FnOnce(&mut Value) -> T) -> Option<T> {
-        self.get(key)?;
         let place = place_of(key);
         self.preserve(place);
+        let clock = self.clock;
         let record = self.records.get_mut(&place)?.iter_mut().find(|record| holds(key)(record))?;
+        if !record.is_alive(clock) {
+            return None;
+        }
         let before = record.weight();
         let changed = change(&mut record.value);
         let after = record.weight();
@@ -197,26 +215,23 @@ impl Keyspace {
 
     /// Sets or, with zero, clears the deadline of a key that is there.
     pub fn set_deadline(&mut self, key: &[u8], deadline: u64) {
-        if self.get(key).is_none_or(|record| record.deadline == deadline) {
-            return;
-        }
         let place = place_of(key);
         self.preserve(place);
-        let record = self.records.get_mut(&place).into_iter().flatten();
-        let Some(record) = record.into_iter().find(|record| holds(key)(record)) else { return };
-        let before = (record.weight(), std::mem::replace(&mut record.deadline, deadline));
-        let after = record.weight();
-        self.forget_deadline(place, before.1);
-        if deadline > 0 {
-            self.deadlines.insert((deadline, place));
-        }
-        self.charge.exchange(before.0, after);
+        let clock = self.clock;
+        let bucket = self.records.get_mut(&place);
+        let record = bucket.and_then(|bucket| bucket.iter_mut().find(|it| holds(key)(it)));
+        let Some(record) = record.filter(|record| record.is_alive(clock)) else { return };
+        let (weight, before) = (record.weight(), record.deadline);
+        record.deadline = deadline;
+        let now = record.weight();
+        self.charge.exchange(weight, now);
+        self.move_deadline(place, before, deadline);
     }
 
     /// Takes a key out. What is past its deadline goes too, but nobody is given it.
     pub fn remove(&mut self, key: &[u8]) -> Option<Record> {
         let record = self.take(place_of(key), holds(key))?;
-        self.is_alive(&record).then_some(record)
+        record.is_alive(self.clock).then_some(record)
     }
 
     fn take(&mut self, place: u64, wanted: impl Fn(&Record) -> bool) -> Option<Record> {
@@ -227,7 +242,7 @@ impl Keyspace {
         if bucket.is_empty() {
             self.records.remove(&place);
         }
-        self.forget_deadline(place, record.deadline);
+        self.move_deadline(place, record.deadline, 0);
         self.order.remove(&(slot_of(&record.key), record.key.clone()));
         self.keys -= 1;
         self.charge.exchange(record.weight(), 0);
@@ -252,11 +267,18 @@ impl Keyspace {
         self.token
     }
 
-    /// Forgets a deadline at a place, unless another record there has the same.
-    fn forget_deadline(&mut self, place: u64, deadline: u64) {
-        let mut there = self.records.get(&place).into_iter().flatten();
-        if deadline > 0 && !there.any(|record| record.deadline == deadline) {
-            self.deadlines.remove(&(deadline, place));
+    /// A record at a place had one deadline and has another now, where zero is none. Two records of
+    /// one place may have had the same.
+    fn move_deadline(&mut self, place: u64, before: u64, now: u64) {
+        if before == now {
+            return;
+        }
+        let has = |record: &Record| record.deadline == before;
+        if before > 0 && !self.records.get(&place).is_some_and(|there| there.iter().any(has)) {
+            self.deadlines.remove(&(before, place));
+        }
+        if now > 0 {
+            self.deadlines.insert((now, place));
         }
     }
 
@@ -295,7 +317,7 @@ impl Keyspace {
         let buckets = self.records.range(place..);
         let records =
             buckets.flat_map(|(place, bucket)| bucket.iter().map(|record| (*place, record)));
-        records.filter(|(_, record)| self.is_alive(record))
+        records.filter(|(_, record)| record.is_alive(self.clock))
     }
 
     fn views(&mut self) -> SmallVec<[Rc<RefCell<View>>; 1]> {

@@ -6,7 +6,8 @@ use smallvec::SmallVec;
 pub type Blob = SmallVec<[u8; 24]>;
 
 /// The records at one place: one, unless two keys have the same hash.
-pub(super) type Bucket = SmallVec<[Record; 1]>;
+/// They are not in the tree's nodes, so that these are small and a search finds them in the caches.
+pub(super) type Bucket = Vec<Record>;
 
 /// A key and what it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +54,15 @@ impl Value {
 
 /// What a record takes beside the bytes of its key and value: its share of the nodes of both trees,
 /// which are two thirds full on average, and of the allocator's.
-const RECORD_BYTES: usize = 256;
+const RECORD_BYTES: usize = 224;
 const DEADLINE_BYTES: usize = 32;
 
 impl Record {
+    /// Whether it is there for whoever looks at this time.
+    pub(super) fn is_alive(&self, clock: u64) -> bool {
+        self.deadline == 0 || self.deadline > clock
+    }
+
     /// Bytes that it takes, or somewhat less than are counted.
     #[must_use]
     pub(super) fn weight(&self) -> usize {

@@ -46,7 +46,7 @@ pub(crate) fn serve(session: &mut Session, service: Service, args: Args<'_, '_>)
         Service::Command => return commands(session, args),
         Service::Config => return config(session, args),
         Service::Info => {
-            let text = info::text(&session.shard, &args[1..]);
+            let text = info::text(session, &args[1..]);
             client.answer(|out| reply::text(out, &text));
         }
         Service::Cluster => return cluster::serve(session, args),
@@ -134,7 +134,7 @@ fn hello(session: &mut Session, args: Args<'_, '_>) -> Handled {
         );
     }
     session.client.speak(resp3);
-    let id = session.id as i64;
+    let (id, plain) = (session.id as i64, session.plain);
     session.client.answer(|out| {
         reply::map(out, 7);
         let mut text = |name: &str, value: &str| {
@@ -143,7 +143,7 @@ fn hello(session: &mut Session, args: Args<'_, '_>) -> Handled {
         };
         text("server", "redis");
         text("version", info::REDIS_VERSION);
-        text("mode", "cluster");
+        text("mode", info::mode(plain));
         text("role", "master");
         reply::bulk(out, b"proto");
         reply::integer(out, if resp3 { 3 } else { 2 });
@@ -293,7 +293,7 @@ fn config(session: &Session, args: Args<'_, '_>) -> Handled {
     let all = [
         ("appendfsync", "always".to_owned()),
         ("appendonly", "yes".into()),
-        ("cluster-enabled", "yes".into()),
+        ("cluster-enabled", if session.plain { "no" } else { "yes" }.into()),
         ("databases", "1".into()),
         ("maxclients", settings.max_clients.to_string()),
         ("maxmemory", settings.memory_limit.to_string()),

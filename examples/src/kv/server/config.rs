@@ -73,6 +73,9 @@ pub struct NodeAddress {
     /// Its shards: cores that it uses. Never changed once there is data.
     #[serde(default = "default_shards")]
     pub shards: u32,
+    /// Whether it was added to a cluster that ran already, with the operator's tool.
+    #[serde(default)]
+    pub joined: bool,
 }
 
 impl NodeAddress {
@@ -142,7 +145,7 @@ impl Config {
         }
         let mut taken = HashSet::new();
         for node in &self.nodes {
-            let NodeAddress { id, address, shards } = node;
+            let NodeAddress { id, address, shards, .. } = node;
             let last =
                 u16::try_from(*shards).ok().and_then(|shards| address.port().checked_add(shards));
             if address.port() == 0 || last.is_none_or(|last| last > u16::MAX - BUS_PORT_OFFSET) {
@@ -164,6 +167,9 @@ impl Config {
             if address.port() > 0 && !own.insert(address.port()) {
                 return Err(format!("the port of {address} is taken twice"));
             }
+        }
+        if self.nodes.iter().all(|node| node.joined) {
+            return Err("nodes: all of them joined, and none was there before".into());
         }
         if self.memory_limit < 1 << 20 {
             return Err("memory_limit must be at least 1048576 bytes".into());
@@ -203,7 +209,10 @@ impl Config {
             Member { node: NodeId(node.id), address, shards: node.shards }
         };
         let members: Vec<Member> = self.nodes.iter().map(member).collect();
-        let voters: Vec<NodeId> = members.iter().map(|member| member.node).collect();
+        // Those that the groups began with. A node that joins has none to name: it is added to them.
+        let joins = self.this().is_ok_and(|this| this.joined);
+        let first = self.nodes.iter().filter(|node| !node.joined && !joins);
+        let voters: Vec<NodeId> = first.map(|node| NodeId(node.id)).collect();
         // With another number of groups the same keys would be elsewhere, so that is another cluster.
         let cluster = GroupId::from_name(&format!("{}/{}", self.cluster, self.groups)).0;
         let mut config =

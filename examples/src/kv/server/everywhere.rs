@@ -4,13 +4,9 @@
 //! they ask each node. For the others, all groups are asked, wherever they are led. Each group answers
 //! for one moment of its own.
 
-use std::future::poll_fn;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::rc::Rc;
-use std::task::Poll;
 
-use super::client::{Client, Way};
-use super::outcome;
+use super::gathering::{Gathering, random};
 use super::shard::Shard;
 use crate::kv::command::{self, Command};
 use crate::kv::keyspace::PLACE_BITS;
@@ -68,7 +64,7 @@ pub(crate) async fn run(shard: Rc<Shard>, request: Request) -> Vec<u8> {
     let places = request.places(&shard);
     let done = match request.kind {
         Kind::Scan { cursor } => scan(&shard, &request, &places, cursor).await,
-        Kind::Random => random(&shard, &request, &places).await,
+        Kind::Random => any(&shard, &request, &places).await,
         Kind::Keys => keys(&shard, &request, &places).await,
         Kind::Count => count(&shard, &request, &places).await,
         Kind::Clear => clear(&shard, &request, &places).await,
@@ -121,8 +117,8 @@ fn parse_step(reply: &[u8]) -> Option<(u64, &[u8])> {
     Some((text.split("\r\n").nth(1)?.parse().ok()?, found))
 }
 
-async fn random(shard: &Rc<Shard>, request: &Request, places: &[usize]) -> Reply {
-    let seed = RandomState::new().build_hasher().finish() as usize;
+async fn any(shard: &Rc<Shard>, request: &Request, places: &[usize]) -> Reply {
+    let seed = random() as usize;
     for at in 0..places.len() {
         let place = places[seed.wrapping_add(at) % places.len()];
         let reply = ask(shard, request, &request.args, &[place]).await?.remove(0);
@@ -173,19 +169,6 @@ fn nonsense() -> Vec<u8> {
     b"-ERR a group gave an answer that makes no sense\r\n".to_vec()
 }
 
-/// A client that leaves when it is dropped.
-struct Guest<'a> {
-    shard: &'a Shard,
-    client: Rc<Client>,
-    id: usize,
-}
-
-impl Drop for Guest<'_> {
-    fn drop(&mut self) {
-        self.shard.dismiss(self.id);
-    }
-}
-
 /// What each of the groups says, in their order; the first error if one does.
 async fn ask(
     shard: &Rc<Shard>,
@@ -193,74 +176,14 @@ async fn ask(
     args: &[Vec<u8>],
     places: &[usize],
 ) -> Result<Vec<Vec<u8>>, Vec<u8>> {
-    let client = Rc::new(Client::internal());
-    let id = shard.admit(&client);
-    let guest = Guest { shard, client, id };
-    for place in places {
-        guest.begin(shard, request, args, *place);
-    }
-    poll_fn(|cx| {
-        guest.client.listen(cx.waker());
-        if guest.client.is_idle() { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    let mut output = Vec::new();
-    guest.client.take_output(&mut output);
-    let (mut replies, mut rest) = (Vec::new(), &output[..]);
-    while let Ok(Some(length)) = Framing::default().next(rest) {
-        let (reply, behind) = rest.split_at(length);
-        rest = behind;
-        if reply.starts_with(b"-") {
-            return Err(reply.to_vec());
-        }
-        replies.push(reply.to_vec());
-    }
-    if replies.len() == places.len() { Ok(replies) } else { Err(nonsense()) }
-}
-
-impl Guest<'_> {
-    fn begin(&self, shard: &Rc<Shard>, request: &Request, args: &[Vec<u8>], place: usize) {
-        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-        if shard.leads(place) {
-            self.begin_here(request, &args, place);
-        } else if let Some(seat) = shard.topology().seat_of(place).filter(|_| request.plain) {
-            let place_text = place.to_string();
-            let group: [&[u8]; 2] = [b"KV.GROUP", place_text.as_bytes()];
-            let number = self.client.begin(place, Way::Link(seat), 0);
-            let args = [&group[..], &args].concat();
-            shard.link(seat).send((self.id, number), request.command.write, &args);
-        } else {
-            self.client.answer(|out| reply::error(out, outcome::NO_LEADER));
-        }
-    }
-
-    fn begin_here(&self, request: &Request, args: &[&[u8]], place: usize) {
-        let shard = self.shard;
-        let operation = match command::parse(args) {
-            Ok(operation) => operation,
-            Err(refusal) => {
-                self.client.answer(|out| reply::error(out, &refusal.to_string()));
-                return;
-            }
-        };
-        let operation = match operation {
-            Operation::Random { .. } => {
-                let place = RandomState::new().build_hasher().finish() >> (u64::BITS - PLACE_BITS);
-                Operation::Random { place }
-            }
-            operation => operation,
-        };
-        if !request.command.write {
-            let number = self.client.begin(place, Way::Read, 0);
-            shard.pump.read(place, &operation, self.id, number);
-            return;
-        }
-        let number = self.client.begin(place, Way::Log, 0);
-        let now = shard.node.clock.now();
-        if shard.pump.propose(shard, place, operation, (self.id, number), now).is_err() {
-            self.client.take_back();
-            self.client.answer(|out| reply::error(out, outcome::BUSY));
-        }
+    let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+    let gathering = Gathering::new(shard);
+    places.iter().for_each(|place| gathering.begin(*place, request.command, &args, request.plain));
+    let replies = gathering.replies().await;
+    match replies.iter().find(|reply| reply.starts_with(b"-")) {
+        Some(error) => Err(error.clone()),
+        None if replies.len() == places.len() => Ok(replies),
+        None => Err(nonsense()),
     }
 }
 

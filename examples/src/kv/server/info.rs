@@ -11,7 +11,7 @@ use crate::kv::keyspace::Keyspace;
 pub(crate) const REDIS_VERSION: &str = "7.4.0";
 
 /// A section's name and what it says.
-type Section = (&'static str, fn(&Shard) -> String);
+type Section = (&'static str, fn(&Session) -> String);
 
 const SECTIONS: [Section; 6] = [
     ("server", server),
@@ -22,8 +22,13 @@ const SECTIONS: [Section; 6] = [
     ("keyspace", keyspace),
 ];
 
+/// What a client may take the server for: a cluster, or one server that has it all.
+pub(crate) fn mode(plain: bool) -> &'static str {
+    if plain { "standalone" } else { "cluster" }
+}
+
 /// The sections that are wanted; all of them if none is named.
-pub(crate) fn text(shard: &Shard, wanted: &[&[u8]]) -> String {
+pub(crate) fn text(session: &Session, wanted: &[&[u8]]) -> String {
     let all = ["all", "everything", "default"];
     let is = |name: &str| wanted.iter().any(|word| word.eq_ignore_ascii_case(name.as_bytes()));
     let every = wanted.is_empty() || all.iter().any(|name| is(name));
@@ -31,7 +36,7 @@ pub(crate) fn text(shard: &Shard, wanted: &[&[u8]]) -> String {
     for (name, section) in SECTIONS.iter().filter(|(name, _)| every || is(name)) {
         let title = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
         // Writing to a string does not fail.
-        let _ = write!(text, "# {title}\r\n{}\r\n", section(shard));
+        let _ = write!(text, "# {title}\r\n{}\r\n", section(session));
     }
     text
 }
@@ -46,11 +51,12 @@ fn sum(shard: &Shard, counter: fn(&Stats) -> u64) -> String {
     shard.node.stats.iter().map(counter).sum::<u64>().to_string()
 }
 
-fn server(shard: &Shard) -> String {
+fn server(session: &Session) -> String {
+    let shard = &session.shard;
     let seat = shard.seat();
     lines(&[
         ("redis_version", REDIS_VERSION.into()),
-        ("redis_mode", "cluster".into()),
+        ("redis_mode", mode(session.plain).into()),
         ("ringleader_version", env!("CARGO_PKG_VERSION").into()),
         ("ringleader_node", seat.node.to_string()),
         ("ringleader_shard", seat.shard.to_string()),
@@ -60,14 +66,16 @@ fn server(shard: &Shard) -> String {
     ])
 }
 
-fn clients(shard: &Shard) -> String {
+fn clients(session: &Session) -> String {
+    let shard = &session.shard;
     lines(&[
         ("connected_clients", sum(shard, |stats| stats.clients.get())),
         ("maxclients", shard.node.settings.max_clients.to_string()),
     ])
 }
 
-fn memory(shard: &Shard) -> String {
+fn memory(session: &Session) -> String {
+    let shard = &session.shard;
     lines(&[
         ("used_memory", sum(shard, |stats| stats.memory.get())),
         ("maxmemory", shard.node.settings.memory_limit.to_string()),
@@ -75,7 +83,8 @@ fn memory(shard: &Shard) -> String {
     ])
 }
 
-fn stats(shard: &Shard) -> String {
+fn stats(session: &Session) -> String {
+    let shard = &session.shard;
     lines(&[
         ("total_connections_received", sum(shard, |stats| stats.connections.get())),
         ("total_commands_processed", sum(shard, |stats| stats.commands.get())),
@@ -90,12 +99,13 @@ fn stats(shard: &Shard) -> String {
     ])
 }
 
-fn cluster(_: &Shard) -> String {
-    lines(&[("cluster_enabled", "1".into())])
+fn cluster(session: &Session) -> String {
+    lines(&[("cluster_enabled", if session.plain { "0" } else { "1" }.into())])
 }
 
 /// Of the groups of this shard, whoever leads them.
-fn keyspace(shard: &Shard) -> String {
+fn keyspace(session: &Session) -> String {
+    let shard = &session.shard;
     let count = |count: fn(&Keyspace) -> usize| {
         shard.groups().map(|(_, group)| group.replica.with(count)).sum::<usize>()
     };

@@ -6,9 +6,10 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::client::{Client, Way};
+use super::scattered::Scattered;
 use super::shard::Shard;
 use super::topology::Seat;
-use super::{administration, everywhere, outcome};
+use super::{administration, everywhere, outcome, scattered};
 use crate::kv::command::{self, Action, Args, Command, Refusal, Service};
 use crate::kv::execute;
 use crate::kv::operation::Operation;
@@ -101,6 +102,7 @@ impl Session {
                 (Ok(operation), Ok(Some(slot))) => {
                     self.keyed((command, slot), operation, (args, length), more, waker)
                 }
+                (Ok(_), Err(Refusal::CrossSlot)) if self.plain => self.scatter(args),
                 (Err(refusal), _) | (_, Err(refusal)) => self.refuse(&refusal),
                 (Ok(_), Ok(None)) => self.refuse(&Refusal::Syntax),
             },
@@ -134,6 +136,17 @@ impl Session {
         let args = args.iter().map(|arg| arg.to_vec()).collect();
         let request = everywhere::Request::new(command, operation, args, self.plain);
         Handled::Later(Box::pin(everywhere::run(Rc::clone(&self.shard), request)))
+    }
+
+    /// A command with keys in several slots.
+    fn scatter(&self, args: Args<'_, '_>) -> Handled {
+        let Some(scattered) = Scattered::of(args) else {
+            return self.refuse(&Refusal::CrossSlot);
+        };
+        if !self.client.is_idle() {
+            return Handled::Blocked;
+        }
+        Handled::Later(Box::pin(scattered::run(Rc::clone(&self.shard), scattered)))
     }
 
     /// `KV.GROUP place command...`, which links say: the command for this group, and for no other.
