@@ -1,9 +1,9 @@
 //! A group's keys.
 //!
-//! Two indices: by a hash of the key, for everything that names a key, for `SCAN` (whose cursor is a
-//! place in the order of the hashes, so it needs no state and survives anything) and for snapshots;
-//! and by slot and key, for ordered ranges. Both are B-trees, so nothing is ever rehashed or copied
-//! at once, whatever the number of keys.
+//! Two indices: by a hash of the key ([`table`]), for everything that names a key, for `SCAN` (whose
+//! cursor is a place in the order of the hashes, so it needs no state and survives anything) and for
+//! snapshots; and by slot and key, a B-tree for ordered ranges. Neither ever moves all keys at once,
+//! whatever their number.
 //!
 //! Keys with a deadline are in a third index. What is past its deadline is gone for whoever asks;
 //! it is removed a few keys at a time as the group's clock advances, and the group's clock is in the
@@ -12,9 +12,10 @@
 mod account;
 mod record;
 mod snapshot;
+mod table;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::Bound;
 use std::rc::{Rc, Weak};
@@ -23,18 +24,20 @@ use smallvec::SmallVec;
 
 pub use self::account::Account;
 use self::account::Charge;
-use self::record::Bucket;
 pub use self::record::{Blob, Lock, Record, Value};
 use self::snapshot::View;
 pub use self::snapshot::{Restoration, SnapshotView};
+use self::table::Table;
 use super::slot::slot_of;
 
 /// Keys past their deadline that are removed whenever the clock advances, at most: an operation
 /// never waits for a million keys that expire at once.
 const EXPIRED_AT_ONCE: usize = 64;
 
-/// Records that were cleared and are freed whenever the clock advances, at most.
+/// Likewise of keys that were cleared, whose memory is still to be freed.
 const FREED_AT_ONCE: usize = 1_000;
+/// Likewise of pages of their table.
+const PAGES_AT_ONCE: usize = 20;
 
 /// Bits of a place in the order of the hashes; `SCAN`'s cursor needs the others for the group.
 pub const PLACE_BITS: u32 = 54;
@@ -43,7 +46,7 @@ pub const PLACE_BITS: u32 = 54;
 #[derive(Debug, Default)]
 pub struct Keyspace {
     /// By [`place_of`] the key.
-    records: BTreeMap<u64, Bucket>,
+    records: Table,
     /// By slot and key.
     order: BTreeSet<(u16, Blob)>,
     /// By deadline and place.
@@ -61,7 +64,7 @@ pub struct Keyspace {
 }
 
 /// All that points to keys.
-type Indices = (BTreeMap<u64, Bucket>, BTreeSet<(u16, Blob)>, BTreeSet<(u64, u64)>);
+type Indices = (Table, BTreeSet<(u16, Blob)>, BTreeSet<(u64, u64)>);
 
 /// Where a key stands in the order of the hashes. With SipHash nobody can make many keys share one.
 fn place_of(key: &[u8]) -> u64 {
@@ -129,12 +132,15 @@ impl Keyspace {
 
     fn free_cleared(&mut self) {
         let Some((records, order, deadlines)) = self.cleared.last_mut() else { return };
-        let mut empty = false;
+        let mut left = records.free_some(PAGES_AT_ONCE);
         for _ in 0..FREED_AT_ONCE {
-            let freed = (records.pop_first(), order.pop_first(), deadlines.pop_first());
-            empty = matches!(freed, (None, None, None));
+            let freed = (order.pop_first(), deadlines.pop_first());
+            if freed == (None, None) {
+                break;
+            }
+            left = true;
         }
-        if empty {
+        if !left {
             self.cleared.pop();
         }
     }
@@ -149,8 +155,8 @@ impl Keyspace {
     /// A key that is there.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&Record> {
-        let bucket = self.records.get(&place_of(key))?;
-        bucket.iter().find(|record| holds(key)(record)).filter(|record| record.is_alive(self.clock))
+        let record = self.records.get(place_of(key), holds(key));
+        record.filter(|record| record.is_alive(self.clock))
     }
 
     /// Sets a key, whatever it was. A `deadline` of zero is none.
@@ -168,9 +174,7 @@ impl Keyspace {
         let place = place_of(key);
         self.preserve(place);
         let clock = self.clock;
-        let bucket = self.records.get_mut(&place);
-        let Some(record) = bucket.and_then(|bucket| bucket.iter_mut().find(|it| holds(key)(it)))
-        else {
+        let Some(record) = self.records.get_mut(place, holds(key)) else {
             let (change, result) = decide(None);
             if let Some((value, deadline)) = change {
                 self.add(place, Record { key: Blob::from_slice(key), value, deadline });
@@ -193,7 +197,7 @@ impl Keyspace {
         self.order.insert((slot_of(&record.key), record.key.clone()));
         self.keys += 1;
         let deadline = record.deadline;
-        self.records.entry(place).or_insert_with(|| Bucket::with_capacity(1)).push(record);
+        self.records.insert(place, record);
         self.move_deadline(place, 0, deadline);
     }
 
@@ -202,7 +206,7 @@ impl Keyspace {
         let place = place_of(key);
         self.preserve(place);
         let clock = self.clock;
-        let record = self.records.get_mut(&place)?.iter_mut().find(|record| holds(key)(record))?;
+        let record = self.records.get_mut(place, holds(key))?;
         if !record.is_alive(clock) {
             return None;
         }
@@ -218,8 +222,7 @@ impl Keyspace {
         let place = place_of(key);
         self.preserve(place);
         let clock = self.clock;
-        let bucket = self.records.get_mut(&place);
-        let record = bucket.and_then(|bucket| bucket.iter_mut().find(|it| holds(key)(it)));
+        let record = self.records.get_mut(place, holds(key));
         let Some(record) = record.filter(|record| record.is_alive(clock)) else { return };
         let (weight, before) = (record.weight(), record.deadline);
         record.deadline = deadline;
@@ -235,13 +238,8 @@ impl Keyspace {
     }
 
     fn take(&mut self, place: u64, wanted: impl Fn(&Record) -> bool) -> Option<Record> {
-        let at = self.records.get(&place)?.iter().position(wanted)?;
         self.preserve(place);
-        let bucket = self.records.get_mut(&place)?;
-        let record = bucket.remove(at);
-        if bucket.is_empty() {
-            self.records.remove(&place);
-        }
+        let record = self.records.remove(place, wanted)?;
         self.move_deadline(place, record.deadline, 0);
         self.order.remove(&(slot_of(&record.key), record.key.clone()));
         self.keys -= 1;
@@ -274,7 +272,7 @@ impl Keyspace {
             return;
         }
         let has = |record: &Record| record.deadline == before;
-        if before > 0 && !self.records.get(&place).is_some_and(|there| there.iter().any(has)) {
+        if before > 0 && !self.records.at(place).any(has) {
             self.deadlines.remove(&(before, place));
         }
         if now > 0 {
@@ -314,10 +312,7 @@ impl Keyspace {
     /// The keys from a place in the order of the hashes on, each with its place. One place may
     /// have several.
     pub fn from_place(&self, place: u64) -> impl Iterator<Item = (u64, &Record)> {
-        let buckets = self.records.range(place..);
-        let records =
-            buckets.flat_map(|(place, bucket)| bucket.iter().map(|record| (*place, record)));
-        records.filter(|(_, record)| record.is_alive(self.clock))
+        self.records.from(place).filter(|(_, record)| record.is_alive(self.clock))
     }
 
     fn views(&mut self) -> SmallVec<[Rc<RefCell<View>>; 1]> {
@@ -331,7 +326,7 @@ impl Keyspace {
             return;
         }
         for view in self.views() {
-            view.borrow_mut().preserve(place, self.records.get(&place));
+            view.borrow_mut().preserve(place, self.records.at(place));
         }
     }
 }

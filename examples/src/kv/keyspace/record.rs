@@ -5,10 +5,6 @@ use smallvec::SmallVec;
 /// Bytes, in place up to 24 of them.
 pub type Blob = SmallVec<[u8; 24]>;
 
-/// The records at one place: one, unless two keys have the same hash.
-/// They are not in the tree's nodes, so that these are small and a search finds them in the caches.
-pub(super) type Bucket = Vec<Record>;
-
 /// A key and what it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -52,8 +48,8 @@ impl Value {
     }
 }
 
-/// What a record takes beside the bytes of its key and value: its share of the nodes of both trees,
-/// which are two thirds full on average, and of the allocator's.
+/// What a record takes beside the bytes of its key and value: its share of the table's pages and of the
+/// tree's nodes, which are two thirds full on average, and of the allocator's.
 const RECORD_BYTES: usize = 224;
 const DEADLINE_BYTES: usize = 32;
 
@@ -72,15 +68,11 @@ impl Record {
             Value::Lock(lock) => heap(&lock.owner),
         };
         let deadline = if self.deadline > 0 { DEADLINE_BYTES } else { 0 };
-        // The key stands in both trees.
+        // The key stands in both indices.
         RECORD_BYTES + 2 * heap(&self.key) + value + deadline
     }
 }
 
 fn heap(blob: &Blob) -> usize {
     if blob.spilled() { blob.capacity() } else { 0 }
-}
-
-pub(super) fn weight(bucket: &Bucket) -> usize {
-    bucket.iter().map(Record::weight).sum()
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use ringleader::{MachineError, SnapshotSource};
 
 use super::account::Charge;
-use super::record::{Bucket, weight};
+use super::table::Table;
 use super::{Blob, Keyspace, Lock, Record, Value};
 use crate::kv::wire::{Malformed, Reader, put_bytes, put_number};
 
@@ -34,40 +34,40 @@ pub(super) struct View {
     /// Places from here on are not written yet.
     next: u64,
     /// What was at these places when the snapshot began.
-    saved: BTreeMap<u64, Bucket>,
+    saved: BTreeMap<u64, Vec<Record>>,
     charge: Charge,
     /// All records that there were when the keyspace was cleared; what is there now is of no interest.
-    cleared: Option<BTreeMap<u64, Bucket>>,
+    cleared: Option<Table>,
 }
 
 impl View {
-    pub(super) fn preserve(&mut self, place: u64, records: Option<&Bucket>) {
+    pub(super) fn preserve<'r>(&mut self, place: u64, records: impl Iterator<Item = &'r Record>) {
         if self.cleared.is_none() && place >= self.next && !self.saved.contains_key(&place) {
-            let records = records.cloned().unwrap_or_default();
+            let records: Vec<Record> = records.cloned().collect();
             self.charge.exchange(0, weight(&records));
             self.saved.insert(place, records);
         }
     }
 
     /// The keyspace was cleared of all its records. What it gives back is to be freed.
-    pub(super) fn take_over(&mut self, records: BTreeMap<u64, Bucket>) -> BTreeMap<u64, Bucket> {
+    pub(super) fn take_over(&mut self, records: Table) -> Table {
         if self.cleared.is_some() {
             return records;
         }
         self.cleared = Some(records);
-        BTreeMap::new()
+        Table::default()
     }
 
     /// The next place that had records, from the saved and the live ones.
-    fn next(&mut self, keyspace: &Keyspace) -> Option<Bucket> {
+    fn next(&mut self, keyspace: &Keyspace) -> Option<Vec<Record>> {
         loop {
             let records = self.cleared.as_ref().unwrap_or(&keyspace.records);
-            let live = records.range(self.next..).next();
+            let live = records.next_place(self.next);
             let saved = self.saved.first_key_value().map(|(place, _)| *place);
-            let place = live.map(|(place, _)| *place).into_iter().chain(saved).min()?;
+            let place = live.into_iter().chain(saved).min()?;
             self.next = place + 1;
             if saved != Some(place) {
-                return live.map(|(_, records)| records.clone());
+                return Some(records.at(place).cloned().collect());
             }
             let records = self.saved.remove(&place).unwrap_or_default();
             self.charge.exchange(weight(&records), 0);
@@ -127,6 +127,11 @@ impl SnapshotSource for SnapshotView {
         let rest = self.written.split_off(max_bytes.min(self.written.len()));
         Ok(Some(std::mem::replace(&mut self.written, rest).into()))
     }
+}
+
+/// Bytes that records take.
+fn weight(records: &[Record]) -> usize {
+    records.iter().map(Record::weight).sum()
 }
 
 fn put_record(out: &mut Vec<u8>, record: &Record) {

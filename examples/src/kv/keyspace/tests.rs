@@ -109,7 +109,7 @@ fn check(keys: &Keyspace, model: &Model, account: &Account) {
     let mut hashed: Vec<_> = keys.from_place(0).map(|(_, record)| as_model(record)).collect();
     hashed.sort_by(|one, other| one.0.cmp(&other.0));
     assert_eq!(hashed, expected);
-    let records = || keys.records.values().flatten();
+    let records = || keys.records.from(0).map(|(_, record)| record);
     assert_eq!(keys.keys(), records().count());
     assert_eq!(keys.order.len(), keys.keys());
     assert_eq!(keys.used(), records().map(Record::weight).sum::<usize>());
@@ -177,11 +177,10 @@ fn what_was_cleared_is_freed_a_little_at_a_time() {
     }
     keys.clear();
     keys.insert(b"new", string(1), 0);
-    assert!(keys.is_untidy());
-    keys.advance(1);
-    keys.advance(1);
-    assert!(keys.is_untidy());
-    keys.advance(1);
-    assert!(!keys.is_untidy());
+    let steps = (0..100).take_while(|_| {
+        keys.advance(1);
+        keys.is_untidy()
+    });
+    assert!((2..10).contains(&steps.count()));
     assert_eq!((keys.keys(), keys.from_place(0).count()), (1, 1));
 }
