@@ -3,6 +3,7 @@
 mod bad_input;
 #[path = "../children/mod.rs"]
 mod children;
+mod command_line;
 mod crashes;
 mod expiry;
 mod faults;

@@ -135,6 +135,19 @@ fn commands_for_all_groups_find_every_key_once() {
 }
 
 #[test]
+fn reads_by_leases_are_current_too() {
+    let nodes = Nodes::started(3, 1, "groups = 3\nlease_drift_ms = 50\n");
+    let mut clients: Vec<Client> = (0..3).map(|node| Client::to(nodes.plain(node))).collect();
+    for round in 0..60 {
+        let key = format!("key-{}", round % 5);
+        assert!(clients[round % 3].say(&format!("SET {key} {round}")).is_ok());
+        for client in &mut clients {
+            assert_eq!(client.say(&format!("GET {key}")).text(), round.to_string());
+        }
+    }
+}
+
+#[test]
 fn a_password_is_asked_for_and_forwarded_with() {
     let nodes = Nodes::started(3, 1, "groups = 3\npassword = \"secret\"\n");
     let mut client = Client::to(nodes.plain(0));
