@@ -8,6 +8,7 @@ mod crashes;
 mod expiry;
 mod faults;
 mod http;
+mod joining;
 #[allow(dead_code, reason = "the simulator uses all of it")]
 #[path = "../../../engine/tests/linearizability/mod.rs"]
 mod linearizability;

@@ -1,6 +1,6 @@
 //! A group's keys.
 //!
-//! Two indices: by a hash of the key ([`table`]), for everything that names a key, for `SCAN` (whose
+//! Two indices: by a hash of the key (`table`), for everything that names a key, for `SCAN` (whose
 //! cursor is a place in the order of the hashes, so it needs no state and survives anything) and for
 //! snapshots; and by slot and key, a B-tree for ordered ranges. Neither ever moves all keys at once,
 //! whatever their number.

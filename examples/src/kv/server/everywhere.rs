@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use super::gathering::{Gathering, random};
+use super::outcome;
 use super::shard::Shard;
 use crate::kv::command::{self, Command};
 use crate::kv::keyspace::PLACE_BITS;
@@ -152,9 +153,22 @@ async fn count(shard: &Rc<Shard>, request: &Request, places: &[usize]) -> Reply 
     Ok(out)
 }
 
+/// Some groups may be cleared and others not: that is no refusal.
 async fn clear(shard: &Rc<Shard>, request: &Request, places: &[usize]) -> Reply {
-    ask(shard, request, &request.args, places).await?;
-    Ok(b"+OK\r\n".to_vec())
+    let replies = ask_each(shard, request, &request.args, places).await;
+    let is_error = |reply: &&Vec<u8>| reply.starts_with(b"-");
+    match replies.iter().find(is_error) {
+        None => Ok(b"+OK\r\n".to_vec()),
+        Some(error) if replies.iter().all(|reply| is_error(&reply)) => Err(error.clone()),
+        Some(_) => Err(partly()),
+    }
+}
+
+/// What a command is answered with of which some parts were done and others refused.
+pub(crate) fn partly() -> Vec<u8> {
+    let mut out = Vec::new();
+    reply::error(&mut out, outcome::PARTLY);
+    out
 }
 
 /// The number in the first line of a reply of this kind, and what follows the line.
@@ -176,15 +190,24 @@ async fn ask(
     args: &[Vec<u8>],
     places: &[usize],
 ) -> Result<Vec<Vec<u8>>, Vec<u8>> {
-    let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-    let gathering = Gathering::new(shard);
-    places.iter().for_each(|place| gathering.begin(*place, request.command, &args, request.plain));
-    let replies = gathering.replies().await;
+    let replies = ask_each(shard, request, args, places).await;
     match replies.iter().find(|reply| reply.starts_with(b"-")) {
         Some(error) => Err(error.clone()),
         None if replies.len() == places.len() => Ok(replies),
         None => Err(nonsense()),
     }
+}
+
+async fn ask_each(
+    shard: &Rc<Shard>,
+    request: &Request,
+    args: &[Vec<u8>],
+    places: &[usize],
+) -> Vec<Vec<u8>> {
+    let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+    let gathering = Gathering::new(shard);
+    places.iter().for_each(|place| gathering.begin(*place, request.command, &args, request.plain));
+    gathering.replies().await
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ pub(crate) const NO_LEADER: &str = "CLUSTERDOWN Hash slot not served: its group 
 pub(crate) const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'memory_limit'";
 
 /// Some parts of a command were refused, and others done.
-pub(crate) const PARTLY: &str = "UNKNOWN some keys of the command were written and others were not: one of their groups refused";
+pub(crate) const PARTLY: &str =
+    "UNKNOWN the command was done in some groups of keys and not in others";
 
 /// Whose link broke with the command on it.
 pub(crate) const LINK_LOST: &str =

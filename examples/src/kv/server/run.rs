@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_lite::future::block_on;
+use ringleader::report::Exporter;
 use ringleader::{Engine, Handle, Local};
 
 use super::config::Config;
 use super::group::SteadyClock;
-use super::http::Http;
 use super::shard::{Node, Shard, machine};
 use super::stats::Stats;
 use super::topology::Topology;
-use super::{listen, pump};
+use super::{http, listen, pump};
 use crate::kv::keyspace::Keyspace;
 use crate::kv::slot::Layout;
 
@@ -29,7 +29,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// A server that runs. Dropping it shuts it down.
 pub struct Running {
     // These go first: they ask the engine.
-    _http: Option<Http>,
+    _http: Option<Exporter>,
     _balance: Option<Balance>,
     engine: Engine,
 }
@@ -56,7 +56,7 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
     node.topology.connect(engine.handle());
     sockets.serve(&engine.handle(), &node)?;
     let http = config.http_listen.map(|address| {
-        Http::start(address, engine.handle(), Arc::clone(&node))
+        http::serve(address, engine.handle(), Arc::clone(&node))
             .with_context(|| format!("serving the status page at {address}"))
     });
     let interval = Some(Duration::from_secs(config.rebalance_seconds));

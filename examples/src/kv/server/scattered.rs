@@ -5,8 +5,8 @@
 
 use std::rc::Rc;
 
+use super::everywhere::partly;
 use super::gathering::Gathering;
-use super::outcome;
 use super::shard::Shard;
 use crate::kv::command::{self, Args, Command};
 use crate::kv::resp::reply::{self, Framing};
@@ -85,12 +85,6 @@ pub(crate) async fn run(shard: Rc<Shard>, scattered: Scattered) -> Vec<u8> {
         return if command.write && others { partly() } else { error.clone() };
     }
     merged(merge, &parts, keys, &replies).unwrap_or_else(nonsense)
-}
-
-fn partly() -> Vec<u8> {
-    let mut out = Vec::new();
-    reply::error(&mut out, outcome::PARTLY);
-    out
 }
 
 fn nonsense() -> Vec<u8> {
