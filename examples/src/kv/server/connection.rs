@@ -11,7 +11,7 @@ use futures_lite::{AsyncRead as _, AsyncWrite as _};
 use glommio::net::TcpStream;
 use smallvec::SmallVec;
 
-use super::session::{Handled, Later, Session};
+use super::session::{Handled, Incoming, Later, Session};
 use super::shard::Shard;
 use crate::kv::resp::reply;
 use crate::kv::resp::request::{Parser, Request};
@@ -165,7 +165,8 @@ impl Connection {
         let args: SmallVec<[&[u8]; 8]> =
             (0..parser.args()).map(|number| parser.arg(bytes, number)).collect();
         let more = bytes.len() > request.length;
-        self.session.handle(&args, request.length, more, cx.waker())
+        let length = request.length;
+        self.session.handle(Incoming { args: &args, length, more, waker: cx.waker() })
     }
 
     /// Forgets what was handled. A request that is blocked is found where it was: its arguments are

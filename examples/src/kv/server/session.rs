@@ -32,6 +32,18 @@ pub(crate) enum Handled {
     Close,
 }
 
+/// A request as it came.
+#[derive(Clone, Copy)]
+pub(crate) struct Incoming<'a, 'b> {
+    pub(crate) args: Args<'a, 'b>,
+    /// Bytes that it took.
+    pub(crate) length: usize,
+    /// Others are behind it already.
+    pub(crate) more: bool,
+    /// Of the connection's task.
+    pub(crate) waker: &'b Waker,
+}
+
 /// After a write so many reads of a pipeline go through the log with the writes around them. A read
 /// that does not would keep the next write waiting for a round trip.
 const MIXED: u32 = 64;
@@ -73,14 +85,9 @@ impl Session {
         }
     }
 
-    /// Handles one request of `length` bytes; `more` says that others are behind it already.
-    pub(crate) fn handle(
-        &mut self,
-        args: Args<'_, '_>,
-        length: usize,
-        more: bool,
-        waker: &Waker,
-    ) -> Handled {
+    /// Handles one request.
+    pub(crate) fn handle(&mut self, incoming: Incoming<'_, '_>) -> Handled {
+        let args = incoming.args;
         let Some(name) = args.first() else { return Handled::Done };
         let Some(command) = command::find(name) else {
             return self.refuse(&Refusal::Unknown(shown(name)));
@@ -92,16 +99,14 @@ impl Session {
             return self.refuse(&refusal);
         }
         let handled = match command.action {
-            Action::Service(Service::Group) => self.in_group(args, length, more, waker),
+            Action::Service(Service::Group) => self.in_group(incoming),
             Action::Service(service) => administration::serve(self, service, args),
             Action::Everywhere(parse) => match parse(args) {
                 Ok(operation) => self.everywhere(command, &operation, args),
                 Err(refusal) => self.refuse(&refusal),
             },
             Action::Operation(parse) => match (parse(args), command.slot(args)) {
-                (Ok(operation), Ok(Some(slot))) => {
-                    self.keyed((command, slot), operation, (args, length), more, waker)
-                }
+                (Ok(operation), Ok(Some(slot))) => self.keyed(command, slot, operation, incoming),
                 (Ok(_), Err(Refusal::CrossSlot)) if self.plain => self.scatter(args),
                 (Err(refusal), _) | (_, Err(refusal)) => self.refuse(&refusal),
                 (Ok(_), Ok(None)) => self.refuse(&Refusal::Syntax),
@@ -150,13 +155,8 @@ impl Session {
     }
 
     /// `KV.GROUP place command...`, which links say: the command for this group, and for no other.
-    fn in_group(
-        &mut self,
-        args: Args<'_, '_>,
-        length: usize,
-        more: bool,
-        waker: &Waker,
-    ) -> Handled {
+    fn in_group(&mut self, incoming: Incoming<'_, '_>) -> Handled {
+        let args = incoming.args;
         let topology = self.shard.topology();
         let place = std::str::from_utf8(args[1]).ok().and_then(|text| text.parse().ok());
         let place = place.filter(|place| *place < topology.layout.groups());
@@ -171,7 +171,7 @@ impl Session {
             return self.say(outcome::LEADER_CHANGED);
         }
         match parse(&args[2..]) {
-            Ok(operation) => self.here(place, command, operation, length, more, waker),
+            Ok(operation) => self.here(place, command, operation, incoming),
             Err(refusal) => self.refuse(&refusal),
         }
     }
@@ -183,26 +183,25 @@ impl Session {
 
     fn keyed(
         &mut self,
-        (command, slot): (&Command, u16),
+        command: &Command,
+        slot: u16,
         operation: Operation<'_>,
-        (args, length): (Args<'_, '_>, usize),
-        more: bool,
-        waker: &Waker,
+        incoming: Incoming<'_, '_>,
     ) -> Handled {
         let topology = self.shard.topology();
         let place = topology.layout.group_of(slot);
         let here = self.shard.group(place).is_some();
         let follows = !self.plain && self.read_only && !command.write && here;
         if self.shard.leads(place) || follows {
-            return self.here(place, command, operation, length, more, waker);
+            return self.here(place, command, operation, incoming);
         }
         match topology.seat_of(place) {
-            Some(seat) if self.plain => self.forward(place, seat, command, args, length, waker),
+            Some(seat) if self.plain => self.forward(place, seat, command, incoming),
             Some(seat) => {
                 self.shard.stats().moved.add(1);
                 self.say(&outcome::moved(topology, slot, seat))
             }
-            None if self.plain => self.wait_for_leader(waker),
+            None if self.plain => self.wait_for_leader(incoming.waker),
             None => self.say(outcome::NO_LEADER),
         }
     }
@@ -213,9 +212,7 @@ impl Session {
         place: usize,
         command: &Command,
         operation: Operation<'_>,
-        length: usize,
-        more: bool,
-        waker: &Waker,
+        Incoming { length, more, waker, .. }: Incoming<'_, '_>,
     ) -> Handled {
         let shard = &self.shard;
         let Some(group) = shard.group(place) else { return self.say(outcome::NO_LEADER) };
@@ -267,9 +264,7 @@ impl Session {
         place: usize,
         seat: Seat,
         command: &Command,
-        args: Args<'_, '_>,
-        length: usize,
-        waker: &Waker,
+        Incoming { args, length, waker, .. }: Incoming<'_, '_>,
     ) -> Handled {
         if !self.client.may_go(place, Way::Link(seat)) {
             return Handled::Blocked;
