@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::handle::{Handle, Shared};
 use crate::queue::{Announce, Queue};
-use crate::runtime::{Notify, Sleepers};
+use crate::runtime::{Guests, Notify, Sleepers};
 
 /// A task on its way to a shard: made there, because it need not be [`Send`].
 pub(crate) type Task = Box<dyn FnOnce(Local) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
@@ -23,6 +23,7 @@ pub struct Local {
     shared: Arc<Shared>,
     notify: Rc<Notify>,
     sleepers: Rc<Sleepers>,
+    guests: Rc<Guests>,
 }
 
 /// A [`Queue`] from a shard's own core to that shard.
@@ -43,8 +44,9 @@ impl Local {
         shared: Arc<Shared>,
         notify: Rc<Notify>,
         sleepers: Rc<Sleepers>,
+        guests: Rc<Guests>,
     ) -> Self {
-        Self { shard, shared, notify, sleepers }
+        Self { shard, shared, notify, sleepers, guests }
     }
 
     /// The shard.
@@ -64,6 +66,12 @@ impl Local {
     pub fn queue(&self, depth: usize) -> LocalQueue {
         let announce = OnCore(Rc::clone(&self.notify));
         Queue::new(Arc::clone(&self.shared), self.shard, announce, depth)
+    }
+
+    /// Runs another task on this core, as [`Handle::spawn_on`] does: one for each of a server's
+    /// connections, say. It is polled for the first time before this returns.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.guests.spawn(task);
     }
 
     /// Waits for about `duration`. It ends with a beat of the engine's clock, so up to 5 ms late.

@@ -1,8 +1,10 @@
 //! A submission and completion queue pair, in the manner of io_uring.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ringleader_wal::{GroupId, Term};
@@ -72,6 +74,8 @@ pub struct Queue<A = FromThread> {
     /// Weight of what is staged that was already taken from the budget.
     taken: usize,
     answers: flume::Receiver<Answers>,
+    /// Waits for the next of them, since [`poll_ready`](Self::poll_ready) was called.
+    receiving: Option<flume::r#async::RecvFut<'static, Answers>>,
     attached: Option<flume::Sender<Answers>>,
     ready: Option<Answers>,
     /// Arrived while only the others were drained.
@@ -126,6 +130,7 @@ impl<A: Announce> Queue<A> {
             staged_reads: None,
             taken: 0,
             answers,
+            receiving: None,
             attached: Some(attached),
             ready: None,
             aside: VecDeque::new(),
@@ -387,6 +392,24 @@ impl<A: Announce> Queue<A> {
             self.ready = self.answers.recv_async().await.ok();
         }
         self.is_ready()
+    }
+
+    /// As [`ready`](Self::ready), without borrowing the queue between two polls: for a queue that
+    /// several tasks of one thread push to while one of them waits for the completions. The task that
+    /// called this last is woken.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if !self.is_ready() {
+            let answers = &self.answers;
+            let receiving = self.receiving.get_or_insert_with(|| answers.clone().into_recv_async());
+            match Pin::new(receiving).poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(answers) => {
+                    self.receiving = None;
+                    self.ready = answers.ok();
+                }
+            }
+        }
+        Poll::Ready(self.is_ready())
     }
 
     /// Takes everything that is staged and not submitted out of the queue again, reads too, with

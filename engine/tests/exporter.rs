@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
 use futures_lite::future::block_on;
-use ringleader::report::Exporter;
+use ringleader::report::{Exporter, Page};
 use ringleader::{Engine, Entries, GroupId, Replies, StateMachine};
 
 struct Null;
@@ -170,4 +170,22 @@ fn what_is_no_request_for_metrics_does_no_harm() {
     check(&metrics(exporter.address()));
     drop(engine);
     assert!(ask(exporter.address(), b"GET /metrics HTTP/1.1\r\n\r\n").contains(" 503 "));
+}
+
+#[test]
+fn pages_of_the_caller_s_own_are_served_by_their_paths() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = node(1, dir.path());
+    let handle = engine.handle();
+    let pages = move |path: &str| match path {
+        "/hello" => Some(Ok(Page { kind: "text/plain", body: "good day".into() })),
+        "/metrics" => Some(block_on(handle.report()).map(|report| Page::metrics(report, 100))),
+        _ => None,
+    };
+    let address = "127.0.0.1:0".parse().expect("an address");
+    let exporter = Exporter::serve(address, pages).expect("it listens");
+    let hello = ask(exporter.address(), b"GET /hello?who=me HTTP/1.1\r\n\r\n");
+    assert!(hello.starts_with("HTTP/1.1 200") && hello.ends_with("\r\n\r\ngood day"), "{hello}");
+    check(&metrics(exporter.address()));
+    assert!(ask(exporter.address(), b"GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
 }

@@ -2,7 +2,10 @@
 
 mod nodes;
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nodes::GROUP;
@@ -84,6 +87,41 @@ fn a_queue_on_the_core_takes_only_what_belongs_there() {
     assert_eq!(wrong, Err(PushError::WrongShard(elsewhere)));
     assert_eq!((first, second), (Ok(()), Err(PushError::Full)));
     engine.shutdown();
+}
+
+#[test]
+fn tasks_share_a_queue_that_one_of_them_drains_and_end_with_the_engine() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let engine = single(dir.path());
+    let handle = engine.handle();
+    let shard = handle.shard_of(GROUP).expect("the group is here");
+    let (report, outcome) = flume::bounded(1);
+    let (dropped, gone) = flume::bounded(1);
+    let task = move |local: ringleader::Local| async move {
+        let local = Rc::new(local);
+        let queue = Rc::new(RefCell::new(local.queue(64)));
+        let guest = (Rc::clone(&local), Rc::clone(&queue), Guard(dropped));
+        local.spawn(async move {
+            let (local, queue, _guard) = guest;
+            loop {
+                // It is waited for meanwhile.
+                let _ = queue.borrow_mut().push(GROUP, 7, b"ab");
+                assert!(queue.borrow_mut().submit().is_ok());
+                local.sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let mut applied = 0;
+        while applied < 10 {
+            assert!(poll_fn(|cx| queue.borrow_mut().poll_ready(cx)).await, "the engine runs");
+            queue.borrow_mut().drain(|completion| applied += u32::from(completion.result.is_ok()));
+        }
+        report.send(applied).expect("the test waits");
+    };
+    handle.spawn_on(shard, task).expect("the engine runs");
+    assert!(outcome.recv_timeout(PATIENCE).expect("in time") >= 10);
+    assert!(gone.is_empty(), "the task that brought it has ended, and it goes on");
+    engine.shutdown();
+    gone.recv_timeout(PATIENCE).expect("it is dropped");
 }
 
 #[test]

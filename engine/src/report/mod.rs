@@ -54,7 +54,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::distribution::{Distribution, Summary};
 #[cfg(feature = "export")]
-pub use self::exporter::Exporter;
+pub use self::exporter::{Exporter, Page};
 pub use self::link::LinkReport;
 pub use self::table::Table;
 pub use self::text::{group_table, member_table, peer_table};

@@ -75,7 +75,7 @@ pub(super) struct Driver {
     pub(super) shared: Arc<Shared>,
     sleepers: Rc<Sleepers>,
     doze: Rc<Doze>,
-    pub(super) guests: Guests,
+    pub(super) guests: Rc<Guests>,
     /// Who waits for the shard to start; nobody any more once it did.
     pub(super) report: Option<flume::Sender<Result<(), String>>>,
     pub(super) number: u32,
@@ -168,7 +168,7 @@ impl Driver {
             requests,
             _bell: bell.listen(Rc::clone(&notify))?,
             reactor: ReactorPass::new()?,
-            guests: Guests::new(Rc::clone(&notify)),
+            guests: Rc::new(Guests::new(Rc::clone(&notify))),
             notify,
             clock: Clock::new(),
             shared,
@@ -391,7 +391,8 @@ impl Driver {
     /// Starts a caller's task beside this one.
     fn spawn(&mut self, task: Task) {
         let (shared, sleepers) = (Arc::clone(&self.shared), Rc::clone(&self.sleepers));
-        let local = Local::new(self.number, shared, Rc::clone(&self.notify), sleepers);
+        let (notify, guests) = (Rc::clone(&self.notify), Rc::clone(&self.guests));
+        let local = Local::new(self.number, shared, notify, sleepers, guests);
         self.guests.spawn(task(local));
     }
 

@@ -1,7 +1,7 @@
 //! The tasks of callers on a shard's executor. They end with the shard: glommio forgets what still
 //! runs when its main task ends, and what such a task owns would never be dropped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
 
@@ -10,12 +10,12 @@ use futures_lite::FutureExt as _;
 use super::notify::Notify;
 use super::wreck::Payload;
 
-pub(super) struct Guests {
+pub(crate) struct Guests {
     notify: Rc<Notify>,
     /// Each with a mark that its future owns while it runs.
-    tasks: Vec<(Weak<()>, glommio::Task<()>)>,
+    tasks: RefCell<Vec<(Weak<()>, glommio::Task<()>)>>,
     /// So many tasks are looked through for those that have ended.
-    prune_at: usize,
+    prune_at: Cell<usize>,
     /// What one of them panicked with. It must not unwind through the executor, which is the
     /// shard's.
     panicked: Rc<RefCell<Option<Payload>>>,
@@ -24,14 +24,13 @@ pub(super) struct Guests {
 impl Guests {
     /// `notify` is raised when a task panicked.
     pub(super) fn new(notify: Rc<Notify>) -> Self {
-        Self { notify, tasks: Vec::new(), prune_at: 0, panicked: Rc::default() }
+        let (tasks, prune_at) = (RefCell::default(), Cell::default());
+        Self { notify, tasks, prune_at, panicked: Rc::default() }
     }
 
-    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + 'static) {
-        if self.tasks.len() >= self.prune_at {
-            self.tasks.retain(|(running, _)| running.strong_count() > 0);
-            self.prune_at = 2 * self.tasks.len() + 16;
-        }
+    /// A guest may bring others: the new one is polled for the first time in here.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.prune();
         let mark = Rc::new(());
         let running = Rc::downgrade(&mark);
         let (panicked, notify) = (Rc::clone(&self.panicked), Rc::clone(&self.notify));
@@ -42,7 +41,15 @@ impl Guests {
             }
             drop(mark);
         });
-        self.tasks.push((running, task));
+        self.tasks.borrow_mut().push((running, task));
+    }
+
+    fn prune(&self) {
+        let mut tasks = self.tasks.borrow_mut();
+        if tasks.len() >= self.prune_at.get() {
+            tasks.retain(|(running, _)| running.strong_count() > 0);
+            self.prune_at.set(2 * tasks.len() + 16);
+        }
     }
 
     /// What a task panicked with since this was last asked.
@@ -51,8 +58,10 @@ impl Guests {
     }
 
     /// Drops every task that still runs.
-    pub(super) async fn cancel(&mut self) {
-        for (_, task) in self.tasks.drain(..) {
+    pub(super) async fn cancel(&self) {
+        loop {
+            let last = self.tasks.borrow_mut().pop();
+            let Some((_, task)) = last else { return };
             task.cancel().await;
         }
     }

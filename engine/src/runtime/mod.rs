@@ -31,6 +31,7 @@ mod wreck;
 pub(crate) use data_dir::DataDir;
 pub(crate) use doorbell::{Bell, Doorbell};
 pub use founding::found_group;
+pub(crate) use guests::Guests;
 pub(crate) use kernel::{check_cores, check_kernel};
 pub(crate) use network::bind;
 pub(crate) use notify::Notify;

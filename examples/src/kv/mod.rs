@@ -1,0 +1,39 @@
+//! A linearizable, durable key-value store that every Redis client can use.
+//!
+//! # The life of a command
+//!
+//! ```text
+//! socket ─► resp::request ─► command ─► Operation ─► server::dispatch
+//!                                                      │ a write: encoded, into the log
+//!                                                      │ a read: once a quorum, or the lease, confirms
+//!                                                      ▼
+//!                                   machine (every replica, in log order) ─► execute ─► Keyspace
+//!                                                      │
+//! socket ◄─ resp::reply ◄─ server::replies (in order) ◄┘ durable on a majority, and applied
+//! ```
+//!
+//! # Where things are
+//!
+//! | place | what lives there |
+//! |---|---|
+//! | [`slot`] | the 16,384 hash slots, and how they are spread over the groups |
+//! | [`operation`] | what can be done to a group's keys, and how it stands in the log |
+//! | [`keyspace`] | a group's keys: point lookups, order, expiry, memory, snapshots |
+//! | [`execute`] | what each operation does and answers |
+//! | [`machine`] | the replicated state machine: log entries in, replies out |
+//! | [`resp`] | the protocol: requests in, replies out |
+//! | [`command`] | the table of commands: name, arity, keys, and what they mean |
+//! | [`server`] | connections, routing, forwarding, administration |
+//!
+//! Everything but [`server`] is synchronous and does no IO.
+
+pub mod command;
+pub mod execute;
+pub mod glob;
+pub mod keyspace;
+pub mod machine;
+pub mod operation;
+pub mod resp;
+pub mod server;
+pub mod slot;
+mod wire;

@@ -1,0 +1,4 @@
+//! The Redis protocol, versions 2 and 3: requests in, replies out.
+
+pub mod reply;
+pub mod request;

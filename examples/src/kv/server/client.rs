@@ -1,0 +1,257 @@
+//! Replies in the order of the commands, however they are completed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::topology::Seat;
+use crate::kv::resp::reply;
+
+/// Commands of one client that wait for their replies, at most.
+const WINDOW: usize = 1024;
+
+/// Bytes of replies that wait for a client to take them, or for earlier ones, beyond which no more of
+/// its commands are looked at.
+const BACKLOG: usize = 1 << 20;
+
+/// How a command is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Through the log of a group of this shard.
+    Log,
+    /// By a read of a group of this shard.
+    Read,
+    /// By another shard or node.
+    Link(Seat),
+}
+
+/// A group's commands of one client that are under way, and how they are.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    group: usize,
+    way: Way,
+    count: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing yet; about so many bytes are expected.
+    Waiting {
+        group: usize,
+        expected: usize,
+    },
+    Done(Vec<u8>),
+}
+
+#[derive(Debug, Default)]
+struct Replies {
+    /// Those that are not in `out` yet, in the order of the commands.
+    waiting: VecDeque<State>,
+    /// The number of the first of these.
+    first: u32,
+    /// Bytes in those that are done.
+    stashed: usize,
+    /// Bytes that are expected of the others.
+    expected: usize,
+    /// What the client may be sent.
+    out: Vec<u8>,
+    resp3: bool,
+    uses: SmallVec<[Use; 2]>,
+}
+
+/// Who waits for replies: a connection, or a task that gathers what several groups say.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    replies: RefCell<Replies>,
+    waker: RefCell<Option<Waker>>,
+    /// Since when it takes no replies.
+    pub(crate) stalled: Cell<Option<Instant>>,
+    /// Its connection is to end.
+    pub(crate) killed: Cell<bool>,
+    /// Nobody wants its replies any more.
+    gone: Cell<bool>,
+}
+
+impl Client {
+    /// One that speaks RESP3.
+    pub(crate) fn internal() -> Self {
+        let client = Self::default();
+        client.speak(true);
+        client
+    }
+
+    /// Speaks RESP3 from here on, or RESP2. Nothing must be under way.
+    pub(crate) fn speak(&self, resp3: bool) {
+        self.replies.borrow_mut().resp3 = resp3;
+    }
+
+    pub(crate) fn speaks_resp3(&self) -> bool {
+        self.replies.borrow().resp3
+    }
+
+    /// Whether another command may be looked at.
+    pub(crate) fn has_room(&self) -> bool {
+        let replies = self.replies.borrow();
+        replies.waiting.len() < WINDOW && replies.bytes() < BACKLOG
+    }
+
+    /// Whether no command is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.replies.borrow().waiting.is_empty()
+    }
+
+    /// Whether a command for a group may go this way now without overtaking one that goes another,
+    /// or being overtaken.
+    pub(crate) fn may_go(&self, group: usize, way: Way) -> bool {
+        self.way_of(group).is_none_or(|present| present == way)
+    }
+
+    /// How the group's commands that are under way are being done.
+    pub(crate) fn way_of(&self, group: usize) -> Option<Way> {
+        let replies = self.replies.borrow();
+        replies.uses.iter().find(|used| used.group == group).map(|used| used.way)
+    }
+
+    /// A command goes this way, and its reply will have about so many bytes; the number by which the
+    /// reply is known.
+    pub(crate) fn begin(&self, group: usize, way: Way, expected: usize) -> u32 {
+        let mut replies = self.replies.borrow_mut();
+        match replies.uses.iter_mut().find(|used| used.group == group) {
+            Some(used) => {
+                debug_assert_eq!(used.way, way);
+                used.count += 1;
+            }
+            None => replies.uses.push(Use { group, way, count: 1 }),
+        }
+        let number = replies.first.wrapping_add(replies.waiting.len() as u32);
+        replies.waiting.push_back(State::Waiting { group, expected });
+        replies.expected += expected;
+        number
+    }
+
+    /// The last command that was begun did not go anywhere.
+    pub(crate) fn take_back(&self) {
+        let mut replies = self.replies.borrow_mut();
+        if let Some(State::Waiting { group, expected }) = replies.waiting.pop_back() {
+            replies.forget(group, expected);
+        }
+    }
+
+    /// Answers a command that needs nobody else; `write` appends the reply, as RESP3.
+    pub(crate) fn answer(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut replies = self.replies.borrow_mut();
+        if replies.waiting.is_empty() {
+            replies.append(write);
+        } else {
+            let mut reply = Vec::new();
+            write(&mut reply);
+            replies.stashed += reply.len();
+            replies.waiting.push_back(State::Done(reply));
+        }
+    }
+
+    /// Completes a command; `write` appends the reply, as RESP3. It is not called if nobody wants it.
+    pub(crate) fn complete(&self, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut replies = self.replies.borrow_mut();
+        let at = number.wrapping_sub(replies.first) as usize;
+        let Some(&State::Waiting { group, expected }) = replies.waiting.get(at) else {
+            debug_assert!(false, "a reply to nothing");
+            return;
+        };
+        replies.forget(group, expected);
+        let wanted = !self.gone.get();
+        if at == 0 {
+            replies.waiting.pop_front();
+            replies.first = replies.first.wrapping_add(1);
+            if wanted {
+                replies.append(write);
+            }
+            replies.release(wanted);
+        } else {
+            let mut reply = Vec::new();
+            if wanted {
+                write(&mut reply);
+            }
+            replies.stashed += reply.len();
+            replies.waiting[at] = State::Done(reply);
+        }
+        drop(replies);
+        self.wake();
+    }
+
+    /// What the client may be sent now, in exchange for an empty buffer.
+    pub(crate) fn take_output(&self, empty: &mut Vec<u8>) {
+        std::mem::swap(&mut self.replies.borrow_mut().out, empty);
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        !self.replies.borrow().out.is_empty()
+    }
+
+    /// Nobody wants the replies to what is under way; true if nothing is.
+    pub(crate) fn leave(&self) -> bool {
+        self.gone.set(true);
+        self.replies.borrow_mut().out = Vec::new();
+        self.is_idle()
+    }
+
+    /// Whether its last reply has come and nobody wanted it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.gone.get() && self.is_idle()
+    }
+
+    /// `waker` is woken when something was completed.
+    pub(crate) fn listen(&self, waker: &Waker) {
+        let mut held = self.waker.borrow_mut();
+        if !held.as_ref().is_some_and(|held| held.will_wake(waker)) {
+            *held = Some(waker.clone());
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Replies {
+    /// Bytes that wait, or will, for the client to take them.
+    fn bytes(&self) -> usize {
+        self.out.len() + self.stashed + self.expected
+    }
+
+    fn forget(&mut self, group: usize, expected: usize) {
+        self.expected -= expected;
+        if let Some(at) = self.uses.iter().position(|used| used.group == group) {
+            self.uses[at].count -= 1;
+            if self.uses[at].count == 0 {
+                self.uses.swap_remove(at);
+            }
+        }
+    }
+
+    fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.out.len();
+        write(&mut self.out);
+        if !self.resp3 && !reply::is_plain(&self.out[start..]) {
+            let resp3 = self.out.split_off(start);
+            reply::to_resp2(&resp3, &mut self.out);
+        }
+    }
+
+    /// Replies that no earlier one is missing for any more.
+    fn release(&mut self, wanted: bool) {
+        while let Some(State::Done(_)) = self.waiting.front() {
+            let Some(State::Done(reply)) = self.waiting.pop_front() else { return };
+            self.first = self.first.wrapping_add(1);
+            self.stashed -= reply.len();
+            if wanted {
+                self.append(|out| out.extend_from_slice(&reply));
+            }
+        }
+    }
+}

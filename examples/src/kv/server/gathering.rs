@@ -1,0 +1,110 @@
+//! Asking several groups at once, on behalf of one command.
+
+use std::future::poll_fn;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::client::{Client, Way};
+use super::outcome;
+use super::shard::Shard;
+use crate::kv::command::{self, Action, Command};
+use crate::kv::keyspace::PLACE_BITS;
+use crate::kv::operation::Operation;
+use crate::kv::resp::reply::{self, Framing};
+
+/// A client of its own, which waits for all replies. It leaves when it is dropped.
+pub(crate) struct Gathering<'a> {
+    shard: &'a Rc<Shard>,
+    client: Rc<Client>,
+    id: usize,
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        self.shard.dismiss(self.id);
+    }
+}
+
+impl<'a> Gathering<'a> {
+    pub(crate) fn new(shard: &'a Rc<Shard>) -> Self {
+        let client = Rc::new(Client::internal());
+        let id = shard.admit(&client);
+        Self { shard, client, id }
+    }
+
+    /// Asks a group, here or, if `forward`, wherever it is led.
+    pub(crate) fn begin(&self, place: usize, command: &Command, args: &[&[u8]], forward: bool) {
+        let shard = self.shard;
+        if shard.leads(place) {
+            self.begin_here(place, command, args);
+        } else if let Some(seat) = shard.topology().seat_of(place).filter(|_| forward) {
+            let number = self.client.begin(place, Way::Link(seat), 0);
+            let place = place.to_string();
+            let group: [&[u8]; 2] = [b"KV.GROUP", place.as_bytes()];
+            // Keys say themselves which group is meant.
+            let everywhere = matches!(command.action, Action::Everywhere(_));
+            let group = if everywhere { &group[..] } else { &[] };
+            shard.link(seat).send((self.id, number), command.write, &[group, args].concat());
+        } else {
+            self.client.answer(|out| reply::error(out, outcome::NO_LEADER));
+        }
+    }
+
+    fn begin_here(&self, place: usize, command: &Command, args: &[&[u8]]) {
+        let shard = self.shard;
+        if command.grows && shard.is_full() {
+            shard.stats().out_of_memory.add(1);
+            return self.client.answer(|out| reply::error(out, outcome::OUT_OF_MEMORY));
+        }
+        let operation = match command::parse(args) {
+            Ok(Operation::Random { .. }) => Operation::Random { place: random_place() },
+            Ok(operation) => operation,
+            Err(refusal) => {
+                return self.client.answer(|out| reply::error(out, &refusal.to_string()));
+            }
+        };
+        let now = shard.node.clock.now();
+        // A read that comes after a write of the same group, or that finds keys whose time has come.
+        let due = shard.group(place).is_some_and(|group| group.is_due(now));
+        let way = match self.client.way_of(place) {
+            Some(way) => way,
+            None if command.write || due => Way::Log,
+            None => Way::Read,
+        };
+        let number = self.client.begin(place, way, 0);
+        if way == Way::Read {
+            shard.pump.read(place, &operation, self.id, number);
+        } else if shard.pump.propose(shard, place, operation, (self.id, number), now).is_err() {
+            self.client.take_back();
+            self.client.answer(|out| reply::error(out, outcome::BUSY));
+        }
+    }
+
+    /// What each of them said, in the order in which they were asked.
+    pub(crate) async fn replies(self) -> Vec<Vec<u8>> {
+        poll_fn(|cx| {
+            self.client.listen(cx.waker());
+            if self.client.is_idle() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let mut output = Vec::new();
+        self.client.take_output(&mut output);
+        let (mut replies, mut rest) = (Vec::new(), &output[..]);
+        while let Ok(Some(length)) = Framing::default().next(rest) {
+            let (reply, behind) = rest.split_at(length);
+            replies.push(reply.to_vec());
+            rest = behind;
+        }
+        replies
+    }
+}
+
+/// Any number.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn random_place() -> u64 {
+    random() >> (u64::BITS - PLACE_BITS)
+}
