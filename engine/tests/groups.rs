@@ -3,7 +3,7 @@
 mod nodes;
 
 use futures_lite::future::block_on;
-use nodes::{Counter, addresses, config, eventually, leader};
+use nodes::{Counter, addresses, config, eventually, leader, leads};
 use ringleader::{
     CreateGroupError, DestroyGroupError, Engine, EngineConfig, GroupConfig, GroupId, Handle,
     MembershipChange, NodeId, ProposeError, PushError, QueryError, SnapshotError,
@@ -138,6 +138,28 @@ fn a_replica_moves_to_another_node_and_is_destroyed_where_it_was() {
         }
     }
     assert_eq!(engines[2].handle().groups(), [OTHER]);
+}
+
+/// Simulator seed 4001177: the leader's node lives on, and what is heard from it would let the others
+/// rest for ever.
+#[test]
+fn a_group_at_rest_whose_leader_is_destroyed_elects_another() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(3);
+    let configs = (1..=3).map(|node| config(&addresses, node, 1, dir.path()));
+    let mut engines: Vec<_> = configs.map(|config| start(&config)).collect();
+    let group = GroupId(1);
+    propose(&engines, group);
+    let rests =
+        |engine: &Engine| block_on(engine.handle().status(group)).expect("it is here").rests;
+    eventually("a rest", || engines.iter().all(rests).then_some(()));
+    let is_leader = |engine: &Engine| leads(&engine.handle(), group);
+    let old = engines.iter().position(is_leader).expect("one leads");
+    let old = engines.swap_remove(old);
+    assert_eq!(block_on(old.handle().destroy_member(group)), Ok(()));
+    // Nobody asks for anything meanwhile.
+    eventually("another leader", || engines.iter().any(is_leader).then_some(()));
+    propose(&engines, group);
 }
 
 #[test]

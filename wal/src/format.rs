@@ -46,9 +46,9 @@
 //! between. A segment is used again only after a batch whose `oldest_needed` lies beyond it is
 //! durable.
 //!
-//! What remains open: a flipped bit in the very last batch, before another batch or the idle mark
-//! (an empty batch written when the log falls quiet, and at close) says that it was durable, looks
-//! like a torn write and is dropped like one.
+//! What remains open: a flipped bit in the very last batch, or in the header of a segment that holds
+//! no other, before another batch or the idle mark (an empty batch written when the log falls quiet,
+//! and at close) says that it was durable, looks like a torn write and is dropped like one.
 
 use crc32fast::Hasher;
 

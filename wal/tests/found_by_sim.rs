@@ -1,5 +1,5 @@
-//! What the simulator found in recovery and reads: short reads, reads of another place, and a log
-//! of which nothing was ever durable.
+//! What the simulator found in recovery and reads: short reads, reads of another place, a log of
+//! which nothing was ever durable, and a header that is lost.
 
 mod common;
 
@@ -109,4 +109,33 @@ fn a_log_of_which_nothing_was_durable_opens() {
     log.wal = Wal::open(log.config.clone(), ME);
     let events = run(&mut log, &|_, bytes| bytes);
     assert!(matches!(&events[..], [WalEvent::Recovered(_), ..]), "{events:?}");
+}
+
+/// Simulator seed 3001154: the disk loses a segment's header. Whatever stands in the segment looks
+/// like the log's torn end until a second batch says that the first had been durable.
+#[test]
+fn a_lost_header_is_noticed_from_the_second_batch_on() {
+    let without_header = |op: &DiskOp, bytes: Bytes| match op {
+        DiskOp::Read { offset: 0, .. } => Bytes::from(vec![0; bytes.len()]),
+        _ => bytes,
+    };
+    let mut log = one_batch();
+    let events = run(&mut log, &without_header);
+    let Some(WalEvent::Recovered(recovered)) = events.first() else { panic!("{events:?}") };
+    assert_eq!(recovered.durable, Seq(0));
+
+    let mut log = Harness::new(tiny(SyncMode::DurableWrites), 5);
+    for index in [1, 2] {
+        log.append(1, index, &[b"acknowledged".to_vec()]);
+        log.settle();
+    }
+    let file = log.disk.written[0].0;
+    log.wal = Wal::open(log.config.clone(), ME);
+    let events = run(&mut log, &without_header);
+    let [WalEvent::RecoveryFailed(RecoveryError::Corrupt { file: named, offset: 0, reason, .. })] =
+        &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!((*named, *reason), (file, "the segment's header is damaged"));
 }

@@ -29,6 +29,8 @@
 //!   those who rest on it. A leader that was restarted has another connection, however quickly it
 //!   came back. The election timer counts from the last beat, with its random part as ever, so that
 //!   ten thousand groups that lose their leader together don't campaign together.
+//! - *A leader that is destroyed* alone, while its node lives on, wakes first: beats and connection
+//!   would go on in the name of one that is not there.
 //! - *Not everybody need be there*: a leader rests without peers that can't be reached, if a quorum
 //!   can (else one node that is down would keep every group of the others awake). It wakes when
 //!   they are back.
@@ -78,6 +80,14 @@ impl Raft {
     pub fn on_peer_silence(&mut self, now: Time, peer: NodeId, out: &mut dyn Outlet) {
         self.advance_clock(now);
         self.wake_for(peer, out);
+    }
+
+    /// This replica is about to be destroyed. Its node lives on, and its connections with it: whoever
+    /// rests on this leader has to be told, or would rest for ever on one that is not there.
+    pub fn before_destruction(&mut self, out: &mut dyn Outlet) {
+        if self.is_leader() {
+            self.wake(None, out);
+        }
     }
 
     /// Whether `peer` can be reached has changed, or it may not be what it was.

@@ -17,7 +17,7 @@ use super::links::GroupLinks;
 use super::{Notice, Shard};
 use crate::config::GroupConfig;
 use crate::error::{CreateGroupError, DestroyGroupError, ReadError, ReadLogError, UnknownCause};
-use crate::raft::{Configuration, Restored};
+use crate::raft::{Configuration, Raft, Restored};
 use crate::state_machine::{Entries, Replies, StateMachine};
 use crate::time::Time;
 
@@ -149,6 +149,7 @@ impl Shard {
     pub fn destroy_group(&mut self, name: u64, group: GroupId, member_too: bool) {
         match self.check_dispensable(group, member_too) {
             Ok(slot) => {
+                self.call(slot, Raft::before_destruction);
                 let seq = self.end_group(slot);
                 self.existence.destroying.push(Destroying { seq, name, group });
             }

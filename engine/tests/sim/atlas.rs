@@ -9,8 +9,9 @@
 //!   the latest, and is lost to the run from then on. With a majority of nodes intact the cluster
 //!   keeps its promise, so no more than a minority may be damaged, unless the run is one that only
 //!   has to halt without lying ([`Promise::HaltNotLie`]).
-//! - The log opens and holds less. Damage to the very end of a log can't be told from a write that
-//!   the last crash tore: the log's format says so. The disk is spared that.
+//! - The log opens and holds less, or may do so later: what a log that runs writes next is its end.
+//!   Damage to the very end of a log can't be told from a write that the last crash tore: the log's
+//!   format says so. The disk is spared that.
 
 use std::any::Any;
 
@@ -236,12 +237,16 @@ impl World {
         }
     }
 
-    /// Judges damage by what is settled, and by what will be when all that is under way is done: a
-    /// log that runs counts on the header that it has written.
+    /// Judges damage by what is settled, by what will be when all that is under way is done, and by
+    /// what comes to rest on it next: a log that runs counts on the header that it has written.
     fn judge(&self, seat: usize, damaged: &SimDisk) -> Verdict {
         let disk = &self.seats[seat].disk;
-        let later = self.compare(seat, &disk.flushed(), &damaged.flushed());
-        worse(self.compare(seat, disk, damaged), later)
+        let (later, damaged_later) = (disk.flushed(), damaged.flushed());
+        // The first batch there will look torn, until the second says that it had been durable.
+        if later.begun_differs(&damaged_later) {
+            return Verdict::Unnoticed;
+        }
+        worse(self.compare(seat, disk, damaged), self.compare(seat, &later, &damaged_later))
     }
 
     fn compare(&self, seat: usize, before: &SimDisk, damaged: &SimDisk) -> Verdict {

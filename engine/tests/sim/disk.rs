@@ -67,6 +67,8 @@ pub(crate) struct SimDisk {
     changes: Vec<(u64, Change)>,
     running: BTreeMap<OpId, Running>,
     pub(crate) written: VecDeque<Written>,
+    /// The segment of which the log that runs has written the header, and nothing since.
+    begun: Option<FileName>,
     next_file: u64,
     /// Counts completed and submitted operations: the disk's own time.
     moment: u64,
@@ -82,6 +84,7 @@ impl SimDisk {
             changes: Vec::new(),
             running: BTreeMap::new(),
             written: VecDeque::new(),
+            begun: None,
             next_file: 0,
             moment: 0,
         }
@@ -90,6 +93,9 @@ impl SimDisk {
     /// An operation begins.
     pub(crate) fn submit(&mut self, id: OpId, op: DiskOp) {
         self.moment += 1;
+        if let DiskOp::Write { file: file @ FileName::Segment(_), offset, .. } = op {
+            self.begun = (offset == 0).then_some(file);
+        }
         let running = Running { op, since: self.moment };
         assert!(self.running.insert(id, running).is_none(), "{id:?} is used twice");
     }
@@ -319,6 +325,7 @@ impl SimDisk {
     /// not settled is still there, and still not settled.
     pub(crate) fn kill(&mut self, rng: &mut Rng) {
         self.moment += 1;
+        self.begun = None;
         for (_, Running { op, since }) in std::mem::take(&mut self.running) {
             if rng.coin() {
                 // Nobody hears how it ended.
@@ -334,6 +341,7 @@ impl SimDisk {
     pub(crate) fn crash(&mut self, rng: &mut Rng) {
         let survives = rng.pick(&[0, SURE / 8, SURE / 2, SURE * 7 / 8, SURE]);
         self.moment += 1;
+        self.begun = None;
         for (_, Running { op, .. }) in std::mem::take(&mut self.running) {
             self.do_partly(&op, survives, rng);
         }
@@ -391,6 +399,12 @@ impl SimDisk {
         let moment = disk.moment;
         disk.files.values_mut().for_each(|file| file.settle(moment));
         disk
+    }
+
+    /// Whether the header differs on the two that the next batch of the log that runs will rest on.
+    pub(crate) fn begun_differs(&self, other: &Self) -> bool {
+        let file = |disk: &Self| disk.files.get(disk.names.get(&self.begun?)?).map(File::header);
+        file(self) != file(other)
     }
 
     /// Whether what is settled of some snapshot differs on the two, be it whole or not.

@@ -182,6 +182,12 @@ impl File {
             && self.sectors.iter().zip(&other.sectors).all(same)
     }
 
+    /// What is settled of its first page: a segment's header.
+    pub(crate) fn header(&self) -> Vec<Content> {
+        let sectors = self.sectors.iter().take((4096 / self.size) as usize);
+        sectors.map(|sector| sector.stable.clone()).collect()
+    }
+
     /// Whether all that the sector holds is settled.
     pub(crate) fn is_settled(&self, at: u64) -> bool {
         (at as usize) < self.sectors.len()
