@@ -190,8 +190,10 @@ fn who_was_away_gets_a_snapshot_of_a_machine_that_keeps_its_own_state() {
     eventually("the one who was away to catch up", || {
         engines.iter().all(|engine| kept_by(engine) == 23_000).then_some(())
     });
-    assert_eq!((1..=3).map(replaced).sum::<u64>(), 1, "one database was replaced");
-    assert_eq!(replaced(away), 1);
+    // Once, or again where the log that follows the snapshot goes before it has arrived.
+    let before: Vec<u64> = (1..=3).map(replaced).collect();
+    assert!(before[away as usize - 1] > 0, "{before:?}: that of {away} was replaced");
+    assert_eq!(before.iter().filter(|times| **times > 0).count(), 1, "{before:?}: and no other");
 
     // Each goes on from its own.
     engines.drain(..).for_each(Engine::shutdown);
@@ -200,7 +202,7 @@ fn who_was_away_gets_a_snapshot_of_a_machine_that_keeps_its_own_state() {
     eventually("all to have everything, once", || {
         engines.iter().all(|engine| kept_by(engine) == 23_007).then_some(())
     });
-    assert_eq!((1..=3).map(replaced).sum::<u64>(), 1, "no start needs a snapshot");
+    assert_eq!((1..=3).map(replaced).collect::<Vec<_>>(), before, "no start needs a snapshot");
 }
 
 #[test]
