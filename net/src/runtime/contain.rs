@@ -9,8 +9,14 @@ use futures_lite::FutureExt as _;
 
 /// What a task comes to, or what it panicked with, in words. That must not unwind through the
 /// executor, which is the shard's.
-pub(crate) async fn contained<T>(task: impl Future<Output = T>) -> Result<T, String> {
-    AssertUnwindSafe(task).catch_unwind().await.map_err(|payload| message(&*payload))
+///
+/// In memory of its own: a future that waits for another holds room for it, and each layer of that
+/// would double what a connection's task takes.
+pub(crate) fn contained<'a, T: 'a>(
+    task: impl Future<Output = T> + 'a,
+) -> impl Future<Output = Result<T, String>> + 'a {
+    let task = AssertUnwindSafe(Box::pin(task)).catch_unwind();
+    async { task.await.map_err(|payload| message(&*payload)) }
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {
