@@ -180,20 +180,22 @@ mod tests {
     use super::*;
     use crate::control::{ReadBy, Window};
 
-    fn group(inflight: u64) -> GroupLoad {
-        let window = Window { start: 0, end: 1 };
-        let plan = LoadPlan {
-            groups: 1,
+    fn plan(groups: u64, inflight: u64) -> LoadPlan {
+        LoadPlan {
+            groups,
             inflight,
             payload: 8,
             rate: None,
             reads: 0,
             read_by: ReadBy::Index,
             begin: 0,
-            window,
+            window: Window { start: 0, end: 1 },
             remote: None,
-        };
-        GroupLoad::new(&plan, 0, 1)
+        }
+    }
+
+    fn group(inflight: u64) -> GroupLoad {
+        GroupLoad::new(&plan(1, inflight), 0, 1)
     }
 
     fn finished(group: &mut GroupLoad, first: u64, end: u64) -> Vec<(Due, u64)> {
@@ -232,18 +234,7 @@ mod tests {
     #[test]
     fn shares_differ_by_one_at_most_and_add_up() {
         for (groups, inflight) in [(3, 10), (1000, 16), (7, 7), (1000, 16_384)] {
-            let window = Window { start: 0, end: 1 };
-            let plan = LoadPlan {
-                groups,
-                inflight,
-                payload: 8,
-                rate: None,
-                reads: 0,
-                read_by: ReadBy::Index,
-                begin: 0,
-                window,
-                remote: None,
-            };
+            let plan = plan(groups, inflight);
             let shares: Vec<_> = (0..groups).map(|at| GroupLoad::new(&plan, at, 1).share).collect();
             assert_eq!(shares.iter().sum::<u64>(), inflight);
             let spread = shares.iter().max().unwrap() - shares.iter().min().unwrap();

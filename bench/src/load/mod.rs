@@ -257,13 +257,7 @@ impl<P: Port, R: Routing> Loader<P, R> {
 
     /// Stages `count` operations: those that were put off first, then new ones that are `due`.
     fn push(&mut self, place: usize, count: u64, due: Option<Due>) -> Result<(), String> {
-        let percent = self.plan.reads;
-        let reads = self.reads.get_mut(place).map_or(0, |reads| {
-            reads.due += count * percent;
-            let now = reads.due / 100;
-            reads.due %= 100;
-            now
-        });
+        let reads = self.reads_among(place, count);
         if reads > 0 {
             self.push_all(Kind::Read, place, reads, due)?;
         }
@@ -271,6 +265,14 @@ impl<P: Port, R: Routing> Loader<P, R> {
             self.push_all(Kind::Write, place, count - reads, due.map(|due| due.skip(reads)))?;
         }
         Ok(())
+    }
+
+    /// How many of the group's next `count` operations read; they come first.
+    fn reads_among(&mut self, place: usize, count: u64) -> u64 {
+        let Some(reads) = self.reads.get_mut(place) else { return 0 };
+        let hundredths = reads.due + count * self.plan.reads;
+        reads.due = hundredths % 100;
+        hundredths / 100
     }
 
     /// Stages what was put off and finds room now.

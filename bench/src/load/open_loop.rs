@@ -38,21 +38,27 @@ impl<P: Port, R: Routing> Loader<P, R> {
     /// out would flatter an overloaded system.
     pub(super) fn give_up_unsent(&mut self, schedule: Schedule) {
         let total = schedule.total(self.plan.window.end - 1);
-        let places = (0..self.groups.len()).filter(|place| self.groups[*place].active);
-        for place in places.collect::<Vec<_>>() {
+        for place in 0..self.groups.len() {
             let group = &mut self.groups[place];
+            if !group.active {
+                continue;
+            }
             let index = group.index;
             let due = |nth| schedule.due(index, nth);
-            let mut put_off = group.take_put_off(due);
-            if let Some(reads) = self.reads.get_mut(place) {
-                put_off.append(&mut reads.load.take_put_off(due));
-            }
-            let scheduled = (group.scheduled..schedule.share(total, index)).map(due);
-            for due in put_off.into_iter().chain(scheduled) {
-                self.report.unsent += 1;
-                if self.plan.window.contains(due) {
-                    self.report.latencies.record(self.now.saturating_sub(due), 1);
-                }
+            let (first, end) = (group.scheduled, schedule.share(total, index));
+            let mut writes = group.take_put_off(due);
+            let mut reads =
+                self.reads.get_mut(place).map_or_else(Vec::new, |r| r.load.take_put_off(due));
+            let split = first + self.reads_among(place, end.saturating_sub(first));
+            reads.extend((first..split).map(due));
+            writes.extend((split..end).map(due));
+            self.report.unsent += (reads.len() + writes.len()) as u64;
+            let (now, window) = (self.now, self.plan.window);
+            let report = &mut self.report;
+            let kinds = [(reads, &mut report.read_latencies), (writes, &mut report.latencies)];
+            for (unsent, latencies) in kinds {
+                let counted = unsent.into_iter().filter(|due| window.contains(*due));
+                counted.for_each(|due| latencies.record(now.saturating_sub(due), 1));
             }
         }
     }
