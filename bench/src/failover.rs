@@ -42,8 +42,7 @@ pub(crate) fn run(args: &FailoverArgs) -> anyhow::Result<Report> {
     let election_timeout_ms = Some(args.election_timeout);
     let setup = NodeSetup { election_timeout_ms, ..Nodes::setup(pace.payload) };
     let nodes = Nodes::start(NODES, &directory, &setup)?;
-    let load = Steady::start(pace, NODES, 1)?;
-    nodes.numbers().for_each(|node| load.serves(node, nodes.client(node)));
+    let load = nodes.under_load(pace, 1)?;
     let mut run = Run { nodes, load, kills: Vec::new(), stops: Vec::new() };
     for strike in strikes(args) {
         run.strike(strike)?;

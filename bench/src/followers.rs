@@ -9,10 +9,10 @@ use serde::Serialize;
 use crate::args::{FollowersArgs, SteadyArgs};
 use crate::control::{NodeSetup, SnapshotSetup};
 use crate::data_dir::DataDir;
-use crate::histogram::Latencies;
+use crate::latency::Phases;
 use crate::machine::Machine;
 use crate::nodes::{BULK, Nodes};
-use crate::report::{Phases, RunReport, failed, round, thousands};
+use crate::report::{RunReport, failed, round, thousands};
 use crate::steady::{Pace, Steady};
 use crate::verify::Verification;
 
@@ -49,9 +49,7 @@ pub(crate) fn run(args: &FollowersArgs) -> anyhow::Result<Report> {
     let setup = NodeSetup { snapshots, ..Nodes::setup(BULK.payload) };
     let nodes = Nodes::start(NODES, &directory, &setup)?;
     let foreground = Pace { rate: *rate, payload: *payload as usize };
-    let load = Steady::start(foreground, NODES, UNCOUNTED + 1)?;
-    load.enter(UNCOUNTED);
-    nodes.numbers().for_each(|node| load.serves(node, nodes.client(node)));
+    let load = nodes.under_load(foreground, UNCOUNTED + 1)?;
     let mut run = Run { nodes, load, foreground, time: Duration::from_secs(args.seconds) };
     run.nodes.settle()?;
     run.nodes.idle(CALM)?;
@@ -77,16 +75,12 @@ pub(crate) fn run(args: &FollowersArgs) -> anyhow::Result<Report> {
             caught_up_seconds: seconds(restart.0 + restart.1),
             mb_per_second: round((args.log << 20) as f64 / 1e6 / restart.0.as_secs_f64()),
         },
-        latency_us: phases(&tale.latencies),
+        latency_us: Phases::new(&PHASES, &tale.latencies),
         unknown: tale.outcome.unknown.len(),
         passed: found.passed(),
         verification: found,
         machine,
     })
-}
-
-fn phases(latencies: &[Latencies]) -> Phases {
-    Phases::new(&PHASES, latencies)
 }
 
 struct Run {

@@ -33,6 +33,7 @@ mod generator;
 mod histogram;
 mod idle;
 mod image;
+mod latency;
 mod ledger;
 mod load;
 mod machine;

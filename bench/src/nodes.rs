@@ -214,6 +214,14 @@ impl Nodes {
         bail!("the group is not well after {RECOVERY:?}")
     }
 
+    /// Begins to load them; latencies count in the last of so many phases at first.
+    pub(crate) fn under_load(&self, pace: Pace, phases: usize) -> anyhow::Result<Steady> {
+        let load = Steady::start(pace, self.setups.len() as u64, phases)?;
+        load.enter(phases - 1);
+        self.numbers().for_each(|node| load.serves(node, self.client(node)));
+        Ok(load)
+    }
+
     /// Has the log grow by so many bytes; then the load goes on at the `foreground`'s pace.
     pub(crate) fn grow(
         &mut self,

@@ -11,9 +11,10 @@ use crate::args::{SnapshotArgs, SteadyArgs};
 use crate::control::{NodeSetup, SnapshotSetup};
 use crate::data_dir::DataDir;
 use crate::histogram::Latencies;
+use crate::latency::Phases;
 use crate::machine::Machine;
 use crate::nodes::{BULK, Nodes};
-use crate::report::{Phases, RunReport, failed, round, thousands};
+use crate::report::{RunReport, failed, round, thousands};
 use crate::steady::{Pace, Steady};
 use crate::verify::Verification;
 
@@ -42,9 +43,7 @@ pub(crate) fn run(args: &SnapshotArgs) -> anyhow::Result<Report> {
     let directory = DataDir::of_run(output.data_dir(), false)?;
     let nodes = Nodes::start(NODES, &directory, &setup(args))?;
     let foreground = Pace { rate: *rate, payload: *payload as usize };
-    let load = Steady::start(foreground, NODES, UNCOUNTED + 1)?;
-    load.enter(UNCOUNTED);
-    nodes.numbers().for_each(|node| load.serves(node, nodes.client(node)));
+    let load = nodes.under_load(foreground, UNCOUNTED + 1)?;
     let mut run = Run { nodes, load, foreground };
     run.nodes.settle()?;
     run.nodes.idle(CALM)?;

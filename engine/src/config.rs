@@ -245,7 +245,8 @@ pub struct Limits {
     /// delays no heartbeat. Default 4 MiB.
     pub apply_bytes: usize,
     /// Bytes of blocks that the leaders on one shard keep for peers that lag. Each group may keep an
-    /// equal part of it (of a half to all of it), and [`RaftConfig::cache_bytes`] at most. Default 256 MiB.
+    /// equal part of it (of a half to all of it), and [`RaftConfig::cache_bytes`] at most. Default
+    /// 256 MiB.
     pub cache_bytes: usize,
 }
 

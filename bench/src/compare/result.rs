@@ -8,8 +8,9 @@ use super::RINGLEADER;
 use super::peer::Ready;
 use crate::disk::Counters;
 use crate::histogram::Latencies;
+use crate::latency::LatencyReport;
 use crate::machine::Machine;
-use crate::report::{LatencyReport, Report, RunReport, round, thousands};
+use crate::report::{Report, RunReport, round, thousands};
 
 /// Characters of the longest bar.
 const BAR: usize = 24;

@@ -16,7 +16,8 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::histogram::Latencies;
-use crate::report::{LatencyReport, round};
+use crate::latency::LatencyReport;
+use crate::report::round;
 
 pub(crate) use null_raft::{NullRaft, NullRole, run as run_null_raft};
 pub(crate) use pages::allocate;

@@ -26,7 +26,8 @@ use crate::children::Children;
 use crate::clock;
 use crate::control::{FromChild, Outlet, ToChild};
 use crate::histogram::Latencies;
-use crate::report::{LatencyReport, round};
+use crate::latency::LatencyReport;
+use crate::report::round;
 
 /// Blocks of the stretch of a file that one block after the other is written to.
 const BLOCKS: u64 = 16;

@@ -20,7 +20,8 @@ const HEADERS: usize = 64;
 /// A caller has so long to say what it wants, and as long to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Serves one node's metrics, and perhaps other pages, until it is dropped. Callers are served one after the other.
+/// Serves one node's metrics, and perhaps other pages, until it is dropped. Callers are served one
+/// after the other.
 pub struct Exporter {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
