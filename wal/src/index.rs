@@ -102,9 +102,10 @@ impl Group {
     pub(crate) fn relocate(&mut self, segments: &mut Segments, entry: &Entry) {
         self.carve(segments, entry);
         let at = self.spans.count_while(|span| span.first < entry.first);
-        let before = at.checked_sub(1).and_then(|at| self.spans.get_mut(at));
-        let joined =
-            before.is_some_and(|span| self.moved_to == Some(span.last) && span.take(entry, true));
+        let joined = at.checked_sub(1).is_some_and(|before| {
+            let last = self.spans.get(before).map(|span| span.last);
+            last.is_some() && self.moved_to == last && self.spans.join(before, entry)
+        });
         if joined {
             segments.grow_span(entry.place.segment, entry.bytes);
         } else {
@@ -132,12 +133,12 @@ impl Group {
             let gone = span.bytes.min(entry.bytes);
             segments.shrink_span(segment, gone);
             let mut rest = *span;
-            span.bytes -= gone;
             if left {
                 span.last = entry.first.prev();
             } else {
                 span.first = entry.last.next();
             }
+            self.spans.shrink(at, gone);
             if left && right {
                 // The right part is found by scanning from the same place.
                 (rest.first, rest.bytes) = (entry.last.next(), 0);
@@ -247,8 +248,7 @@ impl Group {
 
     /// Bytes of the blocks after `index`, in whole spans: up to one more than there are.
     pub(crate) fn bytes_after(&self, index: LogIndex) -> u64 {
-        let behind = self.spans.count_while(|span| span.last <= index);
-        self.spans.iter().skip(behind).map(|span| u64::from(span.bytes)).sum()
+        self.spans.bytes_from(self.spans.count_while(|span| span.last <= index))
     }
 
     /// The entry after which the blocks up to `through` take at most `bytes`, in whole spans.

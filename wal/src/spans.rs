@@ -67,6 +67,8 @@ impl Span {
 pub(crate) struct Spans {
     newest: Option<Span>,
     older: VecDeque<Span>,
+    /// Bytes of the older ones: a policy that asks how much there is asks often.
+    older_bytes: u64,
 }
 
 impl Spans {
@@ -85,6 +87,7 @@ impl Spans {
 
     fn push(&mut self, span: Span) {
         if let Some(before) = self.newest.replace(span) {
+            self.older_bytes += u64::from(before.bytes);
             self.older.push_back(Span { open: false, ..before });
         }
     }
@@ -114,6 +117,39 @@ impl Spans {
         if at == self.older.len() { self.newest.as_mut() } else { self.older.get_mut(at) }
     }
 
+    /// Lets a moved block join the span at `at`, if it may.
+    pub(crate) fn join(&mut self, at: usize, entry: &Entry) -> bool {
+        let joined = self.get_mut(at).is_some_and(|span| span.take(entry, true));
+        if joined && at < self.older.len() {
+            self.older_bytes += u64::from(entry.bytes);
+        }
+        joined
+    }
+
+    /// Takes `bytes` off those of the span at `at`.
+    pub(crate) fn shrink(&mut self, at: usize, bytes: u32) {
+        if let Some(span) = self.get_mut(at) {
+            span.bytes -= bytes;
+        }
+        if at < self.older.len() {
+            self.older_bytes -= u64::from(bytes);
+        }
+    }
+
+    /// Bytes of the spans from the one at `at` on.
+    pub(crate) fn bytes_from(&self, at: usize) -> u64 {
+        let sum = |spans: &mut dyn Iterator<Item = &Span>| -> u64 {
+            spans.map(|span| u64::from(span.bytes)).sum()
+        };
+        // Whichever side has fewer.
+        let before = at.min(self.older.len());
+        let older = match before <= self.older.len() / 2 {
+            true => self.older_bytes - sum(&mut self.older.range(..before)),
+            false => sum(&mut self.older.range(before..)),
+        };
+        older + sum(&mut self.newest.iter().filter(|_| at <= self.older.len()))
+    }
+
     pub(crate) fn newest_mut(&mut self) -> Option<&mut Span> {
         self.newest.as_mut()
     }
@@ -131,16 +167,23 @@ impl Spans {
     }
 
     pub(crate) fn insert(&mut self, at: usize, span: Span) {
-        if at == self.len() { self.push(span) } else { self.older.insert(at, span) }
+        if at == self.len() {
+            return self.push(span);
+        }
+        self.older_bytes += u64::from(span.bytes);
+        self.older.insert(at, span);
     }
 
     /// Takes out the span at `at`, if there is one.
     pub(crate) fn remove(&mut self, at: usize) -> Option<Span> {
-        if at != self.older.len() {
-            return self.older.remove(at);
-        }
-        let removed = self.newest.take();
-        self.newest = self.older.pop_back();
+        let (left, removed) = if at == self.older.len() {
+            let before = self.older.pop_back();
+            (before, std::mem::replace(&mut self.newest, before))
+        } else {
+            let removed = self.older.remove(at);
+            (removed, removed)
+        };
+        self.older_bytes -= left.map_or(0, |span| u64::from(span.bytes));
         removed
     }
 }

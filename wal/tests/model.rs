@@ -88,7 +88,10 @@ fn take(log: &mut Harness, step: &Step) {
 
 fn run(config: WalConfig, seed: u64, steps: &[Step]) {
     let mut log = Harness::new(config, seed);
-    steps.iter().for_each(|step| take(&mut log, step));
+    for step in steps {
+        take(&mut log, step);
+        log.check_bytes();
+    }
     take(&mut log, &Step::Reopen);
     log.check_all();
 }
