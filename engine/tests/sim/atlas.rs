@@ -253,6 +253,10 @@ impl World {
         match (self.started(seat, before), self.started(seat, damaged)) {
             (Ok(before), Ok(after)) if before.holds_as(&after) => Verdict::Harmless,
             (_, Ok(_)) => Verdict::Unnoticed,
+            // That it was destroyed was said in the last batch, which looks torn now.
+            (_, Err(cause)) if cause.contains("which the configuration does not name") => {
+                Verdict::Unnoticed
+            }
             (_, Err(cause)) => {
                 // Or the log ends before what its state machine has.
                 let places = [".wal", "segment ", ".snap", "its state machine holds"];

@@ -22,10 +22,14 @@ impl Checker {
             let (_, by) = self.histories[at].in_force(last);
             pre_votes.sent(at, node, to, message, by);
         }
-        // What others do because of it counts, too, if it is destroyed in the very turn in which it asks.
+        // What others do because of it counts, too, if it is destroyed in the very turn in which it
+        // asks or answers.
         match message {
             Message::Heartbeat { term, round, .. } if *round > 0 => {
                 self.round_asked(at, to, (*term, *round), own.0.time, own.1);
+            }
+            Message::HeartbeatResponse { term, round } if *round > 0 => {
+                self.round_answered(at, node, *term, *round);
             }
             Message::TimeoutNow { term, last } => self.hands_over(at, to, *term, *last),
             _ => {}
@@ -52,9 +56,6 @@ impl Checker {
             );
         }
         match message {
-            Message::HeartbeatResponse { round, .. } if *round > 0 => {
-                self.round_answered(at, node, term, *round);
-            }
             Message::VoteRequest { handover, .. } => {
                 self.handovers.campaigns(at, node, term, *handover);
                 self.voted(at, node, term, node);

@@ -285,7 +285,10 @@ impl World {
             let list = if learns { &mut change.learners } else { &mut change.voters };
             list.push(NodeId(node as u64 + 1));
         }
-        if !change.voters.is_empty() {
+        // Those who are lost may be voters still: the others have to outnumber them.
+        let left = self.left();
+        let lost = self.checker.voters(at).iter().filter(|node| !left.contains(node)).count();
+        if change.voters.len() > lost {
             self.resets.names += 1;
             self.change(at, leader, (1 << 32) + self.resets.names, change);
         }
