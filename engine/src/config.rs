@@ -158,13 +158,19 @@ pub struct SnapshotConfig {
     /// Bytes of log since the last one. `None` never; default 256 MiB. It bounds the disk that a
     /// group's log takes, beside what is kept.
     pub bytes: Option<u64>,
+    /// Bytes of the shard's log, of all its groups, that a group may be behind before a snapshot of
+    /// it is taken, whole segments at a time. `None` never; default 8 GiB. It bounds the disk that a
+    /// shard's log takes, however many groups it has: half of it at most is kept behind snapshots.
+    /// A group whose entries take less than a quarter of its snapshot waits until they take as
+    /// much: its few entries are moved forward in the log meanwhile, for less.
+    pub log_bytes: Option<u64>,
     /// Time since the last one. `None` (the default) never.
     pub interval: Option<Duration>,
     /// Entries kept in the log behind a snapshot for peers that lag, which are then spared the
     /// snapshot. Default 100,000.
     pub keep_entries: u64,
-    /// Bytes of log kept behind a snapshot, at most; what is kept is within both limits. Default
-    /// 64 MiB.
+    /// Bytes of log kept behind a snapshot, at most; what is kept is within both limits, and within
+    /// half of [`log_bytes`](Self::log_bytes). Default 64 MiB.
     pub keep_bytes: u64,
     /// Bytes of a chunk, at most: what a state machine is asked for at once. Default 256 KiB; 1 B to
     /// 1 MiB.
@@ -183,6 +189,7 @@ impl Default for SnapshotConfig {
         Self {
             entries: Some(1_000_000),
             bytes: Some(256 << 20),
+            log_bytes: Some(8 << 30),
             interval: None,
             keep_entries: 100_000,
             keep_bytes: 64 << 20,
@@ -206,9 +213,9 @@ impl SnapshotConfig {
         if !(1..=1 << 20).contains(&self.chunk_bytes) {
             return Err("snapshots.chunk_bytes must be 1 to 1 MiB".into());
         }
-        if self.entries == Some(0) || self.bytes == Some(0) || self.interval == Some(Duration::ZERO)
-        {
-            return Err("snapshots: entries, bytes and interval must not be zero".into());
+        let zero = [self.entries, self.bytes, self.log_bytes].contains(&Some(0));
+        if zero || self.interval == Some(Duration::ZERO) {
+            return Err("snapshots: entries, bytes, log_bytes and interval must not be zero".into());
         }
         if self.bytes_per_second == Some(0) {
             return Err("snapshots.bytes_per_second must not be zero".into());

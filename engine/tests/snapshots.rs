@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
-use nodes::{GROUP, addresses, bytes_in, eventually, leader, leads, write};
+use nodes::{GROUP, addresses, bytes_in, eventually, leader, leads, write, write_to};
 use ringleader::{
     Engine, EngineConfig, Entries, GroupId, LogIndex, MachineError, NodeId, Replies, RoleName,
     SnapshotError, SnapshotSource, StateMachine,
@@ -153,6 +153,42 @@ fn the_log_stays_small_a_restart_is_complete_and_who_was_away_gets_a_snapshot() 
         eventually("a restarted node to be where it was", || {
             let table = table(engine);
             (same(&table, &reference) && table.from_snapshot).then_some(())
+        });
+    }
+}
+
+/// None of them writes enough for a snapshot of its own, and one has long stopped.
+#[test]
+fn the_log_of_many_groups_stays_small() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(1);
+    let mut config = nodes::config(&addresses, 1, 8, dir.path());
+    config.snapshots.log_bytes = Some(32 << 20);
+    config.wal.kept_segments = config.wal.spare_segments;
+    let engine = start_with(config.clone(), || Box::new(Table::default()));
+    let handle = leader([&engine], GROUP);
+    write(&handle, 500);
+    for _ in 0..10 {
+        for group in (2..=8).map(GroupId) {
+            write_to(&leader([&engine], group), group, 500);
+        }
+    }
+    // 140 MB went by. What is kept of them, a segment more, and the spare ones; and snapshots.
+    let segments = (32 << 20) + 3 * config.wal.segment_bytes;
+    let snapshots = 8 * (CELLS as u64 * 8 + (64 << 10));
+    eventually("the log to be released", || {
+        (bytes_in(dir.path()) <= segments + snapshots).then_some(())
+    });
+
+    engine.shutdown();
+    let engine = start_with(config, || Box::new(Table::default()));
+    for group in (1..=8).map(GroupId) {
+        let handle = leader([&engine], group);
+        let operations = if group == GROUP { 500 } else { 5000 };
+        let has_all = |table: &mut Table| (table.operations, table.from_snapshot);
+        eventually("everything to be there", || {
+            let found = block_on(handle.inspect(group, has_all)).expect("it is here");
+            (found == (operations, true)).then_some(())
         });
     }
 }

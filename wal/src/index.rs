@@ -251,6 +251,16 @@ impl Group {
         self.spans.bytes_from(self.spans.count_while(|span| span.last <= index))
     }
 
+    /// The last entry whose block was appended before the segment `since`. Blocks are moved oldest
+    /// first, so those that were come before all others.
+    pub(crate) fn appended_before(&self, since: u64) -> LogIndex {
+        let old = |span: &Span| span.place.segment < since || span.moved;
+        match self.spans.count_while(old).checked_sub(1).and_then(|at| self.spans.get(at)) {
+            Some(span) if since > 0 => span.last,
+            _ => self.base.index,
+        }
+    }
+
     /// The entry after which the blocks up to `through` take at most `bytes`, in whole spans.
     pub(crate) fn tail(&self, through: LogIndex, bytes: u64) -> LogIndex {
         let (mut room, mut after) = (bytes, through);

@@ -110,7 +110,7 @@ enum Found {
 
 impl Wal {
     /// Bytes of the group's blocks after `index`, or a little more: the index knows whole runs of
-    /// blocks. Work in proportion to the runs, one for about 128 KiB of log.
+    /// blocks.
     #[must_use]
     pub fn bytes_after(&self, group: GroupId, index: LogIndex) -> u64 {
         self.groups.get(group).map_or(0, |group| group.bytes_after(index))
@@ -121,6 +121,16 @@ impl Wal {
     #[must_use]
     pub fn tail(&self, group: GroupId, through: LogIndex, bytes: u64) -> LogIndex {
         self.groups.get(group).map_or(through, |group| group.tail(through, bytes))
+    }
+
+    /// The last of the group's entries that was appended before the newest `bytes` of the log, whole
+    /// segments at a time; the entry before its first one if none was. Entries that were moved
+    /// forward are as old as ever.
+    #[must_use]
+    pub fn appended_before(&self, group: GroupId, bytes: u64) -> LogIndex {
+        let segments = bytes.div_ceil(self.config.segment_bytes).max(1);
+        let since = self.segments.newest(usize::try_from(segments).unwrap_or(usize::MAX));
+        self.groups.get(group).map_or(LogIndex(0), |group| group.appended_before(since))
     }
 
     /// Reads the group's entries from `from` on: contiguous blocks, the first one beginning

@@ -89,6 +89,12 @@ impl Segments {
         self.list.len()
     }
 
+    /// The id of the oldest one among the newest `count`; 0 when there are no others.
+    pub(crate) fn newest(&self, count: usize) -> u64 {
+        let others = self.list.len().saturating_sub(count);
+        if others == 0 { 0 } else { self.list.get(others).map_or(0, |segment| segment.id) }
+    }
+
     pub(crate) fn statuses(&self) -> impl Iterator<Item = SegmentStatus> {
         self.list.iter().map(Segment::status)
     }

@@ -114,13 +114,18 @@ pub fn count(handle: &Handle) -> u64 {
 
 /// Writes `count` operations of 4 KiB, many in flight.
 pub fn write(handle: &Handle, count: u64) {
+    write_to(handle, GROUP, count);
+}
+
+/// The same, to another group.
+pub fn write_to(handle: &Handle, group: GroupId, count: u64) {
     let mut queue = handle.queue(0, 256);
     let (mut pushed, mut done) = (0_u64, 0);
     while done < count {
         while pushed < count && queue.outstanding() < 256 {
             let mut payload = vec![7; 4096];
             payload[..8].copy_from_slice(&pushed.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-            queue.push(GROUP, pushed, &payload).expect("there is room");
+            queue.push(group, pushed, &payload).expect("there is room");
             pushed += 1;
         }
         queue.submit().expect("the engine runs");

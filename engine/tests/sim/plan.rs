@@ -193,10 +193,12 @@ fn snapshots(rng: &mut Rng) -> SnapshotConfig {
     let mut some = |low, high| (taken && rng.coin()).then(|| rng.magnitude(low, high));
     let entries = some(1, 300);
     let bytes = some(100, 64 << 10);
+    let log_bytes = some(32 << 10, 1 << 20);
     let interval = some(10 * MS, 2000 * MS).map(Duration::from_nanos);
     let config = SnapshotConfig {
         entries,
         bytes,
+        log_bytes,
         interval,
         keep_entries: if rng.coin() { u64::MAX } else { rng.magnitude(1, 200) - 1 },
         keep_bytes: if rng.coin() { u64::MAX } else { rng.magnitude(1, 64 << 10) - 1 },

@@ -17,6 +17,12 @@ use crate::time::Time;
 /// thousand idle ones cost next to nothing.
 const GROUPS_PER_TICK: usize = 16;
 
+/// A group's entries are worth a snapshot for being old when they take this part of the last one.
+const WORTH: u64 = 4;
+
+/// Groups become due at so many different times.
+const SPREAD: u64 = 64;
+
 /// How long a group is left alone after a snapshot of it failed.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
@@ -96,6 +102,9 @@ impl Shard {
             if self.snapshot_is_due(slot) {
                 self.want_snapshot(slot as u32);
             }
+            if self.keeps_too_much(slot) {
+                self.release_log(slot as u32);
+            }
         }
     }
 
@@ -108,9 +117,28 @@ impl Shard {
             return false;
         }
         let held = |bytes| self.wal.bytes_after(group.id, kept.newest.index) >= bytes;
+        let worth = kept.file.map_or(0, |(_, len)| len) / WORTH;
         settings.entries.is_some_and(|entries| behind >= entries)
             || settings.interval.is_some_and(|interval| now >= kept.since + interval)
             || settings.bytes.is_some_and(held)
+            || self.last_old(slot, 1) > kept.newest.index && held(worth)
+    }
+
+    /// The last entry of the group that lies further back than an `n`th of what `log_bytes` allows.
+    /// Groups that began together are not all told at once: some may have a quarter less.
+    fn last_old(&self, slot: usize, n: u64) -> LogIndex {
+        let group = &self.groups[slot];
+        let old = |bytes: u64| {
+            let early = bytes / 4 / SPREAD * (slot as u64 % SPREAD);
+            self.wal.appended_before(group.id, (bytes - early) / n)
+        };
+        self.snapshots.settings.log_bytes.map_or(LogIndex(0), old)
+    }
+
+    /// Entries before the newest snapshot became old.
+    fn keeps_too_much(&self, slot: usize) -> bool {
+        let base = self.groups[slot].raft.base().index;
+        self.last_old(slot, 1).min(self.snapshots.kept[slot].newest.index) > base
     }
 
     /// Goes on with the snapshot being taken, or begins the next one. A chunk at most, so that a
@@ -268,7 +296,8 @@ impl Shard {
         let sent = sent.map(|(_, sending)| sending.at.index).min();
         let by_entries = newest.0.saturating_sub(settings.keep_entries);
         let by_bytes = self.wal.tail(group, newest, settings.keep_bytes).0;
-        let through = LogIndex(by_entries.max(by_bytes)).min(newest);
+        let by_age = self.last_old(slot as usize, 2).0;
+        let through = LogIndex(by_entries.max(by_bytes).max(by_age)).min(newest);
         // Whoever is sent a snapshot goes on with the log behind it.
         let through = sent.map_or(through, |sent| through.min(sent));
         let taken = self.snapshots.taking.as_ref().filter(|taking| taking.slot == slot);
