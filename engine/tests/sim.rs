@@ -134,6 +134,8 @@ mod schedule;
 mod seats;
 #[path = "sim/shrink.rs"]
 mod shrink;
+#[path = "sim/standing_in.rs"]
+mod standing_in;
 #[path = "sim/stores.rs"]
 mod stores;
 #[path = "sim/trace.rs"]

@@ -172,6 +172,10 @@ impl World {
         let of_this = !self.network.is_bulk(end.pair) && process.epochs.get(&peer) == Some(&epoch);
         if self.life(seat) == life && !of_this {
             self.counts.add("frames of an earlier connection", 1);
+            let names = [seat, peer].map(|seat| self.plan.seats.name(seat));
+            self.trace.line(|| {
+                format!("node {} gets a frame of an earlier connection from {}", names[0], names[1])
+            });
             self.deliver(end, epoch, frame);
         }
     }

@@ -186,9 +186,9 @@ impl World {
         let election = raft.election_timeout.as_nanos() as u64;
         let rest = raft.heartbeat_interval * (raft.rest_after + 4);
         let patience = rest.as_nanos() as u64 + 8 * election;
-        // Whom a frame of long ago wakes rests again, if it is the last one.
-        if self.now() < self.ghosts_until {
-            self.run_until(self.ghosts_until);
+        // Whom a frame of long ago wakes rests again, if it is the last one and was answered.
+        if self.now() <= self.ghosts_until {
+            self.run_until(self.ghosts_until + LOOK_EVERY);
         }
         let mut end = self.now() + patience;
         for at in 0..self.plan.groups.len() {

@@ -274,6 +274,8 @@ impl World {
             self.settle();
             self.hand_around();
             self.settle();
+            self.leave_it_to_abstainers();
+            self.settle();
         } else {
             self.halt();
         }
@@ -384,7 +386,11 @@ impl World {
 
     /// Tries one operation on the group's leader; true when a caller was told that it is applied.
     pub(crate) fn serves(&mut self, at: usize) -> bool {
-        let Some(node) = self.checker.leader(at) else { return false };
+        self.checker.leader(at).is_some_and(|leader| self.serves_by(at, leader))
+    }
+
+    /// Whether one leader of perhaps two applies what it is given.
+    pub(crate) fn serves_by(&mut self, at: usize, node: usize) -> bool {
         let group = self.plan.groups[at];
         let client = self.plan.load.callers;
         let submission = self.clients.single(group, at, node);
