@@ -130,9 +130,16 @@ impl Checker {
     }
 
     pub(crate) fn check_read(&self, at: usize, node: usize, from: LogIndex, portion: &LogPortion) {
-        let Status { last, commit, .. } = self.members[at][node].view.expect("it answers").status;
         let history: &History = &self.histories[at];
-        let commit = LogPosition { index: commit, term: history.term_at(last, commit) };
+        let known = |Status { last, commit, .. }: Status| LogPosition {
+            index: commit,
+            term: history.term_at(last, commit),
+        };
+        // It may have ended in the very turn in which it answers.
+        let commit = match self.members[at][node].view {
+            Some(view) => known(view.status),
+            None => history.last_committed().unwrap_or_default(),
+        };
         history.check_read(commit, from, portion);
     }
 }
