@@ -9,7 +9,8 @@ use std::rc::Rc;
 use ringleader::{Entries, MachineError, NodeId, Replies, SnapshotSource, StateMachine, Term};
 
 use super::execute::execute;
-use super::keyspace::{Account, Keyspace, Restoration, SnapshotView};
+use super::account::Account;
+use super::keyspace::{Keyspace, Restoration, SnapshotView};
 use super::operation::{LogEntry, is_read};
 use super::resp::reply;
 

@@ -9,7 +9,6 @@
 //! it is removed a few keys at a time as the group's clock advances, and the group's clock is in the
 //! log: see [`Keyspace::advance`].
 
-mod account;
 mod record;
 mod snapshot;
 mod table;
@@ -22,12 +21,11 @@ use std::rc::{Rc, Weak};
 
 use smallvec::SmallVec;
 
-pub use self::account::Account;
-use self::account::Charge;
 pub use self::record::{Blob, Lock, Record, Value};
 use self::snapshot::View;
 pub use self::snapshot::{Restoration, SnapshotView};
 use self::table::Table;
+use super::account::{Account, Charge};
 use super::slot::slot_of;
 
 /// Keys past their deadline that are removed whenever the clock advances, at most: an operation

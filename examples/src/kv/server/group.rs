@@ -79,7 +79,7 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::keyspace::Account;
+    use crate::kv::account::Account;
     use crate::kv::machine::KvMachine;
     use crate::kv::operation::{LogEntry, Operation};
 

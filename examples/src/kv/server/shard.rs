@@ -16,7 +16,7 @@ use super::link::Link;
 use super::pump::Pump;
 use super::stats::Stats;
 use super::topology::{Seat, Topology};
-use crate::kv::keyspace::Account;
+use crate::kv::account::Account;
 use crate::kv::machine::{KvMachine, Replica};
 
 /// What all shards of a node share.
