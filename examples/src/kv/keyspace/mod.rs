@@ -26,7 +26,7 @@ use self::snapshot::View;
 pub use self::snapshot::{Restoration, SnapshotView};
 use self::table::Table;
 use super::account::{Account, Charge};
-use super::slot::slot_of;
+use super::slot::{SLOTS, slot_of};
 
 /// Keys past their deadline that are removed whenever the clock advances, at most: an operation
 /// never waits for a million keys that expire at once.
@@ -54,6 +54,8 @@ pub struct Keyspace {
     /// The last fencing token that was given out.
     token: u64,
     keys: usize,
+    /// Of each slot; none while there are none at all.
+    per_slot: Vec<u32>,
     charge: Charge,
     /// What was cleared: freeing a million records at once would stop the shard.
     cleared: Vec<Indices>,
@@ -92,6 +94,19 @@ impl Keyspace {
     #[must_use]
     pub fn keys(&self) -> usize {
         self.keys
+    }
+
+    /// Number of keys of a slot, with some that are past their deadline.
+    #[must_use]
+    pub fn keys_in_slot(&self, slot: u16) -> usize {
+        self.per_slot.get(usize::from(slot)).map_or(0, |keys| *keys as usize)
+    }
+
+    fn of_slot(&mut self, slot: u16) -> &mut u32 {
+        if self.per_slot.is_empty() {
+            self.per_slot = vec![0; usize::from(SLOTS)];
+        }
+        &mut self.per_slot[usize::from(slot)]
     }
 
     /// Number of keys that have a deadline, or nearly so.
@@ -192,8 +207,10 @@ impl Keyspace {
 
     fn add(&mut self, place: u64, record: Record) {
         self.charge.exchange(0, record.weight());
-        self.order.insert((slot_of(&record.key), record.key.clone()));
+        let slot = slot_of(&record.key);
+        self.order.insert((slot, record.key.clone()));
         self.keys += 1;
+        *self.of_slot(slot) += 1;
         let deadline = record.deadline;
         self.records.insert(place, record);
         self.move_deadline(place, 0, deadline);
@@ -239,8 +256,10 @@ impl Keyspace {
         self.preserve(place);
         let record = self.records.remove(place, wanted)?;
         self.move_deadline(place, record.deadline, 0);
-        self.order.remove(&(slot_of(&record.key), record.key.clone()));
+        let slot = slot_of(&record.key);
+        self.order.remove(&(slot, record.key.clone()));
         self.keys -= 1;
+        *self.of_slot(slot) -= 1;
         self.charge.exchange(record.weight(), 0);
         Some(record)
     }
@@ -254,6 +273,7 @@ impl Keyspace {
         let order = std::mem::take(&mut self.order);
         self.cleared.push((records, order, std::mem::take(&mut self.deadlines)));
         self.keys = 0;
+        self.per_slot = Vec::new();
         self.charge.exchange(self.charge.bytes(), 0);
     }
 
