@@ -160,6 +160,7 @@ async fn keep(shard: &Rc<Shard>) {
         shard.local.sleep(BEAT).await;
         let now = shard.node.clock.now();
         for (place, group) in shard.groups() {
+            group.watch(now);
             if !group.ticking.get() && shard.leads(place) && group.wants_tick(now) {
                 shard.pump.tick(shard, place, now);
             }
