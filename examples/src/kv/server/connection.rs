@@ -82,6 +82,13 @@ impl Connection {
         if client.killed.get() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        let polled = self.take_turns(cx);
+        client.set_in_connection(self.input.len() + self.output.len());
+        polled
+    }
+
+    /// Handles, writes and reads, as long as there is something to do and nobody waits too long.
+    fn take_turns(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..ROUNDS {
             let mut moved = self.finish_later(cx);
             moved |= self.handle_requests(cx)?;

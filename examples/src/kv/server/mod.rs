@@ -13,6 +13,7 @@ mod connection;
 mod everywhere;
 mod gathering;
 mod group;
+mod held;
 mod http;
 mod info;
 mod link;

@@ -167,6 +167,8 @@ async fn keep(shard: &Rc<Shard>) {
         }
         shard.pump.nudge();
         shard.retry_leaderless();
+        shard.send_held();
+        shard.check_buffers();
         if swept.elapsed() >= SWEEP {
             swept = Instant::now();
             sweep(shard);
