@@ -1,6 +1,8 @@
 //! Nodes that are killed: nothing that was answered is lost, and the others go on.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use crate::children::wait_for;
 use crate::nodes::Nodes;
@@ -60,4 +62,74 @@ fn without_a_majority_nothing_is_claimed() {
     nodes.wait_until_served();
     let value = client.say("GET key");
     assert!(["1", "2"].contains(&value.text()), "{value:?}");
+}
+
+#[test]
+fn who_knows_no_cluster_does_not_notice_that_a_leader_died_but_where_nobody_knows() {
+    let mut nodes = Nodes::three();
+    let (leader, _) = nodes.leader_of("key");
+    let mut client = Client::to(nodes.plain((leader + 1) % 3));
+    let mut unknown = 0;
+    for round in 0..600 {
+        if round == 200 {
+            nodes.kill(leader);
+        }
+        let set = client.say(&format!("SET key {round}"));
+        if !set.is_ok() {
+            // It had been sent when the leader died, and it was the only one under way.
+            assert!(set.error().starts_with("UNKNOWN"), "{round}: {set:?}");
+            unknown += 1;
+        }
+        let get = client.say("GET key");
+        let honest = set.is_ok() && get.text() == round.to_string();
+        assert!(honest || !set.is_ok() && matches!(get, Value::Bulk(_)), "{round}: {get:?}");
+    }
+    assert!(unknown <= 1, "{unknown}");
+    // Commands for several groups neither.
+    assert_eq!(client.say("DBSIZE").int(), 1);
+    assert!(client.say("MSET a 1 b 2 c 3 d 4").is_ok());
+}
+
+#[test]
+fn who_knows_no_cluster_does_not_notice_that_a_leadership_moves() {
+    let nodes = Nodes::started(3, 1, "groups = 1\nrebalance_seconds = 0\n");
+    let mut operator = Client::to(nodes.plain(0));
+    assert!(operator.say("KV.CLUSTER TRANSFER 1 1").is_ok());
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // The third node never leads.
+        let one_by_one = || {
+            let mut client = Client::to(nodes.plain(2));
+            (1..).take_while(|_| !over.load(Ordering::Relaxed)).for_each(|count| {
+                assert_eq!(client.say("INCR one"), Value::Int(count));
+                assert_eq!(client.say("GET one").text(), count.to_string());
+            });
+        };
+        // Those who are refused are not done later than those behind them.
+        let in_a_row = || {
+            let mut client = Client::to(nodes.plain(2));
+            let mut last = 0;
+            while !over.load(Ordering::Relaxed) {
+                for reply in client.pipeline(&["INCR other"; 30]) {
+                    if let Value::Int(count) = reply {
+                        assert!(count > last, "{count} after {last}");
+                        last = count;
+                    } else {
+                        let said = reply.error();
+                        let certain = ["TRYAGAIN", "CLUSTERDOWN"];
+                        assert!(certain.iter().any(|code| said.starts_with(code)), "{said}");
+                    }
+                }
+            }
+        };
+        let workers = [scope.spawn(one_by_one), scope.spawn(in_a_row)];
+        for round in 0..20 {
+            let to = 1 + (round + 1) % 2;
+            wait_for("the leadership to move", || {
+                operator.say(&format!("KV.CLUSTER TRANSFER 1 {to}")).is_ok().then_some(())
+            });
+        }
+        over.store(true, Ordering::Relaxed);
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    });
 }
