@@ -17,6 +17,8 @@ mod linearizability;
 mod network;
 mod nodes;
 mod operator;
+#[cfg(feature = "namespaces")]
+mod partitions;
 mod python;
 mod redis_tools;
 mod resp;
