@@ -174,6 +174,6 @@ mod tests {
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             assert_eq!(Part::of(&topology, words[2], &words[3..]), Ok(part));
         }
-        assert_eq!(Part::of(&topology, b"add", &[b"5", b"1"]).is_err(), true);
+        assert!(Part::of(&topology, b"add", &[b"5", b"1"]).is_err());
     }
 }
