@@ -133,3 +133,54 @@ fn who_knows_no_cluster_does_not_notice_that_a_leadership_moves() {
         workers.into_iter().for_each(|worker| worker.join().unwrap());
     });
 }
+
+/// Counts up, several at once, and keeps account: no answer may show that a count was done twice.
+fn count_up(client: &mut Client, key: &str, account: &mut (i64, i64)) {
+    let line = format!("INCR {key}");
+    for reply in client.pipeline(&[line.as_str(); 20]) {
+        let (last, unknown) = account;
+        match reply {
+            Value::Int(count) => {
+                let most = *last + *unknown + 1;
+                assert!((*last + 1..=most).contains(&count), "{key}: {count} after {account:?}");
+                *account = (count, 0);
+            }
+            Value::Error(text) if text.starts_with("UNKNOWN") => *unknown += 1,
+            reply => {
+                let certain = ["TRYAGAIN", "CLUSTERDOWN"];
+                assert!(certain.iter().any(|code| reply.error().starts_with(code)), "{reply:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_done_twice_when_a_leader_dies_in_the_midst_of_it() {
+    let mut nodes = Nodes::started(3, 1, "groups = 1\nrebalance_seconds = 0\n");
+    for round in 0..3 {
+        let (leader, _) = nodes.leader_of("key");
+        let served: Vec<_> =
+            (0..3).filter(|node| *node != leader).map(|node| nodes.plain(node)).collect();
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for number in 0..6 {
+                let (mut client, over) = (Client::to(served[number % 2]), &over);
+                scope.spawn(move || {
+                    let (key, mut account) = (format!("{round}-{number}"), (0, 0));
+                    while !over.load(Ordering::Relaxed) {
+                        count_up(&mut client, &key, &mut account);
+                    }
+                    // What became of the unknown ones shows now.
+                    count_up(&mut client, &key, &mut account);
+                });
+            }
+            let mut client = Client::to(served[0]);
+            (0..50).for_each(|_| assert!(client.say("SET key 1").is_ok()));
+            nodes.kill(leader);
+            wait_for("another leader", || client.say("SET key 1").is_ok().then_some(()));
+            over.store(true, Ordering::Relaxed);
+        });
+        nodes.start(leader);
+        nodes.wait_until_served();
+    }
+}

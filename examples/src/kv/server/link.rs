@@ -373,3 +373,65 @@ impl Run<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::server::held::forwarded;
+
+    /// What becomes of commands (client, place, write) of which `sent` bytes had gone.
+    fn fates(commands: &[(usize, usize, bool)], sent: impl Fn(&[u64]) -> u64) -> String {
+        let link = Link::default();
+        for (number, (client, place, write)) in (0..).zip(commands) {
+            link.send(forwarded((*client, number), *place, *write), &[b"PING"]);
+        }
+        let ends: Vec<u64> = link.state.borrow().asked.iter().map(|asked| asked.end).collect();
+        link.state.borrow_mut().sent = sent(&ends);
+        let left = link.leftovers();
+        assert!(left.iter().zip(0..).all(|((command, _), number)| command.ticket.1 == number));
+        let letter = |fate: &Fate| match fate {
+            Fate::Unknown => 'u',
+            Fate::Refused => 'r',
+            Fate::Again(request) => {
+                assert_eq!(**request, b"*1\r\n$4\r\nPING\r\n"[..]);
+                'a'
+            }
+        };
+        left.iter().map(|(_, fate)| letter(fate)).collect()
+    }
+
+    #[test]
+    fn only_what_was_certainly_not_done_is_sent_again() {
+        let (read, write) = ((1, 0, false), (1, 0, true));
+        let whole = |ends: &[u64]| *ends.last().unwrap();
+        assert_eq!(fates(&[write, write], |_| 0), "aa");
+        assert_eq!(fates(&[write, write], whole), "uu");
+        // Half of the second was sent.
+        assert_eq!(fates(&[write, write], |ends| ends[1] - 1), "ua");
+        assert_eq!(fates(&[read, read], whole), "aa");
+        // A read would come after the write that follows it.
+        assert_eq!(fates(&[read, write, read], whole), "rua");
+        // Other groups' and other clients' reads don't care.
+        assert_eq!(fates(&[(1, 1, false), (2, 0, false), read, write], whole), "aaru");
+    }
+
+    #[test]
+    fn requests_are_kept_until_they_are_answered() {
+        let link = Link::default();
+        for number in 0..100_000 {
+            link.send(forwarded((1, number), 0, true), &[b"PING"]);
+            let mut state = link.state.borrow_mut();
+            state.sent = state.base + state.requests.len() as u64;
+            if number >= 10 {
+                let (command, request) = state.take_oldest().unwrap();
+                assert_eq!(
+                    (command.ticket.1, request),
+                    (number - 10, &b"*1\r\n$4\r\nPING\r\n"[..])
+                );
+                state.forget_answered();
+            }
+            assert!(state.requests.len() < 2 * ANSWERED);
+        }
+        assert_eq!(link.leftovers().len(), 10);
+    }
+}
