@@ -326,7 +326,7 @@ fn who_does_not_read_what_was_forwarded_costs_the_forwarding_node_no_more_either
             (0..400).map(|number| format!("GET big-{}\r\n", number % 20)).collect();
         let deaf: Vec<TcpStream> =
             (0..8).map(|_| send_what_goes(nodes.plain(0), commands.as_bytes())).collect();
-        is_served(&mut client, 200);
+        is_served(&mut client, 50);
         for (node, before) in before.into_iter().enumerate() {
             let more = memory(nodes.pid(node)).saturating_sub(before);
             let most = LEAST * shards as usize + SLACK;

@@ -70,8 +70,8 @@ fn who_knows_no_cluster_does_not_notice_that_a_leader_died_but_where_nobody_know
     let (leader, _) = nodes.leader_of("key");
     let mut client = Client::to(nodes.plain((leader + 1) % 3));
     let mut unknown = 0;
-    for round in 0..600 {
-        if round == 200 {
+    for round in 0..300 {
+        if round == 100 {
             nodes.kill(leader);
         }
         let set = client.say(&format!("SET key {round}"));

@@ -1,5 +1,6 @@
 //! Asking several groups at once, on behalf of one command.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use super::held::{Held, forwarded};
 use super::outcome;
 use super::shard::Shard;
 use crate::kv::command::{Action, Command};
+use crate::kv::execute::TOO_MANY;
 use crate::kv::keyspace::PLACE_BITS;
 use crate::kv::resp::reply::{self, Framing};
 
@@ -18,6 +20,8 @@ pub(crate) struct Gathering<'a> {
     shard: &'a Rc<Shard>,
     client: Rc<Client>,
     id: usize,
+    /// What was asked may change something.
+    writes: Cell<bool>,
 }
 
 impl Drop for Gathering<'_> {
@@ -30,12 +34,13 @@ impl<'a> Gathering<'a> {
     pub(crate) fn new(shard: &'a Rc<Shard>) -> Self {
         let (client, id) = shard.admit();
         client.speak(true);
-        Self { shard, client, id }
+        Self { shard, client, id, writes: Cell::new(false) }
     }
 
     /// Asks a group, here or, if `forward`, wherever it is led.
     pub(crate) fn begin(&self, place: usize, command: &Command, args: &[&[u8]], forward: bool) {
         let shard = self.shard;
+        self.writes.set(self.writes.get() || command.write);
         // Parts for one group go one way.
         let present = self.client.way_of(place);
         let elsewhere = matches!(present, Some(Way::Link(_) | Way::Held));
@@ -102,7 +107,8 @@ impl<'a> Gathering<'a> {
         .await;
         let mut output = Vec::new();
         if self.client.killed.get() {
-            reply::error(&mut output, outcome::NO_MEMORY);
+            let why = if self.writes.get() { outcome::NO_MEMORY } else { TOO_MANY };
+            reply::error(&mut output, why);
             return vec![output];
         }
         self.client.take_output(&mut output);
