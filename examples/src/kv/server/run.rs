@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use futures_lite::future::block_on;
 use ringleader::report::Exporter;
 use ringleader::{Engine, Handle, Local};
+use socket2::SockRef;
 
 use super::config::Config;
 use super::group::SteadyClock;
@@ -22,6 +23,9 @@ use crate::kv::slot::Layout;
 
 /// How often keys are looked for whose time has come, and leaders for commands that wait for one.
 const BEAT: Duration = Duration::from_millis(10);
+
+/// Connections that may wait to be taken. Those beyond try again after a second.
+const WAITING: i32 = 4096;
 
 /// How often connections are looked at that get nowhere.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -136,6 +140,8 @@ impl Sockets {
 fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listen = || {
         let listener = TcpListener::bind(address)?;
+        // Once more, with a longer queue than the standard library's.
+        SockRef::from(&listener).listen(WAITING)?;
         listener.set_nonblocking(true)?;
         io::Result::Ok(listener)
     };
