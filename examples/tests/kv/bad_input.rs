@@ -311,6 +311,24 @@ fn half_requests_take_no_more_memory_together_than_they_may() {
 }
 
 #[test]
+fn long_requests_leave_nothing_behind() {
+    let nodes = least_memory(1, 1);
+    let before = memory(nodes.pid(0));
+    let many = encode(&[&[&b"EXISTS"[..]], &[&b"a"[..]; 60_000][..]].concat());
+    let idle: Vec<Client> = (0..60)
+        .map(|_| {
+            let mut client = Client::to(nodes.plain(0));
+            client.send(&many);
+            assert_eq!(client.reply().unwrap().int(), 0);
+            client
+        })
+        .collect();
+    let more = memory(nodes.pid(0)).saturating_sub(before);
+    let each = more / idle.len();
+    assert!(each < 300_000, "{each} bytes for each");
+}
+
+#[test]
 fn who_does_not_read_what_was_forwarded_costs_the_forwarding_node_no_more_either() {
     // With two shards half of the groups are another shard's, and nobody knows how long replies are.
     for shards in [1, 2] {

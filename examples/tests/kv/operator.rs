@@ -42,6 +42,25 @@ fn a_node_comes_and_another_goes_by_one_command_each() {
 }
 
 #[test]
+fn who_was_not_there_is_named_and_who_never_comes_is_not_waited_for() {
+    let mut nodes = Nodes::started(3, 1, "groups = 1\n");
+    let (leader, _) = nodes.leader_of("key");
+    let away = (leader + 1) % 3;
+    nodes.kill(away);
+    let mut client = Client::to(nodes.plain(leader));
+    let fourth = nodes.start_another();
+    let added = client.say(&format!("KV.CLUSTER ADD 4 {}", nodes.cluster(fourth)));
+    let told = format!("in their configuration before they start: {}", away + 1);
+    assert!(added.text().starts_with("OK, but") && added.text().ends_with(&told), "{added:?}");
+    // It has by now.
+    nodes.start(away);
+    nodes.wait_until_served();
+    let never = client.say("KV.CLUSTER ADD 5 127.0.0.1:9");
+    assert!(never.error().starts_with("ERR group 1: ERR node 5 does not catch up"), "{never:?}");
+    assert!(client.say("SET key value").is_ok());
+}
+
+#[test]
 fn leaderships_move_and_are_spread() {
     let nodes = Nodes::started(3, 1, "groups = 6\nrebalance_seconds = 0\n");
     let mut client = Client::to(nodes.plain(0));

@@ -179,7 +179,9 @@ fn a_password_is_asked_for_and_forwarded_with() {
     assert!(client.say("GET key").error().starts_with("NOAUTH"));
     assert!(client.say("AUTH wrong").error().starts_with("WRONGPASS"));
     assert!(client.say("HELLO 3 AUTH default wrong").error().starts_with("WRONGPASS"));
+    assert!(client.say("KV.CLUSTER BALANCE").error().starts_with("NOAUTH"));
     assert!(client.say("AUTH secret").is_ok());
+    assert!(matches!(client.say("KV.CLUSTER BALANCE"), Value::Int(_)));
     for number in 0..10 {
         assert!(client.say(&format!("SET key-{number} 1")).is_ok());
     }

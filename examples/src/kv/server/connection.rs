@@ -83,7 +83,8 @@ impl Connection {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let polled = self.take_turns(cx);
-        client.set_in_connection(self.input.len() + self.output.len());
+        let held = self.input.len() + self.output.len() + self.parser.bytes();
+        client.set_in_connection(held);
         polled
     }
 
@@ -181,6 +182,7 @@ impl Connection {
     fn compact(&mut self) {
         if self.handled == self.input.len() {
             self.input.clear();
+            self.parser.forget();
             if self.input.capacity() > KEPT {
                 self.input = Vec::new();
             }
