@@ -315,7 +315,7 @@ fn long_requests_leave_nothing_behind() {
     let nodes = least_memory(1, 1);
     let before = memory(nodes.pid(0));
     let many = encode(&[&[&b"EXISTS"[..]], &[&b"a"[..]; 60_000][..]].concat());
-    let idle: Vec<Client> = (0..60)
+    let idle: Vec<Client> = (0..30)
         .map(|_| {
             let mut client = Client::to(nodes.plain(0));
             client.send(&many);
@@ -326,6 +326,25 @@ fn long_requests_leave_nothing_behind() {
     let more = memory(nodes.pid(0)).saturating_sub(before);
     let each = more / idle.len();
     assert!(each < 300_000, "{each} bytes for each");
+}
+
+#[test]
+fn long_replies_and_pipelines_leave_nothing_behind() {
+    let nodes = least_memory(1, 1);
+    let mut client = Client::to(nodes.plain(0));
+    client.send(&encode(&[b"SET", b"big", &vec![b'x'; 1_000_000]]));
+    assert!(client.reply().unwrap().is_ok());
+    let before = memory(nodes.pid(0));
+    let idle: Vec<Client> = (0..100)
+        .map(|_| {
+            let mut client = Client::to(nodes.plain(0));
+            assert!(client.pipeline(&["GET none"; 1000]).iter().all(|got| *got == Value::Null));
+            assert_eq!(client.say("GET big").text().len(), 1_000_000);
+            client
+        })
+        .collect();
+    let each = memory(nodes.pid(0)).saturating_sub(before) / idle.len();
+    assert!(each < 30_000, "{each} bytes for each");
 }
 
 #[test]

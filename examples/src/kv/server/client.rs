@@ -14,6 +14,9 @@ use crate::kv::resp::reply;
 /// Commands of one client that wait for their replies, at most.
 const WINDOW: usize = 1024;
 
+/// Places for these that a client keeps that has none.
+const WAITING_KEPT: usize = 32;
+
 /// Bytes of replies that wait for a client to take them, or for earlier ones, beyond which no more of
 /// its commands are looked at.
 const BACKLOG: usize = 1 << 20;
@@ -250,6 +253,14 @@ impl Client {
     /// What the client may be sent now, in exchange for an empty buffer.
     pub(crate) fn take_output(&self, empty: &mut Vec<u8>) {
         std::mem::swap(&mut self.replies.borrow_mut().out, empty);
+    }
+
+    /// Gives back what a long pipeline took, if it is over.
+    pub(crate) fn rest(&self) {
+        let waiting = &mut self.replies.borrow_mut().waiting;
+        if waiting.is_empty() && waiting.capacity() > WAITING_KEPT {
+            *waiting = VecDeque::new();
+        }
     }
 
     pub(crate) fn has_output(&self) -> bool {

@@ -207,6 +207,7 @@ impl Connection {
                 if self.output.capacity() > KEPT {
                     self.output = Vec::new();
                 }
+                client.rest();
                 client.stalled.set(None);
                 return Ok(any);
             }
