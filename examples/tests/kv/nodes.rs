@@ -72,6 +72,7 @@ impl Nodes {
     }
 
     /// Likewise in a network of its own, which has room for `more` nodes. The calling thread goes there.
+    #[cfg(feature = "namespaces")]
     pub(crate) fn on_network(size: usize, more: usize, settings: &str) -> Self {
         // The last place is the clients'.
         let network = Network::new(size + more + 1);
@@ -100,6 +101,7 @@ impl Nodes {
     }
 
     /// How nodes hear each other.
+    #[cfg(feature = "namespaces")]
     pub(crate) fn network(&self) -> &Network {
         self.network.as_ref().expect("the cluster has a network of its own")
     }
