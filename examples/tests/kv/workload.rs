@@ -36,6 +36,20 @@ impl Random {
     }
 }
 
+const MILLISECOND: u64 = 1_000_000;
+
+/// A group's clock has milliseconds, which are rounded here and there.
+const ROUNDING: u64 = 20 * MILLISECOND;
+
+/// A lock that a client had, for sure, until a moment.
+#[derive(Debug)]
+struct Held {
+    called: u64,
+    returned: u64,
+    until: u64,
+    token: i64,
+}
+
 type Histories = HashMap<u64, Vec<Operation<Register>>>;
 
 /// What all clients share.
@@ -47,8 +61,7 @@ pub(crate) struct Run {
     cluster: Vec<SocketAddr>,
     over: AtomicBool,
     histories: Mutex<Histories>,
-    /// When each lock was asked for and had, and its token.
-    tokens: Mutex<Vec<(u64, u64, i64)>>,
+    held: Mutex<Vec<Held>>,
 }
 
 /// Has clients work, of both kinds, while `meanwhile` goes on; then checks what they saw.
@@ -63,7 +76,7 @@ pub(crate) fn check_while(
         cluster,
         over: AtomicBool::new(false),
         histories: Mutex::default(),
-        tokens: Mutex::default(),
+        held: Mutex::default(),
     };
     thread::scope(|scope| {
         for client in 0..CLIENTS {
@@ -105,7 +118,7 @@ impl Run {
             }
             assert_eq!(verdict, Verdict::Linearizable, "key {key}");
         }
-        check_tokens(&self.tokens.into_inner().unwrap());
+        check_locks(&self.held.into_inner().unwrap());
     }
 
     fn now(&self) -> u64 {
@@ -254,14 +267,25 @@ impl Worker<'_> {
     /// Takes the lock, and leaves it, or lets its lease end.
     fn lock(&mut self) {
         let called = self.run.now();
+        let lease = 200 + self.random.below(300);
         let owner = self.next_value;
         self.next_value += CLIENTS;
-        let taken = self.send(&[format!("KV.LOCK lock {owner} 50")]);
+        let taken = self.send(&[format!("KV.LOCK lock {owner} {lease}")]);
         let [Outcome::Known(Value::Int(token))] = taken[..] else { return };
-        self.run.tokens.lock().unwrap().push((called, self.run.now(), token));
+        let returned = self.run.now();
+        let mut held = Held { called, returned, until: called + lease * MILLISECOND, token };
         if self.random.below(2) == 0 {
+            let called = self.run.now();
+            let renewed = self.send(&[format!("KV.RENEW lock {token} {lease}")]);
+            if let [Outcome::Known(Value::Int(1))] = renewed[..] {
+                held.until = called + lease * MILLISECOND;
+            }
+        }
+        if self.random.below(2) == 0 {
+            held.until = held.until.min(self.run.now());
             self.send(&[format!("KV.UNLOCK lock {token}")]);
         }
+        self.run.held.lock().unwrap().push(held);
     }
 }
 
@@ -334,14 +358,17 @@ fn show(history: &[Operation<Register>], stuck: &[usize]) {
     }
 }
 
-/// Every holder has a token of its own, and a later one a higher one.
-fn check_tokens(tokens: &[(u64, u64, i64)]) {
-    assert!(tokens.len() > 5, "{}", tokens.len());
-    for (called, returned, token) in tokens {
-        for (other_called, other_returned, other) in tokens {
-            let same = (called, returned) == (other_called, other_returned);
-            assert!(same || token != other, "two hold the lock with token {token}");
-            assert!(returned >= other_called || token < other, "{token} came before {other}");
+/// Nobody has the lock before the lease of the one before has ended, or that one has let go of it. Every
+/// holder has a token of its own, and a later one a higher one.
+fn check_locks(all: &[Held]) {
+    assert!(all.len() > 5, "{}", all.len());
+    for one in all {
+        for other in all.iter().filter(|other| !std::ptr::eq(one, *other)) {
+            assert!(one.token != other.token, "two hold the lock: {one:?} and {other:?}");
+            let follows = one.returned >= other.called || one.token < other.token;
+            assert!(follows, "a token that did not rise: {one:?} came before {other:?}");
+            let alone = one.token > other.token || other.returned + ROUNDING >= one.until;
+            assert!(alone, "two hold the lock: {one:?} and {other:?}");
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) async fn ask(
 async fn question(shard: &Shard, seat: Seat, words: &[Vec<u8>]) -> io::Result<Vec<u8>> {
     let mut socket = connect(shard, seat).await?;
     let mut request = Vec::new();
-    greet(&shard.node.settings, &mut request);
+    greet(shard.node.settings.password.as_deref(), &mut request);
     reply::array(&mut request, words.len());
     words.iter().for_each(|word| reply::bulk(&mut request, word));
     socket.write_all(&request).await?;

@@ -2,38 +2,11 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
 
 use ringleader::GroupId;
 
 use crate::kv::keyspace::Keyspace;
 use crate::kv::machine::Replica;
-
-/// The wall clock as it was when the process began, and what has passed since: a step of the clock
-/// while the process runs does no harm.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SteadyClock {
-    began: Instant,
-    epoch: Duration,
-}
-
-impl SteadyClock {
-    pub(crate) fn start() -> Self {
-        // A clock before 1970 is taken for 1970.
-        let epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Self { began: Instant::now(), epoch }
-    }
-
-    /// Since it was started.
-    pub(crate) fn uptime(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    /// Milliseconds since 1970.
-    pub(crate) fn now(&self) -> u64 {
-        (self.epoch + self.began.elapsed()).as_millis() as u64
-    }
-}
 
 /// How long a group's clock may stand still while it has keys with a deadline: so much later than they
 /// should may they go if the next leader is a node that knows nothing but the log.
@@ -46,8 +19,8 @@ const STANDSTILL: u64 = 5_000;
 /// The group's clock is in its log, and goes on at the pace of whoever leads. A node that takes over
 /// goes on from the clock that it saw as a follower, with the time that has passed since by its own
 /// watch; what its wall clock says does not matter. Only a node that has followed nobody since it was
-/// started, as after all nodes were down, can't know how much time has passed but from its wall
-/// clock, if that is ahead of the group's.
+/// started, as after all nodes were down, can't know how much time has passed but from the wall
+/// clocks, if they are ahead of the group's: see [`SteadyClock::among`](super::clock::SteadyClock).
 pub(crate) struct Group {
     pub(crate) id: GroupId,
     pub(crate) replica: Rc<Replica>,

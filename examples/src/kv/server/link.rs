@@ -21,7 +21,6 @@ use std::time::{Duration, Instant};
 use futures_lite::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _};
 use glommio::net::TcpStream;
 
-use super::config::Settings;
 use super::held::Held;
 use super::outcome;
 use super::shard::Shard;
@@ -255,7 +254,7 @@ async fn run(shard: Rc<Shard>, seat: Seat, link: Rc<Link>) {
 async fn begin(shard: &Shard, seat: Seat) -> io::Result<TcpStream> {
     let mut socket = connect(shard, seat).await?;
     let mut greeting = Vec::new();
-    greet(&shard.node.settings, &mut greeting);
+    greet(shard.node.settings.password.as_deref(), &mut greeting);
     socket.write_all(&greeting).await?;
     Ok(socket)
 }
@@ -269,9 +268,9 @@ pub(crate) async fn connect(shard: &Shard, seat: Seat) -> io::Result<TcpStream> 
 }
 
 /// Appends what a node says first to another. It has one reply.
-pub(crate) fn greet(settings: &Settings, out: &mut Vec<u8>) {
+pub(crate) fn greet(password: Option<&str>, out: &mut Vec<u8>) {
     let hello: &[&[u8]] = &[b"HELLO", b"3"];
-    match &settings.password {
+    match password {
         Some(password) => {
             encode(&[hello, &[b"AUTH", b"default", password.as_bytes()]].concat(), out);
         }

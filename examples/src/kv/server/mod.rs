@@ -9,6 +9,7 @@
 mod administration;
 mod ask;
 mod client;
+mod clock;
 mod cluster;
 mod config;
 mod connection;

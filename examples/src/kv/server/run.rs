@@ -12,8 +12,8 @@ use ringleader::report::Exporter;
 use ringleader::{Engine, Handle, Local};
 use socket2::SockRef;
 
+use super::clock::SteadyClock;
 use super::config::Config;
-use super::group::SteadyClock;
 use super::shard::{Node, Shard, machine};
 use super::stats::Stats;
 use super::topology::Topology;
@@ -47,12 +47,14 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
     raise_descriptor_limit();
     let this = config.this().map_err(anyhow::Error::msg)?;
     let layout = Layout::new(config.groups).map_err(anyhow::Error::msg)?;
+    // Before anything can be led here, and before others wait for this node's answer.
+    let clock = clock(config);
     let sockets = Sockets::bind(config)?;
     let engine_config = config.engine();
     let node = Arc::new(Node {
         settings: config.settings(),
         topology: Topology::new(engine_config.node, layout),
-        clock: SteadyClock::start(),
+        clock,
         stats: (0..this.shards).map(|_| Stats::default()).collect(),
     });
     let of_factory = Arc::clone(&node);
@@ -67,6 +69,12 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
     let interval = interval.filter(|interval| !interval.is_zero());
     let balance = interval.map(|interval| Balance::start(interval, engine.handle())).transpose()?;
     Ok(Running { _http: http.transpose()?, _balance: balance, engine })
+}
+
+fn clock(config: &Config) -> SteadyClock {
+    let others = config.nodes.iter().filter(|node| node.id != config.node);
+    let others: Vec<SocketAddr> = others.map(|node| node.address).collect();
+    SteadyClock::among(&others, config.password.as_deref())
 }
 
 impl Running {

@@ -10,8 +10,9 @@ use ringleader::{Consistency, GroupId, Local, StateMachine};
 use slab::Slab;
 
 use super::client::Client;
+use super::clock::SteadyClock;
 use super::config::Settings;
-use super::group::{Group, SteadyClock};
+use super::group::Group;
 use super::held::Held;
 use super::link::{Link, Ticket};
 use super::pump::Pump;
