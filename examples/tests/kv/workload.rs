@@ -267,7 +267,7 @@ impl Worker<'_> {
     /// Takes the lock, and leaves it, or lets its lease end.
     fn lock(&mut self) {
         let called = self.run.now();
-        let lease = 200 + self.random.below(300);
+        let lease = 500 + self.random.below(2_000);
         let owner = self.next_value;
         self.next_value += CLIENTS;
         let taken = self.send(&[format!("KV.LOCK lock {owner} {lease}")]);
