@@ -9,8 +9,9 @@ use ringleader::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Ledger;
+use super::network;
 use super::node::Place;
-use super::process::Process;
+use super::process::{Before, Process};
 
 /// What a node says of itself.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -44,7 +45,8 @@ impl Child {
             }
             None => false,
         };
-        Self(Process::spawn(place, namespace, keeps))
+        let before = namespace.map(|file| -> Before { Box::new(move || network::enter(&file)) });
+        Self(Process::spawn(place, before, keeps))
     }
 
     /// Ends its load, and waits for what it has in flight.

@@ -1,10 +1,13 @@
 //! A network of its own for a cluster: a network namespace for each node, joined by a bridge, and
 //! nftables in each that drop what it must not hear. Needs root, `unshare` and `nsenter`
 //! (util-linux), `ip` (iproute2) and `nft` (nftables). Nothing outlives the test.
+//!
+//! The key-value server's tests use it too, so it knows nothing of what runs in the network.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::process::{Child, Command, Stdio};
 
 /// See the [module documentation](self).
@@ -38,7 +41,7 @@ impl Network {
 
     /// Where the nodes listen.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let address = |number| format!("{}:7000", host(number)).parse().expect("an address");
+        let address = |number| SocketAddr::new(host(number), 7000);
         (1..=self.nodes.len() as u64).map(address).collect()
     }
 
@@ -71,8 +74,22 @@ impl Network {
     }
 }
 
-fn host(node: u64) -> String {
-    format!("10.77.0.{node}")
+/// Where a place is.
+pub fn host(place: u64) -> IpAddr {
+    IpAddr::from([10, 77, 0, u8::try_from(place).expect("fewer places than addresses")])
+}
+
+/// Moves the calling thread, with all that it starts from now on, into the namespace that a file
+/// stands for. Allowed between fork and exec.
+///
+/// # Errors
+/// What the kernel says.
+pub fn enter(namespace: &File) -> io::Result<()> {
+    // SAFETY: touches no memory; the descriptor is open.
+    match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// A network namespace, which lasts as long as a process that does nothing but wait in it.

@@ -2,9 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,6 +11,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// What a process does between fork and exec: nothing that allocates or takes a lock.
+pub type Before = Box<dyn FnMut() -> std::io::Result<()> + Send + Sync>;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,11 +31,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts one that finds `place`, in the network namespace that a file stands for. Lines that
-    /// `keeps` are no answers.
+    /// Starts one that finds `place`, and does `before` in its process first. Lines that `keeps` are no
+    /// answers.
     pub fn spawn(
         place: &impl Serialize,
-        namespace: Option<File>,
+        before: Option<Before>,
         keeps: impl FnMut(&str) -> bool + Send + 'static,
     ) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this test"));
@@ -43,16 +44,9 @@ impl Process {
             .env(PLACE, serde_json::to_string(place).expect("plain data"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        if let Some(namespace) = namespace {
-            let enter = move || {
-                // SAFETY: a system call that is safe between fork and exec; the descriptor is open.
-                match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
-                    0 => Ok(()),
-                    _ => Err(std::io::Error::last_os_error()),
-                }
-            };
-            // SAFETY: the closure neither allocates nor takes a lock.
-            unsafe { command.pre_exec(enter) };
+        if let Some(before) = before {
+            // SAFETY: it neither allocates nor takes a lock.
+            unsafe { command.pre_exec(before) };
         }
         let mut child = command.spawn().expect("a child");
         let output = child.stdout.take().expect("piped");

@@ -14,10 +14,15 @@ const WRONG_TYPE: &str =
     "WRONGTYPE Operation against a key holding the wrong kind of value (a lock or a sequence)";
 const NOT_A_NUMBER: &str = "ERR value is not an integer or out of range";
 const OVERFLOW: &str = "ERR increment or decrement would overflow";
+pub(crate) const TOO_MANY: &str =
+    "ERR the values come to more bytes than a reply may have; ask for fewer at once";
 const TOO_LONG: &str = "ERR string exceeds maximum allowed size";
 
 /// Bytes of a value, at most. One that grows by `APPEND` ends here.
 pub const MAX_VALUE_BYTES: usize = 16 << 20;
+
+/// Bytes of the values of several keys in one reply, at most.
+pub const REPLY_BYTES: usize = 32 << 20;
 
 /// Why an operation was not done; nothing changed.
 type Failure = &'static str;
@@ -67,7 +72,13 @@ fn try_read(
         Operation::GetMany { keys: names } => {
             reply::array(out, names.len());
             // As in Redis, a key of another type is as good as absent here.
-            names.iter().for_each(|key| optional(out, string(keys, key).unwrap_or_default()));
+            let before = out.len();
+            for key in names {
+                optional(out, string(keys, key).unwrap_or_default());
+                if out.len() - before > REPLY_BYTES {
+                    return Err(TOO_MANY);
+                }
+            }
         }
         Operation::TimeToLive { key, seconds } => {
             let left = keys.get(key).map(|record| remaining(keys, record));
@@ -81,9 +92,7 @@ fn try_read(
             ranges::range(keys, interval, *reverse, *values, out);
         }
         Operation::Scan(step) => ranges::scan(keys, step, out),
-        Operation::Keys { pattern } => ranges::matching(keys, pattern, out),
         Operation::Count => reply::integer(out, keys.keys() as i64),
-        Operation::CountInSlot { slot } => ranges::count_in_slot(keys, *slot, out),
         Operation::Random { place } => ranges::random(keys, *place, out),
         Operation::LockState { key } => services::lock_state(keys, key, out)?,
         Operation::SequenceState { key } => services::sequence_state(keys, key, out)?,

@@ -3,13 +3,14 @@
 //! Connections of the group's shard read the very same keyspace, through its [`Replica`]: both live
 //! on one thread. When they may is the engine's business (`Queue::push_read`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use ringleader::{Entries, MachineError, NodeId, Replies, SnapshotSource, StateMachine, Term};
 
+use super::account::Account;
 use super::execute::execute;
-use super::keyspace::{Account, Keyspace, Restoration, SnapshotView};
+use super::keyspace::{Keyspace, Restoration, SnapshotView};
 use super::operation::{LogEntry, is_read};
 use super::resp::reply;
 
@@ -19,6 +20,10 @@ use super::resp::reply;
 pub struct Replica {
     account: Account,
     current: RefCell<Rc<RefCell<Keyspace>>>,
+    /// Somebody else leads.
+    follows: Cell<bool>,
+    /// Something came while somebody else led.
+    has_followed: Cell<bool>,
 }
 
 impl Replica {
@@ -26,7 +31,19 @@ impl Replica {
     #[must_use]
     pub fn new(account: Account) -> Rc<Self> {
         let keyspace = Rc::new(RefCell::new(Keyspace::new(account.clone())));
-        Rc::new(Self { account, current: RefCell::new(keyspace) })
+        let current = RefCell::new(keyspace);
+        Rc::new(Self { account, current, follows: Cell::default(), has_followed: Cell::default() })
+    }
+
+    /// Whether this process has had something of the group while another node led it, and so knows
+    /// the group's clock from one that went on.
+    #[must_use]
+    pub fn has_followed(&self) -> bool {
+        self.has_followed.get()
+    }
+
+    fn note(&self) {
+        self.has_followed.set(self.has_followed.get() || self.follows.get());
     }
 
     /// Looks at the keys.
@@ -79,6 +96,7 @@ impl KvMachine {
             return;
         };
         keys.advance(now);
+        self.replica.note();
         if wanted || !is_read(entry) {
             execute(&mut keys, &operation, out);
         }
@@ -110,10 +128,12 @@ impl StateMachine for KvMachine {
     }
 
     fn follow_start(&mut self, leader: NodeId, _term: Term) {
+        self.replica.follows.set(true);
         (self.on_office)(Office::Follows(leader));
     }
 
     fn follow_stop(&mut self, _leader: NodeId, _term: Term) {
+        self.replica.follows.set(false);
         (self.on_office)(Office::Vacant);
     }
 
@@ -130,6 +150,7 @@ impl StateMachine for KvMachine {
         let missing = || MachineError("a snapshot without chunks".into());
         self.restoration.take().ok_or_else(missing)?.finish()?;
         self.replica.current.replace(Rc::clone(&self.keyspace));
+        self.replica.note();
         Ok(())
     }
 }

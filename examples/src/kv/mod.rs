@@ -16,6 +16,7 @@
 //!
 //! | place | what lives there |
 //! |---|---|
+//! | [`account`] | who takes how much memory |
 //! | [`slot`] | the 16,384 hash slots, and how they are spread over the groups |
 //! | [`operation`] | what can be done to a group's keys, and how it stands in the log |
 //! | [`keyspace`] | a group's keys: point lookups, order, expiry, memory, snapshots |
@@ -27,6 +28,7 @@
 //!
 //! Everything but [`server`] is synchronous and does no IO.
 
+pub mod account;
 pub mod command;
 pub mod execute;
 pub mod glob;

@@ -71,7 +71,7 @@ pub struct ScanStep<'a> {
     pub place: u64,
     /// Keys to look at, about.
     pub count: u64,
-    /// What keys must match; empty for all.
+    /// What keys must match.
     pub pattern: &'a [u8],
     /// What their type's name must be; empty for all.
     pub kind: &'a [u8],
@@ -112,13 +112,7 @@ pub enum Operation<'a> {
         values: bool,
     },
     Scan(ScanStep<'a>),
-    Keys {
-        pattern: &'a [u8],
-    },
     Count,
-    CountInSlot {
-        slot: u16,
-    },
     Random {
         place: u64,
     },

@@ -12,9 +12,16 @@ mod joining;
 #[allow(dead_code, reason = "the simulator uses all of it")]
 #[path = "../../../engine/tests/linearizability/mod.rs"]
 mod linearizability;
+#[allow(dead_code, unreachable_pub, reason = "the engine's tests use all of it")]
+#[path = "../../../engine/tests/processes/network.rs"]
+mod network;
 mod nodes;
+mod operator;
+#[cfg(feature = "namespaces")]
+mod partitions;
 mod python;
 mod redis_tools;
 mod resp;
 mod routing;
 mod rust_client;
+mod workload;

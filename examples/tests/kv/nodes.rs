@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::thread;
@@ -9,6 +10,7 @@ use std::thread;
 use tempfile::TempDir;
 
 use crate::children::{child, free_port, wait_for};
+use crate::network::{Network, enter, host};
 use crate::resp::{Client, Value};
 
 /// A node's addresses.
@@ -19,9 +21,26 @@ struct Node {
     child: Option<Child>,
 }
 
+impl Node {
+    /// On ports of loopback that are free.
+    fn local(shards: u32) -> Self {
+        let cluster = local(free_ports(shards));
+        Self { cluster, plain: local(free_port()), http: local(free_port()), child: None }
+    }
+
+    /// At a place in a network of the cluster's own.
+    fn at(place: u64) -> Self {
+        let [cluster, plain, http] = [7000, 7100, 7200].map(|port| (host(place), port).into());
+        Self { cluster, plain, http, child: None }
+    }
+}
+
 /// The nodes of one cluster with their directories. They end with it.
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
+    /// So many of them were there from the beginning.
+    first: usize,
+    network: Option<Network>,
     shards: u32,
     /// More lines of every node's configuration.
     settings: String,
@@ -49,18 +68,42 @@ fn free_ports(count: u32) -> u16 {
 impl Nodes {
     /// A cluster that serves, of this many nodes.
     pub(crate) fn started(size: usize, shards: u32, settings: &str) -> Self {
-        let node = |_| Node {
-            cluster: local(free_ports(shards)),
-            plain: local(free_port()),
-            http: local(free_port()),
-            child: None,
-        };
-        let nodes = (0..size).map(node).collect();
-        let dir = tempfile::tempdir().unwrap();
-        let mut nodes = Self { nodes, shards, settings: settings.into(), dir };
-        (0..size).for_each(|node| nodes.start(node));
+        Self::with((0..size).map(|_| Node::local(shards)).collect(), None, shards, settings)
+    }
+
+    /// Likewise in a network of its own, which has room for `more` nodes. The calling thread goes there.
+    #[cfg(feature = "namespaces")]
+    pub(crate) fn on_network(size: usize, more: usize, settings: &str) -> Self {
+        // The last place is the clients'.
+        let network = Network::new(size + more + 1);
+        enter(&network.namespace((size + more + 1) as u64)).unwrap();
+        let nodes = (1..=size as u64).map(Node::at).collect();
+        Self::with(nodes, Some(network), 1, settings)
+    }
+
+    fn with(nodes: Vec<Node>, network: Option<Network>, shards: u32, settings: &str) -> Self {
+        let (first, settings, dir) = (nodes.len(), settings.into(), tempfile::tempdir().unwrap());
+        let mut nodes = Self { nodes, first, network, shards, settings, dir };
+        (0..first).for_each(|node| nodes.start(node));
         nodes.wait_until_served();
         nodes
+    }
+
+    /// Starts another node, which is in no group yet, and which the others don't know; its place.
+    pub(crate) fn start_another(&mut self) -> usize {
+        let node = self.nodes.len();
+        self.nodes.push(match self.network {
+            None => Node::local(self.shards),
+            Some(_) => Node::at(node as u64 + 1),
+        });
+        self.start(node);
+        node
+    }
+
+    /// How nodes hear each other.
+    #[cfg(feature = "namespaces")]
+    pub(crate) fn network(&self) -> &Network {
+        self.network.as_ref().expect("the cluster has a network of its own")
     }
 
     /// Three nodes of one shard, with four groups.
@@ -76,6 +119,14 @@ impl Nodes {
     /// Where those connect that don't.
     pub(crate) fn plain(&self, node: usize) -> SocketAddr {
         self.nodes[node].plain
+    }
+
+    pub(crate) fn all_plain(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.plain).collect()
+    }
+
+    pub(crate) fn all_cluster(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.cluster).collect()
     }
 
     pub(crate) fn http(&self, node: usize) -> SocketAddr {
@@ -97,7 +148,10 @@ impl Nodes {
         );
         for (node, id) in self.nodes.iter().zip(1..) {
             let (address, shards) = (node.cluster, self.shards);
-            text += &format!("[[nodes]]\nid = {id}\naddress = \"{address}\"\nshards = {shards}\n");
+            let joined = id > self.first;
+            text += &format!(
+                "[[nodes]]\nid = {id}\naddress = \"{address}\"\nshards = {shards}\njoined = {joined}\n"
+            );
         }
         text
     }
@@ -108,6 +162,11 @@ impl Nodes {
         let log = File::options().create(true).append(true).open(self.file(node, "log")).unwrap();
         let mut command = child(env!("CARGO_BIN_EXE_kv"));
         command.arg("server").arg("--config").arg(config);
+        if let Some(network) = &self.network {
+            let namespace = network.namespace(node as u64 + 1);
+            // SAFETY: a system call that is allowed between fork and exec.
+            unsafe { command.pre_exec(move || enter(&namespace)) };
+        }
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         assert!(self.nodes[node].child.replace(child).is_none(), "node {node} runs already");
     }
@@ -120,11 +179,25 @@ impl Nodes {
         child.wait().unwrap();
         // The kernel lets go of what io_uring held some milliseconds after the process is gone.
         let Node { cluster, plain, .. } = self.nodes[node];
-        let bus = local(cluster.port() + 10_000);
+        let bus = SocketAddr::new(cluster.ip(), cluster.port() + 10_000);
         let free = |port| TcpListener::bind(port).is_ok();
-        wait_for("the ports to be free again", || {
-            [cluster, plain, bus].into_iter().all(free).then_some(())
+        self.where_it_is(node, || {
+            wait_for("the ports to be free again", || {
+                [cluster, plain, bus].into_iter().all(free).then_some(())
+            });
         });
+    }
+
+    /// Does something in a node's network namespace.
+    fn where_it_is<T: Send>(&self, node: usize, what: impl FnOnce() -> T + Send) -> T {
+        let namespace = self.network.as_ref().map(|network| network.namespace(node as u64 + 1));
+        thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                namespace.iter().for_each(|namespace| enter(namespace).unwrap());
+                what()
+            });
+            there.join().unwrap()
+        })
     }
 
     pub(crate) fn pid(&self, node: usize) -> u32 {

@@ -123,6 +123,8 @@ fn commands_for_all_groups_find_every_key_once() {
     assert_eq!((found.len(), steps), (10, 4));
     assert!(scan(&mut client, " TYPE lock").0.is_empty());
     assert_eq!(client.say("KEYS key-29?").list().len(), 10);
+    assert!(client.say("KEYS nothing").list().is_empty());
+    assert!(client.say("SCAN 0 MATCH nothing").list()[1].list().is_empty());
     // Those who know the cluster ask each node, and find every key once too.
     let mut found = BTreeSet::new();
     for node in 0..3 {
@@ -132,6 +134,29 @@ fn commands_for_all_groups_find_every_key_once() {
     assert_eq!(found, keys);
     assert!(client.say("FLUSHALL").is_ok());
     assert_eq!(client.say("DBSIZE").int(), 0);
+}
+
+#[test]
+fn all_keys_are_walked_in_steps_between_which_others_are_served() {
+    let nodes = Nodes::started(1, 1, "groups = 1\n");
+    let mut client = Client::to(nodes.plain(0));
+    let keys: BTreeSet<String> = (0..5_000).map(|number| format!("key-{number}")).collect();
+    let lines: Vec<String> = keys.iter().map(|key| format!("SET {key} 1")).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    for lines in lines.chunks(500) {
+        assert!(client.pipeline(lines).iter().all(Value::is_ok));
+    }
+    let reads = |client: &mut Client| -> u64 {
+        let info = client.say("INFO stats");
+        let line = info.text().lines().find_map(|line| line.strip_prefix("ringleader_reads:"));
+        line.unwrap().parse().unwrap()
+    };
+    let before = reads(&mut client);
+    let found = client.say("KEYS *");
+    let found: BTreeSet<String> = found.list().iter().map(|key| key.text().to_owned()).collect();
+    assert!(found == keys, "{}", found.len());
+    let steps = reads(&mut client) - before;
+    assert!((5..10).contains(&steps), "{steps}");
 }
 
 #[test]
@@ -154,7 +179,9 @@ fn a_password_is_asked_for_and_forwarded_with() {
     assert!(client.say("GET key").error().starts_with("NOAUTH"));
     assert!(client.say("AUTH wrong").error().starts_with("WRONGPASS"));
     assert!(client.say("HELLO 3 AUTH default wrong").error().starts_with("WRONGPASS"));
+    assert!(client.say("KV.CLUSTER BALANCE").error().starts_with("NOAUTH"));
     assert!(client.say("AUTH secret").is_ok());
+    assert!(matches!(client.say("KV.CLUSTER BALANCE"), Value::Int(_)));
     for number in 0..10 {
         assert!(client.say(&format!("SET key-{number} 1")).is_ok());
     }

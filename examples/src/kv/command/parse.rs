@@ -300,8 +300,9 @@ pub(super) fn dbsize<'a>(_: Args<'a, '_>) -> Parsed<'a> {
     Ok(Operation::Count)
 }
 
+/// The first step of it.
 pub(super) fn keys<'a>(args: Args<'a, '_>) -> Parsed<'a> {
-    Ok(Operation::Keys { pattern: args[1] })
+    Ok(Operation::Scan(ScanStep { place: 0, count: SCAN_COUNT, pattern: args[1], kind: b"" }))
 }
 
 /// Where to begin is the caller's to say.
@@ -335,11 +336,7 @@ pub(super) fn scan<'a>(args: Args<'a, '_>) -> Parsed<'a> {
     if count == 0 {
         return Err(Syntax);
     }
-    let step = ScanStep {
-        place,
-        count,
-        pattern: pattern.unwrap_or_default(),
-        kind: kind.unwrap_or_default(),
-    };
+    let step =
+        ScanStep { place, count, pattern: pattern.unwrap_or(b"*"), kind: kind.unwrap_or_default() };
     Ok(Operation::Scan(step))
 }

@@ -102,7 +102,7 @@ pub(super) fn scan(keys: &Keyspace, step: &ScanStep<'_>, out: &mut Vec<u8>) {
         }
         (looked_at, last) = (looked_at + 1, place);
         let of_kind = kind.is_empty() || record.value.type_name().as_bytes() == kind;
-        if of_kind && (pattern.is_empty() || glob::matches(pattern, &record.key)) {
+        if of_kind && glob::matches(pattern, &record.key) {
             found.push(record);
         }
     }
@@ -110,18 +110,6 @@ pub(super) fn scan(keys: &Keyspace, step: &ScanStep<'_>, out: &mut Vec<u8>) {
     reply::bulk(out, itoa::Buffer::new().format(next).as_bytes());
     reply::array(out, found.len());
     found.iter().for_each(|record| reply::bulk(out, &record.key));
-}
-
-/// All keys that match. It looks at all of them, so it is for people and small stores.
-pub(super) fn matching(keys: &Keyspace, pattern: &[u8], out: &mut Vec<u8>) {
-    let records = keys.from_place(0).map(|(_, record)| record);
-    let found: Vec<_> = records.filter(|record| glob::matches(pattern, &record.key)).collect();
-    reply::array(out, found.len());
-    found.iter().for_each(|record| reply::bulk(out, &record.key));
-}
-
-pub(super) fn count_in_slot(keys: &Keyspace, slot: u16, out: &mut Vec<u8>) {
-    reply::integer(out, keys.range(slot, Bound::Unbounded, Bound::Unbounded).count() as i64);
 }
 
 /// The key at a place, or the next one.

@@ -9,7 +9,6 @@
 //! it is removed a few keys at a time as the group's clock advances, and the group's clock is in the
 //! log: see [`Keyspace::advance`].
 
-mod account;
 mod record;
 mod snapshot;
 mod table;
@@ -22,13 +21,12 @@ use std::rc::{Rc, Weak};
 
 use smallvec::SmallVec;
 
-pub use self::account::Account;
-use self::account::Charge;
 pub use self::record::{Blob, Lock, Record, Value};
 use self::snapshot::View;
 pub use self::snapshot::{Restoration, SnapshotView};
 use self::table::Table;
-use super::slot::slot_of;
+use super::account::{Account, Charge};
+use super::slot::{SLOTS, slot_of};
 
 /// Keys past their deadline that are removed whenever the clock advances, at most: an operation
 /// never waits for a million keys that expire at once.
@@ -56,6 +54,8 @@ pub struct Keyspace {
     /// The last fencing token that was given out.
     token: u64,
     keys: usize,
+    /// Of each slot; none while there are none at all.
+    per_slot: Vec<u32>,
     charge: Charge,
     /// What was cleared: freeing a million records at once would stop the shard.
     cleared: Vec<Indices>,
@@ -94,6 +94,19 @@ impl Keyspace {
     #[must_use]
     pub fn keys(&self) -> usize {
         self.keys
+    }
+
+    /// Number of keys of a slot, with some that are past their deadline.
+    #[must_use]
+    pub fn keys_in_slot(&self, slot: u16) -> usize {
+        self.per_slot.get(usize::from(slot)).map_or(0, |keys| *keys as usize)
+    }
+
+    fn of_slot(&mut self, slot: u16) -> &mut u32 {
+        if self.per_slot.is_empty() {
+            self.per_slot = vec![0; usize::from(SLOTS)];
+        }
+        &mut self.per_slot[usize::from(slot)]
     }
 
     /// Number of keys that have a deadline, or nearly so.
@@ -194,8 +207,10 @@ impl Keyspace {
 
     fn add(&mut self, place: u64, record: Record) {
         self.charge.exchange(0, record.weight());
-        self.order.insert((slot_of(&record.key), record.key.clone()));
+        let slot = slot_of(&record.key);
+        self.order.insert((slot, record.key.clone()));
         self.keys += 1;
+        *self.of_slot(slot) += 1;
         let deadline = record.deadline;
         self.records.insert(place, record);
         self.move_deadline(place, 0, deadline);
@@ -241,8 +256,10 @@ impl Keyspace {
         self.preserve(place);
         let record = self.records.remove(place, wanted)?;
         self.move_deadline(place, record.deadline, 0);
-        self.order.remove(&(slot_of(&record.key), record.key.clone()));
+        let slot = slot_of(&record.key);
+        self.order.remove(&(slot, record.key.clone()));
         self.keys -= 1;
+        *self.of_slot(slot) -= 1;
         self.charge.exchange(record.weight(), 0);
         Some(record)
     }
@@ -256,6 +273,7 @@ impl Keyspace {
         let order = std::mem::take(&mut self.order);
         self.cleared.push((records, order, std::mem::take(&mut self.deadlines)));
         self.keys = 0;
+        self.per_slot = Vec::new();
         self.charge.exchange(self.charge.bytes(), 0);
     }
 

@@ -16,9 +16,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ringleader::{MachineError, SnapshotSource};
 
-use super::account::Charge;
 use super::table::Table;
 use super::{Blob, Keyspace, Lock, Record, Value};
+use crate::kv::account::Charge;
 use crate::kv::wire::{Malformed, Reader, put_bytes, put_number};
 
 const VERSION: u8 = 1;

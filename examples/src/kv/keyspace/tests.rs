@@ -112,6 +112,7 @@ fn check(keys: &Keyspace, model: &Model, account: &Account) {
     let records = || keys.records.from(0).map(|(_, record)| record);
     assert_eq!(keys.keys(), records().count());
     assert_eq!(keys.order.len(), keys.keys());
+    assert_eq!(keys.keys_in_slot(slot), keys.keys());
     assert_eq!(keys.used(), records().map(Record::weight).sum::<usize>());
     assert_eq!(account.used(), keys.used());
     let mortal = records().filter(|record| record.deadline > 0);

@@ -19,9 +19,8 @@ mod code {
     pub(super) const TYPE: u8 = 7;
     pub(super) const RANGE: u8 = 8;
     pub(super) const SCAN: u8 = 9;
-    pub(super) const KEYS: u8 = 10;
+    // 10 and 12 were reads that looked at any number of keys at once.
     pub(super) const COUNT: u8 = 11;
-    pub(super) const COUNT_IN_SLOT: u8 = 12;
     pub(super) const RANDOM: u8 = 13;
     pub(super) const LOCK_STATE: u8 = 14;
     pub(super) const SEQUENCE_STATE: u8 = 15;
@@ -68,9 +67,7 @@ impl<'a> Operation<'a> {
             Self::Scan(ScanStep { place, count, pattern, kind }) => {
                 fields.code(code::SCAN).number(*place).number(*count).bytes(pattern).bytes(kind)
             }
-            Self::Keys { pattern } => fields.keyed(code::KEYS, pattern),
             Self::Count => fields.code(code::COUNT),
-            Self::CountInSlot { slot } => fields.code(code::COUNT_IN_SLOT).number((*slot).into()),
             Self::Random { place } => fields.code(code::RANDOM).number(*place),
             Self::LockState { key } => fields.keyed(code::LOCK_STATE, key),
             Self::SequenceState { key } => fields.keyed(code::SEQUENCE_STATE, key),
@@ -138,9 +135,7 @@ impl<'a> Operation<'a> {
                 pattern: from.bytes()?,
                 kind: from.bytes()?,
             }),
-            code::KEYS => Self::Keys { pattern: from.bytes()? },
             code::COUNT => Self::Count,
-            code::COUNT_IN_SLOT => Self::CountInSlot { slot: slot(from)? },
             code::RANDOM => Self::Random { place: from.number()? },
             code::LOCK_STATE => Self::LockState { key: from.bytes()? },
             code::SEQUENCE_STATE => Self::SequenceState { key: from.bytes()? },

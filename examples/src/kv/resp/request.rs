@@ -25,6 +25,9 @@ pub struct Limits {
 /// Bytes of the longest line: an inline command, or a length.
 const LINE: usize = 64 << 10;
 
+/// Bytes that are kept for the next request, however long this one was.
+const KEPT: usize = 4 << 10;
+
 /// What makes no sense. Where the next request would begin is anyone's guess, so the connection ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
@@ -101,6 +104,20 @@ impl Parser {
         self.missing = None;
         self.searched = 0;
         Ok(Some(Request { length: std::mem::take(&mut self.at) }))
+    }
+
+    /// Bytes that it takes for the request that is under way, or was found.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.args.capacity() * size_of::<Range<usize>>() + self.inline.capacity()
+    }
+
+    /// Gives back what a long request took. Not while one is under way.
+    pub fn forget(&mut self) {
+        debug_assert!(self.at == 0 && self.missing.is_none());
+        if self.bytes() > KEPT {
+            (self.args, self.inline) = (Vec::new(), Vec::new());
+        }
     }
 
     /// Number of arguments of the request that was found; an empty line has none.

@@ -2,6 +2,7 @@
 
 use super::cluster;
 use super::info;
+use super::operator;
 use super::session::{Handled, Session};
 use crate::kv::command::{self, Args, COMMANDS, Command, Refusal, Service};
 use crate::kv::glob;
@@ -50,6 +51,7 @@ pub(crate) fn serve(session: &mut Session, service: Service, args: Args<'_, '_>)
             client.answer(|out| reply::text(out, &text));
         }
         Service::Cluster => return cluster::serve(session, args),
+        Service::Operator => return operator::serve(session, args),
         Service::Group => return session.refuse(&Refusal::Syntax),
     }
     Handled::Done

@@ -8,10 +8,14 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::topology::Seat;
+use crate::kv::account::{Account, Charge};
 use crate::kv::resp::reply;
 
 /// Commands of one client that wait for their replies, at most.
 const WINDOW: usize = 1024;
+
+/// Places for these that a client keeps that has none.
+const WAITING_KEPT: usize = 32;
 
 /// Bytes of replies that wait for a client to take them, or for earlier ones, beyond which no more of
 /// its commands are looked at.
@@ -26,6 +30,8 @@ pub(crate) enum Way {
     Read,
     /// By another shard or node.
     Link(Seat),
+    /// By whoever leads the group next.
+    Held,
 }
 
 /// A group's commands of one client that are under way, and how they are.
@@ -73,14 +79,60 @@ pub(crate) struct Client {
     pub(crate) killed: Cell<bool>,
     /// Nobody wants its replies any more.
     gone: Cell<bool>,
+    /// Bytes that its connection has of requests, and of replies that are being sent.
+    in_connection: Cell<usize>,
+    charge: RefCell<Charge>,
 }
 
 impl Client {
-    /// One that speaks RESP3.
-    pub(crate) fn internal() -> Self {
-        let client = Self::default();
-        client.speak(true);
-        client
+    /// One that speaks RESP2. What it takes is counted in `account`.
+    pub(crate) fn new(account: Account) -> Self {
+        Self { charge: RefCell::new(Charge::to(account)), ..Self::default() }
+    }
+
+    /// Bytes of requests and replies.
+    pub(crate) fn bytes(&self) -> usize {
+        self.charge.borrow().bytes()
+    }
+
+    /// Its connection has so many bytes.
+    pub(crate) fn set_in_connection(&self, bytes: usize) {
+        self.in_connection.set(bytes);
+        self.settle(&self.replies.borrow());
+    }
+
+    fn settle(&self, replies: &Replies) {
+        let held = replies.out.len() + replies.stashed + self.in_connection.get();
+        self.charge.borrow_mut().set(if self.is_wanted() { held } else { 0 });
+    }
+
+    /// Ends it, and frees what waits for it: for others there is no room otherwise.
+    pub(crate) fn evict(&self) {
+        self.killed.set(true);
+        self.discard();
+        self.wake();
+    }
+
+    /// Frees what nobody will take.
+    fn discard(&self) {
+        let mut replies = self.replies.borrow_mut();
+        replies.out = Vec::new();
+        for state in &mut replies.waiting {
+            if let State::Done(reply) = state {
+                *reply = Vec::new();
+            }
+        }
+        replies.stashed = 0;
+        self.settle(&replies);
+    }
+
+    /// Whether anybody will take its replies.
+    fn is_wanted(&self) -> bool {
+        !self.gone.get() && !self.killed.get()
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.get()
     }
 
     /// Speaks RESP3 from here on, or RESP2. Nothing must be under way.
@@ -113,6 +165,20 @@ impl Client {
     pub(crate) fn way_of(&self, group: usize) -> Option<Way> {
         let replies = self.replies.borrow();
         replies.uses.iter().find(|used| used.group == group).map(|used| used.way)
+    }
+
+    /// How many of a group's commands are under way.
+    pub(crate) fn under_way(&self, group: usize) -> usize {
+        let replies = self.replies.borrow();
+        replies.uses.iter().find(|used| used.group == group).map_or(0, |used| used.count)
+    }
+
+    /// All of a group's commands that are under way go another way.
+    pub(crate) fn reroute(&self, group: usize, way: Way) {
+        let mut replies = self.replies.borrow_mut();
+        if let Some(used) = replies.uses.iter_mut().find(|used| used.group == group) {
+            used.way = way;
+        }
     }
 
     /// A command goes this way, and its reply will have about so many bytes; the number by which the
@@ -151,6 +217,7 @@ impl Client {
             replies.stashed += reply.len();
             replies.waiting.push_back(State::Done(reply));
         }
+        self.settle(&replies);
     }
 
     /// Completes a command; `write` appends the reply, as RESP3. It is not called if nobody wants it.
@@ -162,7 +229,7 @@ impl Client {
             return;
         };
         replies.forget(group, expected);
-        let wanted = !self.gone.get();
+        let wanted = self.is_wanted();
         if at == 0 {
             replies.waiting.pop_front();
             replies.first = replies.first.wrapping_add(1);
@@ -178,6 +245,7 @@ impl Client {
             replies.stashed += reply.len();
             replies.waiting[at] = State::Done(reply);
         }
+        self.settle(&replies);
         drop(replies);
         self.wake();
     }
@@ -187,6 +255,14 @@ impl Client {
         std::mem::swap(&mut self.replies.borrow_mut().out, empty);
     }
 
+    /// Gives back what a long pipeline took, if it is over.
+    pub(crate) fn rest(&self) {
+        let waiting = &mut self.replies.borrow_mut().waiting;
+        if waiting.is_empty() && waiting.capacity() > WAITING_KEPT {
+            *waiting = VecDeque::new();
+        }
+    }
+
     pub(crate) fn has_output(&self) -> bool {
         !self.replies.borrow().out.is_empty()
     }
@@ -194,7 +270,7 @@ impl Client {
     /// Nobody wants the replies to what is under way; true if nothing is.
     pub(crate) fn leave(&self) -> bool {
         self.gone.set(true);
-        self.replies.borrow_mut().out = Vec::new();
+        self.discard();
         self.is_idle()
     }
 

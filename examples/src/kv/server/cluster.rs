@@ -11,6 +11,8 @@ use std::ops::RangeInclusive;
 use super::session::{Handled, Session};
 use super::topology::{Seat, Topology, address_of};
 use crate::kv::command::{Args, Refusal};
+use crate::kv::execute::REPLY_BYTES;
+use crate::kv::keyspace::Record;
 use crate::kv::resp::reply;
 use crate::kv::slot::{SLOTS, slot_of};
 
@@ -41,6 +43,9 @@ pub(crate) fn serve(session: &Session, args: Args<'_, '_>) -> Handled {
     Handled::Done
 }
 
+/// Keys that are listed at once, at most: nothing else of the shard goes on meanwhile.
+const AT_ONCE: usize = 10_000;
+
 /// Keys of a slot, as this node has applied them.
 fn in_slot(session: &Session, slot: &[u8], count: Option<&[u8]>) -> Handled {
     use std::ops::Bound::Unbounded;
@@ -57,11 +62,16 @@ fn in_slot(session: &Session, slot: &[u8], count: Option<&[u8]>) -> Handled {
         (None, None) => reply::integer(out, 0),
         (None, Some(_)) => reply::array(out, 0),
         (Some(group), limit) => group.replica.with(|keys| {
-            let records = keys.range(slot, Unbounded, Unbounded);
             let Some(limit) = limit else {
-                return reply::integer(out, records.count() as i64);
+                return reply::integer(out, keys.keys_in_slot(slot) as i64);
             };
-            let found: Vec<_> = records.take(limit).collect();
+            let mut bytes = 0;
+            let fits = |record: &&Record| {
+                bytes += record.key.len();
+                bytes < REPLY_BYTES
+            };
+            let records = keys.range(slot, Unbounded, Unbounded);
+            let found: Vec<_> = records.take(limit.min(AT_ONCE)).take_while(fits).collect();
             reply::array(out, found.len());
             found.iter().for_each(|record| reply::bulk(out, &record.key));
         }),

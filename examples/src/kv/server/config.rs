@@ -9,6 +9,7 @@ use ringleader::{EngineConfig, GroupConfig, GroupId, Member, NodeId};
 use serde::Deserialize;
 
 use super::topology::BUS_PORT_OFFSET;
+use crate::kv::execute::REPLY_BYTES;
 use crate::kv::resp::request::Limits;
 use crate::kv::slot::Layout;
 
@@ -47,6 +48,10 @@ pub struct Config {
     /// Clients at once.
     #[serde(default = "default_clients")]
     pub max_clients: usize,
+    /// Bytes of requests and replies that the clients of one shard have in memory. When they take
+    /// more, the client that takes the most is disconnected.
+    #[serde(default = "default_client_memory")]
+    pub client_memory_limit: usize,
     /// With this, reads rest on the leader's lease and need no round trip, as long as clocks drift
     /// apart by no more than this many milliseconds within an election timeout. The same on all
     /// nodes.
@@ -73,7 +78,7 @@ pub struct NodeAddress {
     /// Its shards: cores that it uses. Never changed once there is data.
     #[serde(default = "default_shards")]
     pub shards: u32,
-    /// Whether it was added to a cluster that ran already, with the operator's tool.
+    /// Whether it was added to a cluster that ran already (`KV.CLUSTER ADD`).
     #[serde(default)]
     pub joined: bool,
 }
@@ -98,6 +103,10 @@ fn default_clients() -> usize {
     10_000
 }
 
+fn default_client_memory() -> usize {
+    256 << 20
+}
+
 fn default_rebalance() -> u64 {
     30
 }
@@ -112,6 +121,7 @@ pub(crate) struct Settings {
     pub(crate) password: Option<String>,
     pub(crate) memory_limit: usize,
     pub(crate) max_clients: usize,
+    pub(crate) client_memory_limit: usize,
     pub(crate) lease_reads: bool,
     pub(crate) limits: Limits,
     /// How long a command may wait for a leader, where it is forwarded.
@@ -174,6 +184,12 @@ impl Config {
         if self.memory_limit < 1 << 20 {
             return Err("memory_limit must be at least 1048576 bytes".into());
         }
+        let least = 2 * REPLY_BYTES;
+        if self.client_memory_limit < least {
+            return Err(format!(
+                "client_memory_limit must be at least {least} bytes: two long replies"
+            ));
+        }
         if self.max_clients == 0 {
             return Err("max_clients must not be zero".into());
         }
@@ -194,6 +210,7 @@ impl Config {
             password: self.password.clone(),
             memory_limit: self.memory_limit,
             max_clients: self.max_clients,
+            client_memory_limit: self.client_memory_limit,
             lease_reads: self.lease_drift_ms.is_some(),
             limits: Limits { args: 1 << 17, bulk: REQUEST_BYTES, request: REQUEST_BYTES },
             patience: Duration::from_secs(5),
@@ -247,8 +264,8 @@ mod tests {
             .collect();
         let least = Config::parse(&least).unwrap();
         assert_eq!(
-            (least.groups, least.memory_limit, least.max_clients),
-            (config.groups, config.memory_limit, config.max_clients)
+            (least.groups, least.memory_limit, least.max_clients, least.client_memory_limit),
+            (config.groups, config.memory_limit, config.max_clients, config.client_memory_limit)
         );
     }
 
@@ -265,6 +282,7 @@ mod tests {
         refused("10.0.0.2:7000", "10.0.0.1:7000", "taken twice");
         refused("127.0.0.1:9121", "127.0.0.1:7000", "taken twice");
         refused("10.0.0.2:7000", "10.0.0.2:60000", "must be 1 to 55535");
-        refused("memory_limit = 1073741824", "memory_limit = 5", "memory_limit");
+        refused("\nmemory_limit = 1073741824", "\nmemory_limit = 5", "memory_limit");
+        refused("memory_limit = 268435456", "memory_limit = 5", "client_memory_limit");
     }
 }

@@ -82,6 +82,14 @@ impl Connection {
         if client.killed.get() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        let polled = self.take_turns(cx);
+        let held = self.input.len() + self.output.len() + self.parser.bytes();
+        client.set_in_connection(held);
+        polled
+    }
+
+    /// Handles, writes and reads, as long as there is something to do and nobody waits too long.
+    fn take_turns(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..ROUNDS {
             let mut moved = self.finish_later(cx);
             moved |= self.handle_requests(cx)?;
@@ -174,6 +182,7 @@ impl Connection {
     fn compact(&mut self) {
         if self.handled == self.input.len() {
             self.input.clear();
+            self.parser.forget();
             if self.input.capacity() > KEPT {
                 self.input = Vec::new();
             }
@@ -198,6 +207,7 @@ impl Connection {
                 if self.output.capacity() > KEPT {
                     self.output = Vec::new();
                 }
+                client.rest();
                 client.stalled.set(None);
                 return Ok(any);
             }

@@ -2,7 +2,8 @@
 //!
 //! For clients that know the cluster, these are the groups that the shard they are connected to leads:
 //! they ask each node. For the others, all groups are asked, wherever they are led. Each group answers
-//! for one moment of its own.
+//! for one moment of its own; `KEYS` goes through a group step by step, as `SCAN` does, so that others
+//! have their turn, and finds every key that is there all the time.
 
 use std::rc::Rc;
 
@@ -10,9 +11,16 @@ use super::gathering::{Gathering, random};
 use super::outcome;
 use super::shard::Shard;
 use crate::kv::command::{self, Command};
+use crate::kv::execute::REPLY_BYTES;
 use crate::kv::keyspace::PLACE_BITS;
 use crate::kv::operation::{Operation, ScanStep};
 use crate::kv::resp::reply::{self, Framing};
+
+/// Keys that one step of `KEYS` looks at: nothing else of the group's shard goes on meanwhile.
+const KEYS_STEP: u32 = 1_000;
+
+const TOO_MANY_KEYS: &str =
+    "ERR the keys come to more bytes than a reply may have; use SCAN, or a narrower pattern";
 
 /// What is to be made of the groups' answers.
 enum Kind {
@@ -20,7 +28,7 @@ enum Kind {
     Scan { cursor: u64 },
     /// The first that has one.
     Random,
-    /// All lists one after the other.
+    /// The keys of all steps through all groups.
     Keys,
     /// The sum.
     Count,
@@ -44,9 +52,9 @@ impl Request {
         plain: bool,
     ) -> Self {
         let kind = match operation {
+            Operation::Scan(_) if command.name == "keys" => Kind::Keys,
             Operation::Scan(ScanStep { place, .. }) => Kind::Scan { cursor: *place },
             Operation::Random { .. } => Kind::Random,
-            Operation::Keys { .. } => Kind::Keys,
             Operation::Count => Kind::Count,
             _ => Kind::Clear,
         };
@@ -132,15 +140,36 @@ async fn any(shard: &Rc<Shard>, request: &Request, places: &[usize]) -> Reply {
 
 async fn keys(shard: &Rc<Shard>, request: &Request, places: &[usize]) -> Reply {
     let (mut total, mut all) = (0, Vec::new());
-    for reply in ask(shard, request, &request.args, places).await? {
-        let (length, rest) = headed(&reply, b'*').ok_or_else(nonsense)?;
-        total += length;
-        all.extend_from_slice(rest);
+    for place in places {
+        let mut cursor = 0;
+        loop {
+            let reply =
+                ask(shard, request, &keys_step(request, cursor), &[*place]).await?.remove(0);
+            let (next, found) = parse_step(&reply).ok_or_else(nonsense)?;
+            let (length, found) = headed(found, b'*').ok_or_else(nonsense)?;
+            total += length;
+            all.extend_from_slice(found);
+            if all.len() > REPLY_BYTES {
+                return Err(error(TOO_MANY_KEYS));
+            }
+            if next == 0 {
+                break;
+            }
+            cursor = next;
+        }
     }
     let mut out = Vec::new();
     reply::array(&mut out, total as usize);
     out.append(&mut all);
     Ok(out)
+}
+
+/// A step of `SCAN` for `KEYS pattern`.
+fn keys_step(request: &Request, cursor: u64) -> Vec<Vec<u8>> {
+    let pattern = request.args[1].clone();
+    let words = [b"SCAN".to_vec(), cursor.to_string().into(), b"COUNT".to_vec()];
+    let words = words.into_iter().chain([KEYS_STEP.to_string().into(), b"MATCH".to_vec(), pattern]);
+    words.collect()
 }
 
 async fn count(shard: &Rc<Shard>, request: &Request, places: &[usize]) -> Reply {
@@ -166,9 +195,7 @@ async fn clear(shard: &Rc<Shard>, request: &Request, places: &[usize]) -> Reply 
 
 /// What a command is answered with of which some parts were done and others refused.
 pub(crate) fn partly() -> Vec<u8> {
-    let mut out = Vec::new();
-    reply::error(&mut out, outcome::PARTLY);
-    out
+    error(outcome::PARTLY)
 }
 
 /// The number in the first line of a reply of this kind, and what follows the line.
@@ -180,7 +207,13 @@ fn headed(reply: &[u8], kind: u8) -> Option<(i64, &[u8])> {
 }
 
 fn nonsense() -> Vec<u8> {
-    b"-ERR a group gave an answer that makes no sense\r\n".to_vec()
+    error("ERR a group gave an answer that makes no sense")
+}
+
+fn error(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    reply::error(&mut out, text);
+    out
 }
 
 /// What each of the groups says, in their order; the first error if one does.

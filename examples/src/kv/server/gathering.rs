@@ -1,16 +1,18 @@
 //! Asking several groups at once, on behalf of one command.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::rc::Rc;
 use std::task::Poll;
 
 use super::client::{Client, Way};
+use super::held::{Held, forwarded};
 use super::outcome;
 use super::shard::Shard;
-use crate::kv::command::{self, Action, Command};
+use crate::kv::command::{Action, Command};
+use crate::kv::execute::TOO_MANY;
 use crate::kv::keyspace::PLACE_BITS;
-use crate::kv::operation::Operation;
 use crate::kv::resp::reply::{self, Framing};
 
 /// A client of its own, which waits for all replies. It leaves when it is dropped.
@@ -18,6 +20,8 @@ pub(crate) struct Gathering<'a> {
     shard: &'a Rc<Shard>,
     client: Rc<Client>,
     id: usize,
+    /// What was asked may change something.
+    writes: Cell<bool>,
 }
 
 impl Drop for Gathering<'_> {
@@ -28,41 +32,52 @@ impl Drop for Gathering<'_> {
 
 impl<'a> Gathering<'a> {
     pub(crate) fn new(shard: &'a Rc<Shard>) -> Self {
-        let client = Rc::new(Client::internal());
-        let id = shard.admit(&client);
-        Self { shard, client, id }
+        let (client, id) = shard.admit();
+        client.speak(true);
+        Self { shard, client, id, writes: Cell::new(false) }
     }
 
     /// Asks a group, here or, if `forward`, wherever it is led.
     pub(crate) fn begin(&self, place: usize, command: &Command, args: &[&[u8]], forward: bool) {
         let shard = self.shard;
-        if shard.leads(place) {
+        self.writes.set(self.writes.get() || command.write);
+        // Parts for one group go one way.
+        let present = self.client.way_of(place);
+        let elsewhere = matches!(present, Some(Way::Link(_) | Way::Held));
+        if present.is_some() && !elsewhere || present.is_none() && shard.leads(place) {
             self.begin_here(place, command, args);
-        } else if let Some(seat) = shard.topology().seat_of(place).filter(|_| forward) {
-            let number = self.client.begin(place, Way::Link(seat), 0);
-            let place = place.to_string();
-            let group: [&[u8]; 2] = [b"KV.GROUP", place.as_bytes()];
-            // Keys say themselves which group is meant.
-            let everywhere = matches!(command.action, Action::Everywhere(_));
-            let group = if everywhere { &group[..] } else { &[] };
-            shard.link(seat).send((self.id, number), command.write, &[group, args].concat());
+        } else if forward {
+            self.begin_elsewhere(place, command, args);
         } else {
             self.client.answer(|out| reply::error(out, outcome::NO_LEADER));
         }
     }
 
+    fn begin_elsewhere(&self, place: usize, command: &Command, args: &[&[u8]]) {
+        let shard = self.shard;
+        let way = self.client.way_of(place).unwrap_or_else(|| {
+            let seat = shard.topology().seat_of(place).filter(|_| !shard.holds(place));
+            seat.map_or(Way::Held, Way::Link)
+        });
+        let number = self.client.begin(place, way, 0);
+        let forwarded = forwarded((self.id, number), place, command.write);
+        let place = place.to_string();
+        let group: [&[u8]; 2] = [b"KV.GROUP", place.as_bytes()];
+        // Keys say themselves which group is meant.
+        let everywhere = matches!(command.action, Action::Everywhere(_));
+        let group = if everywhere { &group[..] } else { &[] };
+        let args = [group, args].concat();
+        match way {
+            Way::Link(seat) => shard.link(seat).send(forwarded, &args),
+            _ => shard.hold(Held::new(forwarded, &args)),
+        }
+    }
+
     fn begin_here(&self, place: usize, command: &Command, args: &[&[u8]]) {
         let shard = self.shard;
-        if command.grows && shard.is_full() {
-            shard.stats().out_of_memory.add(1);
-            return self.client.answer(|out| reply::error(out, outcome::OUT_OF_MEMORY));
-        }
-        let operation = match command::parse(args) {
-            Ok(Operation::Random { .. }) => Operation::Random { place: random_place() },
+        let operation = match shard.admitted(args) {
             Ok(operation) => operation,
-            Err(refusal) => {
-                return self.client.answer(|out| reply::error(out, &refusal.to_string()));
-            }
+            Err(why) => return self.client.answer(|out| reply::error(out, &why)),
         };
         let now = shard.node.clock.now();
         // A read that comes after a write of the same group, or that finds keys whose time has come.
@@ -75,6 +90,7 @@ impl<'a> Gathering<'a> {
         let number = self.client.begin(place, way, 0);
         if way == Way::Read {
             shard.pump.read(place, &operation, self.id, number);
+            shard.stats().reads.add(1);
         } else if shard.pump.propose(shard, place, operation, (self.id, number), now).is_err() {
             self.client.take_back();
             self.client.answer(|out| reply::error(out, outcome::BUSY));
@@ -85,10 +101,16 @@ impl<'a> Gathering<'a> {
     pub(crate) async fn replies(self) -> Vec<Vec<u8>> {
         poll_fn(|cx| {
             self.client.listen(cx.waker());
-            if self.client.is_idle() { Poll::Ready(()) } else { Poll::Pending }
+            let over = self.client.is_idle() || self.client.killed.get();
+            if over { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         let mut output = Vec::new();
+        if self.client.killed.get() {
+            let why = if self.writes.get() { outcome::NO_MEMORY } else { TOO_MANY };
+            reply::error(&mut output, why);
+            return vec![output];
+        }
         self.client.take_output(&mut output);
         let (mut replies, mut rest) = (Vec::new(), &output[..]);
         while let Ok(Some(length)) = Framing::default().next(rest) {
@@ -105,6 +127,6 @@ pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-fn random_place() -> u64 {
+pub(crate) fn random_place() -> u64 {
     random() >> (u64::BITS - PLACE_BITS)
 }

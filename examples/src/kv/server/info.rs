@@ -70,6 +70,7 @@ fn clients(session: &Session) -> String {
     let shard = &session.shard;
     lines(&[
         ("connected_clients", sum(shard, |stats| stats.clients.get())),
+        ("evicted_clients", sum(shard, |stats| stats.clients_evicted.get())),
         ("maxclients", shard.node.settings.max_clients.to_string()),
     ])
 }

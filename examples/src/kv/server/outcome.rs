@@ -14,6 +14,9 @@ pub(crate) const NO_LEADER: &str = "CLUSTERDOWN Hash slot not served: its group 
 /// Memory is used up.
 pub(crate) const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'memory_limit'";
 
+/// What several groups say did not fit into memory.
+pub(crate) const NO_MEMORY: &str = "UNKNOWN the replies took too much memory";
+
 /// Some parts of a command were refused, and others done.
 pub(crate) const PARTLY: &str =
     "UNKNOWN the command was done in some groups of keys and not in others";
@@ -21,6 +24,13 @@ pub(crate) const PARTLY: &str =
 /// Whose link broke with the command on it.
 pub(crate) const LINK_LOST: &str =
     "UNKNOWN the command may or may not have been done: the connection to its node was lost";
+
+/// Whether a reply, as RESP3, says that the command was certainly not done where it was asked for, and
+/// may be elsewhere or later.
+pub(crate) fn was_not_done(reply: &[u8]) -> bool {
+    let codes: [&[u8]; 3] = [b"-MOVED ", b"-TRYAGAIN ", b"-CLUSTERDOWN "];
+    codes.iter().any(|code| reply.starts_with(code))
+}
 
 /// There is no room for another operation.
 pub(crate) const BUSY: &str = "TRYAGAIN too much is in flight";

@@ -213,7 +213,7 @@ fn drain(shard: &Shard) {
             }
             return;
         }
-        shard.complete(client, number, |out| match &completion.result {
+        shard.complete((client, number), |out| match &completion.result {
             Ok(applied) => out.extend_from_slice(applied.reply),
             Err(error) => {
                 if matches!(error, ProposeError::Unknown(_)) {
@@ -242,7 +242,7 @@ fn serve(shard: &Shard, batch: &Batch, failed: Option<&str>) {
     for Reader { client, number, end } in &batch.readers {
         let operation = &batch.operations[start..*end];
         start = *end;
-        shard.complete(*client, *number, |out| match (failed, shard.group(batch.group)) {
+        shard.complete((*client, *number), |out| match (failed, shard.group(batch.group)) {
             (None, Some(group)) => read(group, operation, out),
             (failed, _) => reply::error(out, failed.unwrap_or(outcome::NO_LEADER)),
         });

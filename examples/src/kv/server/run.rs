@@ -10,9 +10,10 @@ use anyhow::Context as _;
 use futures_lite::future::block_on;
 use ringleader::report::Exporter;
 use ringleader::{Engine, Handle, Local};
+use socket2::SockRef;
 
+use super::clock::SteadyClock;
 use super::config::Config;
-use super::group::SteadyClock;
 use super::shard::{Node, Shard, machine};
 use super::stats::Stats;
 use super::topology::Topology;
@@ -22,6 +23,9 @@ use crate::kv::slot::Layout;
 
 /// How often keys are looked for whose time has come, and leaders for commands that wait for one.
 const BEAT: Duration = Duration::from_millis(10);
+
+/// Connections that may wait to be taken. Those beyond try again after a second.
+const WAITING: i32 = 4096;
 
 /// How often connections are looked at that get nowhere.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -43,12 +47,14 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
     raise_descriptor_limit();
     let this = config.this().map_err(anyhow::Error::msg)?;
     let layout = Layout::new(config.groups).map_err(anyhow::Error::msg)?;
+    // Before anything can be led here, and before others wait for this node's answer.
+    let clock = clock(config);
     let sockets = Sockets::bind(config)?;
     let engine_config = config.engine();
     let node = Arc::new(Node {
         settings: config.settings(),
         topology: Topology::new(engine_config.node, layout),
-        clock: SteadyClock::start(),
+        clock,
         stats: (0..this.shards).map(|_| Stats::default()).collect(),
     });
     let of_factory = Arc::clone(&node);
@@ -63,6 +69,12 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
     let interval = interval.filter(|interval| !interval.is_zero());
     let balance = interval.map(|interval| Balance::start(interval, engine.handle())).transpose()?;
     Ok(Running { _http: http.transpose()?, _balance: balance, engine })
+}
+
+fn clock(config: &Config) -> SteadyClock {
+    let others = config.nodes.iter().filter(|node| node.id != config.node);
+    let others: Vec<SocketAddr> = others.map(|node| node.address).collect();
+    SteadyClock::among(&others, config.password.as_deref())
 }
 
 impl Running {
@@ -136,6 +148,8 @@ impl Sockets {
 fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listen = || {
         let listener = TcpListener::bind(address)?;
+        // Once more, with a longer queue than the standard library's.
+        SockRef::from(&listener).listen(WAITING)?;
         listener.set_nonblocking(true)?;
         io::Result::Ok(listener)
     };
@@ -160,12 +174,15 @@ async fn keep(shard: &Rc<Shard>) {
         shard.local.sleep(BEAT).await;
         let now = shard.node.clock.now();
         for (place, group) in shard.groups() {
+            group.watch(now);
             if !group.ticking.get() && shard.leads(place) && group.wants_tick(now) {
                 shard.pump.tick(shard, place, now);
             }
         }
         shard.pump.nudge();
         shard.retry_leaderless();
+        shard.send_held();
+        shard.check_buffers();
         if swept.elapsed() >= SWEEP {
             swept = Instant::now();
             sweep(shard);

@@ -9,6 +9,7 @@ use super::everywhere::partly;
 use super::gathering::Gathering;
 use super::shard::Shard;
 use crate::kv::command::{self, Args, Command};
+use crate::kv::execute::{REPLY_BYTES, TOO_MANY};
 use crate::kv::resp::reply::{self, Framing};
 use crate::kv::slot::slot_of;
 
@@ -83,6 +84,11 @@ pub(crate) async fn run(shard: Rc<Shard>, scattered: Scattered) -> Vec<u8> {
     if let Some(error) = replies.iter().find(|reply| reply.starts_with(b"-")) {
         let others = replies.iter().any(|reply| !reply.starts_with(b"-"));
         return if command.write && others { partly() } else { error.clone() };
+    }
+    if replies.iter().map(Vec::len).sum::<usize>() > REPLY_BYTES {
+        let mut out = Vec::new();
+        reply::error(&mut out, TOO_MANY);
+        return out;
     }
     merged(merge, &parts, keys, &replies).unwrap_or_else(nonsense)
 }

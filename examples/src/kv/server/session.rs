@@ -6,6 +6,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::client::{Client, Way};
+use super::held::forwarded;
 use super::scattered::Scattered;
 use super::shard::Shard;
 use super::topology::Seat;
@@ -68,8 +69,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(shard: Rc<Shard>, plain: bool) -> Self {
-        let client = Rc::new(Client::default());
-        let id = shard.admit(&client);
+        let (client, id) = shard.admit();
         let authenticated = shard.node.settings.password.is_none();
         Self {
             shard,
@@ -196,7 +196,8 @@ impl Session {
             return self.here(place, command, operation, incoming);
         }
         match topology.seat_of(place) {
-            Some(seat) if self.plain => self.forward(place, seat, command, incoming),
+            _ if self.plain && self.shard.holds(place) => self.wait_for_leader(incoming.waker),
+            Some(seat) if self.plain => self.forward((place, seat), command, &operation, incoming),
             Some(seat) => {
                 self.shard.stats().moved.add(1);
                 self.say(&outcome::moved(topology, slot, seat))
@@ -261,9 +262,9 @@ impl Session {
 
     fn forward(
         &self,
-        place: usize,
-        seat: Seat,
+        (place, seat): (usize, Seat),
         command: &Command,
+        operation: &Operation<'_>,
         Incoming { args, length, waker, .. }: Incoming<'_, '_>,
     ) -> Handled {
         if !self.client.may_go(place, Way::Link(seat)) {
@@ -273,8 +274,13 @@ impl Session {
         if !link.has_room(waker) {
             return Handled::Blocked;
         }
-        let number = self.client.begin(place, Way::Link(seat), length + FORWARDED_BYTES);
-        link.send((self.id, number), command.write, args);
+        // What there is here tells how long the reply will be; where there is nothing, nobody knows.
+        let group = self.shard.group(place);
+        let expected = group.map_or(FORWARDED_BYTES, |group| {
+            group.replica.with(|keys| execute::expected_bytes(keys, operation))
+        });
+        let number = self.client.begin(place, Way::Link(seat), length + expected);
+        link.send(forwarded((self.id, number), place, command.write), args);
         self.shard.stats().forwarded.add(1);
         Handled::Done
     }
@@ -293,7 +299,8 @@ impl Session {
 /// What those may say who have not said who they are: enough for that.
 const STRANGERS: Limits = Limits { args: 10, bulk: 16 << 10, request: 64 << 10 };
 
-/// What the reply to a forwarded command counts for: nobody here knows how long it will be.
+/// What the reply to a forwarded command counts for until it is there and counts as what it is, if its
+/// group has no replica here.
 const FORWARDED_BYTES: usize = 4 << 10;
 
 /// The beginning of what a client sent, for an error.

@@ -10,13 +10,15 @@ use ringleader::{Consistency, GroupId, Local, StateMachine};
 use slab::Slab;
 
 use super::client::Client;
+use super::clock::SteadyClock;
 use super::config::Settings;
-use super::group::{Group, SteadyClock};
-use super::link::Link;
+use super::group::Group;
+use super::held::Held;
+use super::link::{Link, Ticket};
 use super::pump::Pump;
 use super::stats::Stats;
 use super::topology::{Seat, Topology};
-use crate::kv::keyspace::Account;
+use crate::kv::account::Account;
 use crate::kv::machine::{KvMachine, Replica};
 
 /// What all shards of a node share.
@@ -68,8 +70,12 @@ pub(crate) struct Shard {
     groups: Vec<Option<Group>>,
     pub(crate) account: Account,
     pub(crate) clients: RefCell<Slab<Rc<Client>>>,
+    /// What the clients' requests and replies take.
+    buffers: Account,
     pub(crate) pump: Pump,
     pub(crate) links: RefCell<HashMap<Seat, Rc<Link>>>,
+    /// Forwarded commands that wait for another leader.
+    pub(crate) held: RefCell<Vec<Held>>,
     /// Where sockets are read into.
     pub(crate) scratch: RefCell<Vec<u8>>,
     /// Commands that wait for a leader.
@@ -98,8 +104,10 @@ impl Shard {
             groups,
             account: REPLICAS.with_borrow(|replicas| replicas.account.clone()),
             clients: RefCell::default(),
+            buffers: Account::default(),
             pump,
             links: RefCell::default(),
+            held: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH]),
             leaderless: RefCell::default(),
         })
@@ -148,9 +156,27 @@ impl Shard {
         self.leaderless.borrow_mut().drain(..).for_each(Waker::wake);
     }
 
-    /// Takes a client in; the number that it is known by.
-    pub(crate) fn admit(&self, client: &Rc<Client>) -> usize {
-        self.clients.borrow_mut().insert(Rc::clone(client))
+    /// Takes a new client in, and the number that it is known by.
+    pub(crate) fn admit(&self) -> (Rc<Client>, usize) {
+        let client = Rc::new(Client::new(self.buffers.clone()));
+        let id = self.clients.borrow_mut().insert(Rc::clone(&client));
+        (client, id)
+    }
+
+    pub(crate) fn client(&self, id: usize) -> Option<Rc<Client>> {
+        self.clients.borrow().get(id).cloned()
+    }
+
+    /// Ends those clients that take the most memory, as long as all of them take too much.
+    pub(crate) fn check_buffers(&self) {
+        while self.buffers.used() > self.node.settings.client_memory_limit {
+            let clients = self.clients.borrow();
+            let largest = clients.iter().map(|(_, client)| client).max_by_key(|one| one.bytes());
+            let Some(largest) = largest.filter(|client| client.bytes() > 0) else { return };
+            tracing::warn!(bytes = largest.bytes(), "a client took too much memory, and is ended");
+            self.stats().clients_evicted.add(1);
+            largest.evict();
+        }
     }
 
     /// A client leaves. Its number is free when the last reply to it has come.
@@ -162,9 +188,8 @@ impl Shard {
     }
 
     /// Completes a command of a client.
-    pub(crate) fn complete(&self, id: usize, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        let client = self.clients.borrow().get(id).cloned();
-        let Some(client) = client else {
+    pub(crate) fn complete(&self, (id, number): Ticket, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(client) = self.client(id) else {
             debug_assert!(false, "a reply to nobody");
             return;
         };
@@ -172,5 +197,6 @@ impl Shard {
         if client.is_over() {
             self.clients.borrow_mut().remove(id);
         }
+        self.check_buffers();
     }
 }

@@ -57,6 +57,8 @@ stats! {
     connections_refused: Counter,
     /// Clients disconnected because they did not take their replies
     clients_stalled: Counter,
+    /// Clients disconnected because they took the most memory of too much
+    clients_evicted: Counter,
     /// Requests that made no sense, and whose connections were closed
     protocol_errors: Counter,
     /// Commands

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Bytes of the keys and values of a shard's groups, with what it takes to keep them.
+/// Bytes that several things of one thread take together.
 #[derive(Clone, Debug, Default)]
 pub struct Account(Rc<Cell<usize>>);
 
@@ -15,28 +15,33 @@ impl Account {
     }
 }
 
-/// What one of those who share an account uses. It is given back when it is dropped.
+/// What one of those who share an account uses. It is given back when this is dropped.
 #[derive(Debug, Default)]
-pub(super) struct Charge {
+pub(crate) struct Charge {
     account: Account,
     bytes: usize,
 }
 
 impl Charge {
-    pub(super) fn to(account: Account) -> Self {
+    pub(crate) fn to(account: Account) -> Self {
         Self { account, bytes: 0 }
     }
 
-    pub(super) fn account(&self) -> &Account {
+    pub(crate) fn account(&self) -> &Account {
         &self.account
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// It takes so many bytes now.
+    pub(crate) fn set(&mut self, now: usize) {
+        self.exchange(self.bytes, now);
+    }
+
     /// What took so many bytes before takes so many now.
-    pub(super) fn exchange(&mut self, before: usize, now: usize) {
+    pub(crate) fn exchange(&mut self, before: usize, now: usize) {
         self.bytes = self.bytes + now - before;
         self.account.0.set(self.account.0.get() + now - before);
     }
@@ -44,6 +49,6 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.exchange(self.bytes, 0);
+        self.set(0);
     }
 }
