@@ -59,6 +59,16 @@ impl Configurations {
         changed
     }
 
+    /// The latest one, to be changed into one that is the same.
+    pub(super) fn latest_mut(&mut self) -> &mut Configuration {
+        &mut self.latest
+    }
+
+    /// Whether the latest one says what the one before it says, and more of its members' data.
+    pub(super) fn latest_identifies(&self) -> bool {
+        self.earlier.last().is_some_and(|(_, before)| before.is_alike(&self.latest))
+    }
+
     /// The configuration in force at an entry that is not before the log's base.
     pub(super) fn at(&self, index: LogIndex) -> (LogIndex, &Configuration) {
         if index >= self.latest_at {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use ringleader_net::frame::HEADER_LEN;
 use ringleader_net::handshake::Local;
 use ringleader_net::{
-    Attempts, BindError, BoundListener, DataId, Endpoint, Frame, FrameKind, Identity, Introducer,
-    Lane, Listener, Net, NetEvent, PeerNode, ShardHandover,
+    Attempts, BindError, BoundListener, DataId, DataReplaced, Endpoint, Frame, FrameKind, Identity,
+    Introducer, Lane, Listener, Net, NetEvent, PeerNode, ShardHandover,
 };
 use ringleader_wal::NodeId;
 
@@ -28,6 +28,8 @@ pub(super) struct Network {
     /// The shard's links as far as they are known here, and their numbers.
     links: Vec<LinkPeer>,
     numbers: HashMap<Endpoint, LinkId>,
+    /// What those who are connected showed of their data.
+    shown: HashMap<Endpoint, DataId>,
     counts: Vec<LinkReport>,
     /// The links that have a lane for bulk data to their peer.
     lanes: Vec<LinkId>,
@@ -100,6 +102,7 @@ impl Network {
             listener: listener.transpose().map_err(|error| error.to_string())?,
             links: Vec::new(),
             numbers: HashMap::new(),
+            shown: HashMap::new(),
             counts: Vec::new(),
             lanes: Vec::new(),
             events: Vec::new(),
@@ -133,9 +136,9 @@ impl Network {
             self.numbers.insert(endpoint(peer), link);
             // A connection may have been there before anybody asked for it.
             let epoch = self.net.outbox(endpoint(peer)).and_then(|outbox| outbox.epoch());
-            if let Some(epoch) = epoch {
+            if let Some((epoch, data)) = epoch.zip(self.shown.get(&endpoint(peer))) {
                 self.counts[link.0 as usize].connections += 1;
-                shard.link_up(now, link, epoch.0);
+                shard.link_up(now, link, epoch.0, *data);
             }
         }
     }
@@ -178,11 +181,14 @@ impl Network {
         let (NetEvent::Up { peer, .. }
         | NetEvent::Frames { peer, .. }
         | NetEvent::Down { peer, .. }) = &event;
+        if let NetEvent::Up { lane: Lane::Consensus, data, .. } = &event {
+            self.shown.insert(*peer, *data);
+        }
         let Some(&link) = self.numbers.get(peer) else { return };
         match event {
-            NetEvent::Up { lane: Lane::Consensus, epoch, .. } => {
+            NetEvent::Up { lane: Lane::Consensus, epoch, data, .. } => {
                 self.counts[link.0 as usize].connections += 1;
-                shard.link_up(now, link, epoch.0);
+                shard.link_up(now, link, epoch.0, data);
             }
             NetEvent::Up { lane: Lane::BulkOut, epoch, .. } => {
                 self.lanes.push(link);
@@ -250,6 +256,15 @@ impl Network {
         for link in lanes.drain(..) {
             self.net.want_bulk(self.endpoint(link));
         }
+    }
+
+    /// Closes a connection whose peer lost the data that it is known with. The next one is refused
+    /// at the handshake.
+    pub(super) fn refuse(&self, link: LinkId, replaced: &DataReplaced) {
+        let peer = self.endpoint(link);
+        let Some(epoch) = self.net.outbox(peer).and_then(|outbox| outbox.epoch()) else { return };
+        tracing::warn!(%peer, %replaced, "closing the connection");
+        self.net.disconnect(peer, epoch, replaced.to_string());
     }
 
     fn endpoint(&self, link: LinkId) -> Endpoint {

@@ -1,9 +1,11 @@
-//! `PEERS`: whom this node met, with which data directory. The book-keeping and what it is good for
-//! are in [`ringleader_net::book`], as is the text; here it is made durable.
+//! `PEERS`: whom this node knows, with which data directory: by having met it, or from the groups'
+//! logs. The book-keeping and what it is good for are in [`ringleader_net::book`], as is the text; here
+//! it is made durable.
 //!
-//! The file is written whole for each node that is met for the first time, before anything comes of
-//! the meeting, and never changed otherwise: a number that was removed from the cluster is not given
-//! to another node. It is written by a thread for blocking calls, not by a shard's own.
+//! The file is written whole for each node that is new: of one that is met, before anything comes of
+//! the meeting; of one that a log tells of, soon, for until then the log is durable. It is never changed
+//! otherwise: a number that was removed from the cluster is not given to another node. It is written by
+//! a thread for blocking calls, not by a shard's own.
 //!
 //! When the file is damaged or gone the node does not start: it would take a node that lost its
 //! data for a good one.
@@ -54,22 +56,56 @@ impl PeerFile {
         self.book.lock().expect("no panic under this lock")
     }
 
-    /// Remembers a node; durable when this returns. Blocks.
+    /// Remembers a node that was met; durable when this returns. Blocks.
     fn record(&self, node: u64, data: DataId) -> Result<(), IntroduceError> {
         let _writing = self.writing.lock().expect("no panic under this lock");
         let mut book = self.book().clone();
         if book.meet(self.node, node, data)? {
-            write_whole(&self.dir, PEERS, &book.to_text())
+            self.write(&book)
                 .map_err(|error| IntroduceError::NotRecorded(format!("{PEERS}: {error}")))?;
-            *self.book() = book;
+            // It may have been told of another one meanwhile.
+            self.book().meet(self.node, node, data)?;
             tracing::info!(node, %data, "met for the first time");
         }
         Ok(())
+    }
+
+    /// Knows from now on what a log says of a node. True if that is to be [saved](Self::save).
+    pub(super) fn tell(&self, node: u64, data: DataId) -> bool {
+        let news = self.book().tell(node, data);
+        if news {
+            tracing::info!(node, %data, "known from a group's log");
+        }
+        news
+    }
+
+    /// Makes durable what is known. Blocks.
+    pub(super) fn save(&self) {
+        let _writing = self.writing.lock().expect("no panic under this lock");
+        let book = self.book().clone();
+        if let Err(error) = self.write(&book) {
+            // The logs say it again at the next start.
+            tracing::warn!(%error, "writing {PEERS}");
+        }
+    }
+
+    fn write(&self, book: &PeerBook) -> io::Result<()> {
+        write_whole(&self.dir, PEERS, &book.to_text())
     }
 }
 
 /// A shard's, or the listener's, way to the node's file.
 pub(super) struct Recorder(pub(super) Arc<PeerFile>);
+
+impl Recorder {
+    /// A log says that a node has this data directory.
+    pub(super) fn tell(&self, node: u64, data: DataId) {
+        if self.0.tell(node, data) {
+            let file = Arc::clone(&self.0);
+            glommio::spawn_local(glommio::executor().spawn_blocking(move || file.save())).detach();
+        }
+    }
+}
 
 impl Introducer for Recorder {
     fn known(&self, node: u64) -> Option<DataId> {
@@ -105,6 +141,13 @@ mod tests {
         assert_eq!(file.book().known(3), None);
         fs::remove_dir(dir.path().join("PEERS.new")).expect("removed");
         assert_eq!(file.record(3, DataId(30)), Ok(()));
+
+        // What a log says is known at once, and after a restart when it was saved.
+        assert_eq!((file.tell(4, DataId(40)), file.tell(4, DataId(40))), (true, false));
+        assert_eq!(open().expect("it is whole").book().known(4), None);
+        assert!(matches!(file.record(4, DataId(41)), Err(IntroduceError::Replaced(_))));
+        file.save();
+        assert_eq!(*file.book(), *open().expect("it is whole").book());
 
         let path = dir.path().join(PEERS);
         let text = fs::read_to_string(&path).expect("there");

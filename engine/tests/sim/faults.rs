@@ -358,7 +358,11 @@ impl World {
                 }
                 self.damage(node, damage);
             }
-            Fault::Wipe => self.wipe(node),
+            Fault::Wipe => {
+                // Rather one that not all others have met.
+                let apart = self.plan.net.apart.filter(|_| rng.coin());
+                self.wipe(apart.map_or(node, |(a, b)| if rng.coin() { a } else { b }));
+            }
             Fault::LoseMajority => self.lose_majority(rng),
         }
         self.counts.add(fault.name(), 1);
