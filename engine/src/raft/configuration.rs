@@ -105,8 +105,9 @@ impl Configuration {
         Lists { learners, ..self.into() }.into()
     }
 
-    /// The same with the data directories of its members as `data` tells them, as far as it does.
-    pub(crate) fn identified(&self, data: impl Fn(NodeId) -> Option<DataId>) -> Self {
+    /// The same with the data directories of its members as `data` tells them, and no others.
+    #[must_use]
+    pub fn identified(&self, data: impl Fn(NodeId) -> Option<DataId>) -> Self {
         let known = self.members().filter_map(|node| Some((node, data(node)?)));
         let data = known.collect::<BTreeMap<_, _>>();
         if data == self.0.data {
@@ -138,10 +139,12 @@ impl Configuration {
         own == others
     }
 
-    /// Gives memory back if this is the same as `other`.
-    pub(crate) fn share(&mut self, other: &Self) {
-        if self == other {
-            *self = other.clone();
+    /// Shares the memory of the `last` one that was seen if this is the same, and is the last then.
+    pub(crate) fn share(&mut self, last: &mut Self) {
+        if self == last {
+            *self = last.clone();
+        } else {
+            *last = self.clone();
         }
     }
 

@@ -423,9 +423,7 @@ impl Raft {
     /// Has the latest configuration share its memory with others that are the same: most groups of a
     /// shard have the same members.
     pub(crate) fn share_configuration(&mut self, with: &mut Configuration) {
-        let latest = self.state.configurations.latest_mut();
-        latest.share(with);
-        *with = latest.clone();
+        self.state.configurations.latest_mut().share(with);
     }
 
     fn advance_clock(&mut self, now: Time) {

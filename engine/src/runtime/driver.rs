@@ -242,6 +242,7 @@ impl Driver {
         if ticks {
             self.follow_members(now);
             self.network.tick();
+            self.network.review(&self.recorder);
         }
         let mut events = self.completions.len();
         for (id, result) in self.completions.drain(..) {

@@ -22,6 +22,8 @@ use crate::report::{LinkReport, RefusalReport};
 use crate::shard::{self, LinkId, LinkPeer, LinkStatus, OutFrame, Shard};
 use crate::time::Time;
 
+use super::peer_file::Recorder;
+
 pub(super) struct Network {
     net: Net,
     listener: Option<Listener>,
@@ -37,6 +39,8 @@ pub(super) struct Network {
     /// The nodes that `net` and the listener know, and the version of the list that they are from.
     members: BTreeMap<NodeId, Member>,
     seen: u64,
+    /// How much of what logs told was held against those who are connected.
+    told: u64,
 }
 
 /// Whose connections these are.
@@ -108,6 +112,7 @@ impl Network {
             events: Vec::new(),
             members: others.map(|member| (member.node, member.clone())).collect(),
             seen: 0,
+            told: 0,
         })
     }
 
@@ -194,7 +199,10 @@ impl Network {
                 self.lanes.push(link);
                 shard.bulk_up(link, epoch.0);
             }
-            NetEvent::Down { lane: Lane::Consensus, .. } => shard.link_down(now, link),
+            NetEvent::Down { peer, lane: Lane::Consensus, .. } => {
+                self.shown.remove(&peer);
+                shard.link_down(now, link);
+            }
             NetEvent::Down { lane: Lane::BulkOut, .. } => {
                 self.lanes.retain(|lane| *lane != link);
                 shard.bulk_down(link);
@@ -258,10 +266,25 @@ impl Network {
         }
     }
 
+    /// Another shard's log may have told that somebody lost what it is known with.
+    pub(super) fn review(&mut self, recorder: &Recorder) {
+        if !recorder.has_news(&mut self.told) {
+            return;
+        }
+        for (peer, data) in &self.shown {
+            if let Err(replaced) = recorder.check(peer.node, *data) {
+                self.close(*peer, &replaced);
+            }
+        }
+    }
+
     /// Closes a connection whose peer lost the data that it is known with. The next one is refused
     /// at the handshake.
     pub(super) fn refuse(&self, link: LinkId, replaced: &DataReplaced) {
-        let peer = self.endpoint(link);
+        self.close(self.endpoint(link), replaced);
+    }
+
+    fn close(&self, peer: Endpoint, replaced: &DataReplaced) {
         let Some(epoch) = self.net.outbox(peer).and_then(|outbox| outbox.epoch()) else { return };
         tracing::warn!(%peer, %replaced, "closing the connection");
         self.net.disconnect(peer, epoch, replaced.to_string());

@@ -13,9 +13,10 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use ringleader_net::{DataId, IntroduceError, Introducer, Introduction, PeerBook};
+use ringleader_net::{DataId, DataReplaced, IntroduceError, Introducer, Introduction, PeerBook};
 
 use super::data_dir::{lost, refuse, write_whole};
 use crate::error::StartError;
@@ -29,6 +30,8 @@ pub(crate) struct PeerFile {
     node: u64,
     /// What the file says. Held for a moment only.
     book: Mutex<PeerBook>,
+    /// Rises with everything that a log tells.
+    told: AtomicU64,
     /// Held while the file is written.
     writing: Mutex<()>,
 }
@@ -49,7 +52,7 @@ impl PeerFile {
             refuse(&path, format!("it is damaged: {why}; restore it, or {}", StartError::HEAL))
         })?;
         let (dir, book) = (dir.to_path_buf(), Mutex::new(book));
-        Ok(Self { dir, node, book, writing: Mutex::default() })
+        Ok(Self { dir, node, book, told: AtomicU64::new(0), writing: Mutex::default() })
     }
 
     fn book(&self) -> MutexGuard<'_, PeerBook> {
@@ -74,6 +77,7 @@ impl PeerFile {
     pub(super) fn tell(&self, node: u64, data: DataId) -> bool {
         let news = self.book().tell(node, data);
         if news {
+            self.told.fetch_add(1, Ordering::Release);
             tracing::info!(node, %data, "known from a group's log");
         }
         news
@@ -98,6 +102,17 @@ impl PeerFile {
 pub(super) struct Recorder(pub(super) Arc<PeerFile>);
 
 impl Recorder {
+    /// Whether a log told something since it was asked last, with the same `seen`.
+    pub(super) fn has_news(&self, seen: &mut u64) -> bool {
+        let told = self.0.told.load(Ordering::Acquire);
+        std::mem::replace(seen, told) != told
+    }
+
+    /// What is wrong with a node that showed this.
+    pub(super) fn check(&self, node: u64, data: DataId) -> Result<(), DataReplaced> {
+        self.0.book().check(self.0.node, node, data)
+    }
+
     /// A log says that a node has this data directory.
     pub(super) fn tell(&self, node: u64, data: DataId) {
         if self.0.tell(node, data) {

@@ -19,9 +19,11 @@ impl Shard {
         if let Err(cause) = self.take_found_identities(&opened) {
             return self.refuse_log(cause);
         }
+        let mut founders = Configuration::default();
         for (at, opened) in opened.into_iter().enumerate() {
             let GroupConfig { group, voters } = &self.config.groups[at];
-            let (group, configuration) = (*group, Configuration::new(voters, &[]));
+            let (group, mut configuration) = (*group, Configuration::new(voters, &[]));
+            configuration.share(&mut founders);
             let mut raft = self.new_raft(now, group, configuration, opened.restored);
             raft.share_configuration(&mut self.last_members);
             let links = self.links.of_group(group, raft.members(), self.config.node);

@@ -190,14 +190,15 @@ impl World {
         start(disk, &self.seats[seat].stores, data, &self.plan, seat)
     }
 
-    /// Whether each of a node's logs that is of any group says, whatever power failure comes, what data
-    /// another node has.
+    /// Whether each of a node's logs says, whatever power failure comes, what data another node has, or
+    /// knows nothing of anybody yet: then it counts nobody.
     pub(crate) fn logs_name(&self, node: usize, other: usize) -> bool {
         let (id, data) = (NodeId(other as u64 + 1), self.nodes[other].data);
         self.plan.seats.of(node).all(|seat| {
             let Ok(started) = self.started(seat, &self.seats[seat].disk) else { return false };
             let named = |found: &Found| found.configuration.data(id) == Some(data);
-            started.groups.is_empty() || started.groups.iter().any(named)
+            let blank = |found: &Found| found.configuration.is_empty();
+            started.groups.iter().all(blank) || started.groups.iter().any(named)
         })
     }
 

@@ -153,6 +153,7 @@ const SOMETIMES: &[&str] = &[
     "crashes with a segment in its second life",
     "damage spared: like a torn tail",
     "damaged nodes that refused to start",
+    "data known from logs alone",
     "dials to where another node is",
     "directory errors",
     "directory syncs failed",
