@@ -101,7 +101,7 @@ fn a_configuration_survives_its_encoding() {
     let plain = Configuration::new(&nodes(&[3, 1, 2]), &[]);
     let joint = Configuration::new(&nodes(&[1, 4, 9]), &nodes(&[1, 2, 3]));
     let with_learners = joint.clone().with_learners(&nodes(&[3, 7]));
-    let some = with_learners.identified(|node| (node.0 > 2).then(|| DataId(u128::MAX - 7)));
+    let some = with_learners.identified(|node| (node.0 > 2).then_some(DataId(u128::MAX - 7)));
     assert_eq!((some.data(NodeId(9)), some.data(NodeId(2))), (Some(DataId(u128::MAX - 7)), None));
     assert!(!some.is_identified() && some.identified(|_| Some(DataId(1))).is_identified());
     assert_eq!(some.identified(|_| None), with_learners);

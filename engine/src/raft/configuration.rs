@@ -48,9 +48,15 @@ struct Lists {
     voters: Box<[NodeId]>,
     outgoing: Box<[NodeId]>,
     learners: Box<[NodeId]>,
-    /// Of the members whose data directory is known.
+    /// Of the members whose data directory is known, ascending.
     #[serde(default)]
-    data: BTreeMap<NodeId, DataId>,
+    identities: Box<[Identity]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Identity {
+    node: NodeId,
+    data: DataId,
 }
 
 impl From<Lists> for Configuration {
@@ -108,29 +114,31 @@ impl Configuration {
     /// The same with the data directories of its members as `data` tells them, and no others.
     #[must_use]
     pub fn identified(&self, data: impl Fn(NodeId) -> Option<DataId>) -> Self {
-        let known = self.members().filter_map(|node| Some((node, data(node)?)));
-        let data = known.collect::<BTreeMap<_, _>>();
-        if data == self.0.data {
+        let known = self.members().filter_map(|node| Some(Identity { node, data: data(node)? }));
+        let mut identities: Vec<_> = known.collect();
+        identities.sort_unstable_by_key(|identity| identity.node);
+        if *identities == *self.0.identities {
             return self.clone();
         }
-        Lists { data, ..self.clone().into() }.into()
+        Lists { identities: identities.into(), ..self.clone().into() }.into()
     }
 
     /// Which data directory the promises of a member rest on; none if that is not known yet.
     #[must_use]
     pub fn data(&self, node: NodeId) -> Option<DataId> {
-        self.0.data.get(&node).copied()
+        let known = self.0.identities.iter().find(|identity| identity.node == node);
+        known.map(|identity| identity.data)
     }
 
     /// The members whose data directory is known.
     pub fn identities(&self) -> impl ExactSizeIterator<Item = (NodeId, DataId)> + '_ {
-        self.0.data.iter().map(|(node, data)| (*node, *data))
+        self.0.identities.iter().map(|Identity { node, data }| (*node, *data))
     }
 
     /// Whether the data directories of all members are known.
     #[must_use]
     pub fn is_identified(&self) -> bool {
-        self.0.data.len() == self.members().count()
+        self.0.identities.len() == self.members().count()
     }
 
     /// Whether both have the same members, in the same roles, whatever is known of their data.
@@ -267,7 +275,7 @@ impl Configuration {
             return error("too many members, or not as many as announced");
         }
         let mut lists = [const { Vec::new() }; 3];
-        let mut identities = BTreeMap::new();
+        let mut identities = Vec::new();
         let mut last = NodeId(0);
         for record in records.chunks_exact(RECORD_BYTES) {
             let (node, roles, data) = record_of(record);
@@ -276,7 +284,7 @@ impl Configuration {
             }
             last = node;
             if data != DataId(0) {
-                identities.insert(node, data);
+                identities.push(Identity { node, data });
             }
             if !matches!(roles, 1..=4 | 6) {
                 return error("a member with an impossible role");
@@ -295,7 +303,7 @@ impl Configuration {
             return error("without voters");
         }
         let (voters, outgoing, learners) = (voters.into(), outgoing.into(), learners.into());
-        Ok(Lists { voters, outgoing, learners, data: identities }.into())
+        Ok(Lists { voters, outgoing, learners, identities: identities.into() }.into())
     }
 }
 
