@@ -30,6 +30,7 @@ use ringleader::{
     Entries, GroupConfig, GroupId, Limits, NodeId, RaftConfig, Replies, RoleName, SnapshotConfig,
     StateMachine, WalConfig,
 };
+use ringleader_net::DataId;
 use ringleader_wal::disk::{DiskOp, DiskOutput};
 use ringleader_wal::{Identity, Wal};
 
@@ -66,6 +67,7 @@ impl Node {
         let others = voters.iter().filter(|voter| **voter != node);
         let config = ShardConfig {
             node,
+            data: DataId(node.0.into()),
             groups: (1..=groups as u64).map(group).collect(),
             nodes: others.map(|&node| (node, 1)).collect(),
             raft: std::sync::Arc::new(RaftConfig::default()),
@@ -78,7 +80,10 @@ impl Node {
         let settings = WalConfig { segment_bytes: 64 << 20, ..WalConfig::default() };
         let wal = Wal::open(settings, Identity { cluster: 1, node, shard: 0 });
         let mut shard = Shard::new(config, wal);
-        (0..2).for_each(|link| shard.link_up(Time(1), LinkId(link), 1));
+        let peers: Vec<_> = shard.links().collect();
+        for (peer, link) in peers.into_iter().zip(0..) {
+            shard.link_up(Time(1), LinkId(link), 1, DataId(peer.node.0.into()));
+        }
         Self { shard, effects: Effects::default(), arrived: Vec::new(), answered: 0 }
     }
 

@@ -92,6 +92,8 @@
 //! - **Everything that grows has a bound in bytes**, and what happens there is back-pressure.
 //! - **A failed write or sync is final**: the shard acknowledges nothing more. So is a panic in its
 //!   turn. Either ends one shard; the node's others go on. A panic over a connection ends that.
+//! - **A member is a node and its data.** Configurations in the log name the data directory of each
+//!   member, and no connection to a node that shows another one gets to any group (`shard/identity.rs`).
 //! - **The log goes only when a snapshot of it is wholly on stable storage**, and taking one stops
 //!   nothing.
 
@@ -141,7 +143,7 @@ pub use raft::{
 };
 pub use read_log::LogPortion;
 pub use report::Report;
-pub use ringleader_net::{BulkConfig, NetConfig};
+pub use ringleader_net::{BulkConfig, DataId, NetConfig};
 pub use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig};
 pub use runtime::found_group;
 pub use shard::{Applied, Completion, GroupStatus, MemberStatus, ReadCompletion, Transferred};

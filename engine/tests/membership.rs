@@ -7,6 +7,7 @@ use std::time::Duration;
 use harness::disk::Disk;
 use harness::{World, voters};
 use ringleader::raft::{ChangeError, Changing, Configuration, MembershipChange, RaftConfig};
+use ringleader_net::DataId;
 use ringleader_wal::{LogIndex, NodeId};
 
 fn nodes(numbers: &[u64]) -> Vec<NodeId> {
@@ -349,4 +350,82 @@ fn a_candidate_that_a_voter_does_not_know_gets_its_vote() {
         world.settle();
     }
     assert!(world.leaders().contains(&4) || world.leaders().contains(&2));
+}
+
+/// What every log names, once everything is settled.
+fn named(world: &mut World, ids: &[u64]) -> Vec<(u64, u128)> {
+    world.settle();
+    heartbeat(world);
+    let of = |id: u64| {
+        let named = configuration(world, id);
+        named.identities().map(|(node, data)| (node.0, data.0)).collect::<Vec<_>>()
+    };
+    let first = of(ids[0]);
+    assert!(ids.iter().all(|id| of(*id) == first), "they agree");
+    first
+}
+
+#[test]
+fn a_leader_names_the_data_of_those_whom_it_has_met() {
+    let mut world = led(4, &[1, 2, 3]);
+    assert_eq!(named(&mut world, &[1, 2, 3]), []);
+    world.data = [(1, DataId(10)), (2, DataId(20))].into();
+    assert_eq!(named(&mut world, &[1, 2, 3]), [(1, 10), (2, 20)]);
+    let last = world.raft(1).status().last;
+    assert_eq!(named(&mut world, &[1, 2, 3]), [(1, 10), (2, 20)]);
+    assert_eq!(world.raft(1).status().last, last, "it is said once");
+
+    // Others than those that are known are nobody's who is a member.
+    world.data = [(1, DataId(11)), (2, DataId(21)), (3, DataId(30)), (4, DataId(40))].into();
+    assert_eq!(named(&mut world, &[1, 2, 3]), [(1, 10), (2, 20), (3, 30)]);
+
+    // A change names those who come with it, forgets those who go, and keeps what is known.
+    assert_eq!(world.change(1, &change(&[4], &[2], &[3])), Ok(Changing::Begun));
+    assert_eq!(named(&mut world, &[1, 2, 4]), [(1, 10), (2, 20), (4, 40)]);
+    assert_eq!(configuration(&world, 1).voters(), nodes(&[1, 4]));
+}
+
+#[test]
+fn whoever_asks_for_a_change_while_data_is_named_is_not_refused() {
+    let to_be_named = || {
+        let mut world = led(3, &[1, 2]);
+        world.data = (1..=3).map(|id| (id, DataId(10 * u128::from(id)))).collect();
+        world.advance(RaftConfig::default().heartbeat_interval);
+        let at = configuration(&world, 1);
+        assert!(
+            at.is_identified() && world.raft(1).status().commit < world.raft(1).status().last.index
+        );
+        world
+    };
+    for wish in [change(&[3], &[], &[]), change(&[], &[3], &[]), change(&[], &[], &[2])] {
+        let mut world = to_be_named();
+        assert_eq!(world.change(1, &wish), Ok(Changing::Begun));
+        assert_eq!(world.change(1, &wish), Err(ChangeError::InProgress));
+        world.settle();
+        heartbeat(&mut world);
+        let now = configuration(&world, 1);
+        assert!(now.is_identified() && !now.is_joint());
+        let done = now.contains(NodeId(3)) || !now.contains(NodeId(2));
+        assert!(done, "{now:?}");
+    }
+    // Who wants what is so already learns where that stands, when it is committed.
+    let mut world = to_be_named();
+    assert_eq!(world.change(1, &change(&[2], &[], &[])), Ok(Changing::Begun));
+    world.settle();
+    let at = world.raft(1).configuration_at(LogIndex(u64::MAX)).0;
+    assert_eq!(world.change(1, &change(&[2], &[], &[])), Ok(Changing::Unchanged(at)));
+}
+
+#[test]
+fn a_reset_keeps_what_is_known_of_those_who_stay() {
+    let mut world = led(3, &[1, 2, 3]);
+    world.data = (1..=3).map(|id| (id, DataId(10 * u128::from(id)))).collect();
+    assert_eq!(named(&mut world, &[1, 2, 3]), [(1, 10), (2, 20), (3, 30)]);
+    world.data.clear();
+    world.crash(1, 0);
+    world.crash(2, 0);
+    world.advance(RaftConfig::default().election_timeout * 3);
+    world.reset(3, &voters(&[2, 3])).expect("there is no leader");
+    let now = configuration(&world, 3);
+    assert!(now.identities().eq([(NodeId(2), DataId(20)), (NodeId(3), DataId(30))]), "{now:?}");
 }

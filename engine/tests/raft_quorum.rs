@@ -3,6 +3,7 @@
 
 use ringleader::raft::Configuration;
 use ringleader::raft::quorum::VoteResult;
+use ringleader_net::DataId;
 use ringleader_wal::NodeId;
 
 /// Incoming voters are 1..=a; outgoing are `b` nodes from `shift` on.
@@ -100,7 +101,13 @@ fn a_configuration_survives_its_encoding() {
     let plain = Configuration::new(&nodes(&[3, 1, 2]), &[]);
     let joint = Configuration::new(&nodes(&[1, 4, 9]), &nodes(&[1, 2, 3]));
     let with_learners = joint.clone().with_learners(&nodes(&[3, 7]));
-    for configuration in [Configuration::default(), plain, joint, with_learners.clone()] {
+    let some = with_learners.identified(|node| (node.0 > 2).then_some(DataId(u128::MAX - 7)));
+    assert_eq!((some.data(NodeId(9)), some.data(NodeId(2))), (Some(DataId(u128::MAX - 7)), None));
+    assert!(!some.is_identified() && some.identified(|_| Some(DataId(1))).is_identified());
+    assert_eq!(some.identified(|_| None), with_learners);
+    for configuration in [Configuration::default(), plain, joint, with_learners.clone(), some] {
+        let json = serde_json::to_string(&configuration).expect("it can be written");
+        assert_eq!(serde_json::from_str::<Configuration>(&json).ok(), Some(configuration.clone()));
         let bytes = configuration.encode();
         assert_eq!(Configuration::decode(&bytes), Ok(configuration));
     }
@@ -116,7 +123,7 @@ fn a_configuration_survives_its_encoding() {
 #[test]
 fn damaged_configurations_are_refused() {
     let joint = Configuration::new(&nodes(&[1, 4]), &nodes(&[1, 2])).with_learners(&nodes(&[2]));
-    let bytes = joint.encode();
+    let bytes = joint.identified(|node| (node.0 < 4).then_some(DataId(9))).encode();
     let accepted = |bytes: &[u8]| match Configuration::decode(bytes) {
         Ok(configuration) => assert_eq!(configuration.encode(), bytes),
         Err(error) => assert!(!error.to_string().is_empty()),
@@ -130,6 +137,11 @@ fn damaged_configurations_are_refused() {
         }
     }
     assert!(Configuration::decode(&[&bytes[..], &[0]].concat()).is_err());
-    let nobody_decides = [&[1, 0, 16, 0, 1, 0, 0, 0, 5], &[0; 7][..], &[4], &[0; 7]].concat();
-    assert!(Configuration::decode(&nobody_decides).is_err());
+    let record = [&[5], &[0; 7][..], &[4], &[0; 23]].concat();
+    let nobody_decides = [&[2, 0, 32, 0, 1, 0, 0, 0], &record[..]].concat();
+    let error = Configuration::decode(&nobody_decides).expect_err("refused").to_string();
+    assert!(error.contains("without voters"), "{error}");
+    let earlier = [&[1, 0, 16, 0, 1, 0, 0, 0], &record[..16]].concat();
+    let error = Configuration::decode(&earlier).expect_err("refused").to_string();
+    assert!(error.contains("of version 1"), "{error}");
 }

@@ -18,6 +18,7 @@ use ringleader::{
     Configuration, Entries, GroupConfig, GroupId, Limits, LogIndex, LogPosition, MachineError,
     NodeId, RaftConfig, Replies, SnapshotConfig, SnapshotSource, StateMachine, Term, WalConfig,
 };
+use ringleader_net::DataId;
 use ringleader_wal::disk::{DiskOp, DiskOutput, FileName, OpId};
 use ringleader_wal::{Block, BlockKind, Identity, Run, Wal};
 
@@ -64,6 +65,7 @@ impl Bench {
     fn new() -> Self {
         let config = ShardConfig {
             node: THIS,
+            data: DataId(1),
             groups: Vec::new(),
             nodes: vec![(LEADER, 1), (NodeId(3), 1)],
             raft: Arc::new(RaftConfig::default()),
@@ -137,7 +139,7 @@ impl Bench {
         self.turn();
         let links = self.shard.links().len();
         for (link, epoch) in (0..links).zip(1..) {
-            self.shard.link_up(self.now, LinkId(link as u32), epoch);
+            self.shard.link_up(self.now, LinkId(link as u32), epoch, DataId(2 + link as u128));
         }
     }
 

@@ -92,7 +92,7 @@ fn a_node_without_its_data_is_refused_by_all_and_the_others_serve_on() {
     let third = start(config(&addresses, 3, 1, dir.path()));
     // The others dial it: it knows from them what it is taken for, and they hear it from there.
     for node in [1, 2] {
-        let met = format!("node {node} met it with");
+        let met = format!("node {node} knows it with");
         let advice = "Remove node 3 from its groups and add it again as a new node";
         let here = ["connection not accepted", "refused", &met, advice];
         eventually("the refusal in its log", || logged(&here));

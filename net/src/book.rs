@@ -1,34 +1,54 @@
-//! Which data each node was met with: what finds a node that comes back without it.
+//! Which data each node is known with: what finds a node that comes back without it.
 //!
 //! A node's promises (its votes, what it called durable) are worth what its data directory is worth.
 //! When that is gone and the node starts over with an empty one, it has forgotten them: it could
 //! vote twice in a term, and a majority that counts it could lack what was acknowledged. So a data
 //! directory has a random number, its [`DataId`], from the day it is made. It travels in the
-//! handshake, every node remembers durably which one it met each other node with, and a node that
-//! turns up with another one is refused by whoever remembers, for good: to the rest of the cluster
-//! it is down. Its owner removes it from its groups and adds it as a new node, with a new number,
-//! which the groups bring up to date before it counts.
+//! handshake, and every node remembers durably which one each other node has. It learns that in two
+//! ways:
+//!
+//! - **by meeting it**: what the other shows when they connect for the first time;
+//! - **by being told**: the configurations in the groups' logs name the directory of each member, as
+//!   its leader met it, so whoever has a group's log knows its members, whether it met them or not.
+//!
+//! A node that turns up with another directory than the one it is known with is refused by whoever
+//! knows, for good: to the rest of the cluster it is down. Its owner removes it from its groups and
+//! adds it as a new node, with a new number, which the groups bring up to date before it counts. One
+//! that is known with two directories, because somebody was met without its data before that was
+//! known, is refused with either.
+//!
+//! (Kafka's KIP-853 has directory ids in the log's voter sets likewise, and lets ids that are not
+//! known yet match any. There, a replaced disk comes back under its old number, as another voter.
+//! Here a number is used up with its disk, which leaves nothing to be confused.)
 //!
 //! # What is promised, and what is not
 //!
-//! - A node that two others met is refused by both, whichever side dials, after any number of
-//!   restarts. Normally every two members of a group have met: they are connected all the time.
-//! - **Two nodes that never met don't know.** If a node lost its data before it was ever connected
-//!   to another one, that one takes it for what it says. For an acknowledged entry to be lost, the
-//!   node must have been counted for it by a leader, which it met, and afterwards a majority must
-//!   come together out of it and of nodes that it had never met. That takes a cluster of four or
-//!   more that was never whole, or a member added while part of the cluster was away.
-//! - **A majority that lost its data at once is not found**: those nodes don't remember each other.
-//!   What was acknowledged is lost then in any case; here the groups may also begin anew, empty.
+//! - A node that lost its data is refused by all that met it before, and by all whose logs hold a
+//!   configuration that names its directory, whichever side dials, after any number of restarts.
+//!   A leader puts the directories of those whom it has met into the log as soon as it has committed
+//!   anything, and those of others when it meets them.
+//! - **Before that, who founded a group knows whom it met, and nobody else.** The configuration that
+//!   a group is founded with names numbers alone, for nobody has met anybody yet. If a majority of
+//!   its founders began without the others, and one of that majority lost its data before any of the
+//!   others got anything of the log, then they take it for what it says: they can't tell a group that
+//!   begins from one that has begun without them. So see to it that all founders are up when a group
+//!   is founded; after that, no order of restarts does harm.
+//! - **A majority that lost its data at once is not found** where nobody is left who knew them: those
+//!   nodes don't remember each other. What was acknowledged is lost then in any case; here the groups
+//!   may also begin anew, empty.
 //! - **An old copy is not found**: a directory that is restored from a backup, or copied, has the
 //!   number of the original and less in it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-/// The number of a data directory: random, made with it, never changed. Not zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+use serde::{Deserialize, Serialize};
+
+/// The number of a data directory: random, made with it, never changed. Not zero. As text, and in
+/// JSON, it is 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct DataId(pub u128);
 
 impl fmt::Display for DataId {
@@ -47,29 +67,44 @@ impl FromStr for DataId {
     }
 }
 
-/// A node turned up with another data directory than the one that it was met with.
+impl From<DataId> for String {
+    fn from(id: DataId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for DataId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// A node turned up with another data directory than the one that it is known with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "node {node} has the data directory {found}, and node {by} met it with {known}: what it had \
+    "node {node} has the data directory {found}, and node {by} knows it with {known}: what it had \
      promised is lost. Remove node {node} from its groups and add it again as a new node, with a \
      new number and an empty directory"
 )]
 pub struct DataReplaced {
     /// The node.
     pub node: u64,
-    /// Who met it before.
+    /// Who knows it.
     pub by: u64,
-    /// What it was met with.
+    /// What it is known with.
     pub known: DataId,
     /// What it has now.
     pub found: DataId,
 }
 
-/// What one node remembers of the others. Entries are never changed and never removed, for a
-/// number is never given to another node.
+/// What one node knows of the others. Entries are never changed and never removed, for a number is
+/// never given to another node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerBook {
-    met: BTreeMap<u64, DataId>,
+    /// A node that stands here with two directories is refused with either.
+    known: BTreeSet<(u64, DataId)>,
 }
 
 /// Lines of text with their CRC-32 as one more line, `crc X`.
@@ -92,33 +127,50 @@ pub fn unseal(sealed: &str) -> Result<&str, String> {
 const TITLE: &str = "ringleader peers 1";
 
 impl PeerBook {
-    /// What a node was met with.
+    /// What a node is known with, if that is one directory.
     #[must_use]
     pub fn known(&self, node: u64) -> Option<DataId> {
-        self.met.get(&node).copied()
+        let mut all = self.all(node);
+        all.next().filter(|_| all.next().is_none())
     }
 
-    /// Meets a node on behalf of node `by`. True if that is the first time: then the book is to be
-    /// made durable before anything is made of the meeting.
+    fn all(&self, node: u64) -> impl Iterator<Item = DataId> + '_ {
+        let of_node = (node, DataId(0))..=(node, DataId(u128::MAX));
+        self.known.range(of_node).map(|(_, data)| *data)
+    }
+
+    /// What is wrong with a node that shows the directory `found` to node `by`, whose book this is.
     ///
     /// # Errors
-    /// It was met with another directory. The book stays as it is.
-    pub fn meet(&mut self, by: u64, node: u64, found: DataId) -> Result<bool, DataReplaced> {
-        match self.known(node) {
-            Some(known) if known != found => Err(DataReplaced { node, by, known, found }),
-            Some(_) => Ok(false),
-            None => {
-                self.met.insert(node, found);
-                Ok(true)
-            }
+    /// It is known with another one.
+    pub fn check(&self, by: u64, node: u64, found: DataId) -> Result<(), DataReplaced> {
+        match self.all(node).find(|known| *known != found) {
+            Some(known) => Err(DataReplaced { node, by, known, found }),
+            None => Ok(()),
         }
     }
 
-    /// The book as lines of text: a title, `node N data D` for each node, and a CRC-32 of all that,
+    /// Meets a node on behalf of node `by`. True if that is the first that it knows of it: then the
+    /// book is to be made durable before anything is made of the meeting.
+    ///
+    /// # Errors
+    /// It is known with another directory. The book stays as it is.
+    pub fn meet(&mut self, by: u64, node: u64, found: DataId) -> Result<bool, DataReplaced> {
+        self.check(by, node, found)?;
+        Ok(self.known.insert((node, found)))
+    }
+
+    /// A group's configuration names a node's directory. True if that is news: then the book is to
+    /// be made durable. If it was met with another one, it is refused from now on.
+    pub fn tell(&mut self, node: u64, data: DataId) -> bool {
+        self.known.insert((node, data))
+    }
+
+    /// The book as lines of text: a title, `node N data D` for each entry, and a CRC-32 of all that,
     /// for a bit that flips must not make a healthy node a stranger.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let lines = self.met.iter().map(|(node, data)| format!("node {node} data {data}\n"));
+        let lines = self.known.iter().map(|(node, data)| format!("node {node} data {data}\n"));
         seal(&format!("{TITLE}\n{}", lines.collect::<String>()))
     }
 
@@ -138,7 +190,7 @@ impl PeerBook {
             let entry =
                 entry.and_then(|(node, data)| Some((node.parse().ok()?, data.parse().ok()?)));
             let (node, data) = entry.ok_or_else(|| format!("it has a line {line:?}"))?;
-            book.met.insert(node, data);
+            book.known.insert((node, data));
         }
         Ok(book)
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::book::DataId;
 use crate::frame::{Frame, FrameError};
 use crate::{Endpoint, Epoch, Lane};
 
@@ -20,6 +21,8 @@ pub enum NetEvent {
         lane: Lane,
         /// The connection.
         epoch: Epoch,
+        /// The data directory that the peer's node showed, which is the one that it is known with.
+        data: DataId,
         /// The life of the peer's process: a changed number means that it restarted.
         incarnation: u64,
         /// The protocol that both sides agreed on.

@@ -90,7 +90,7 @@ pub struct Hello {
     pub lane: Option<Lane>,
     /// The caller's data directory.
     pub data: DataId,
-    /// What the caller met the wanted node with before, if it did.
+    /// What the caller knows the wanted node with, if it does.
     pub expects: Option<DataId>,
     /// Fingerprint of the settings that all nodes must agree on.
     pub fingerprint: u64,
@@ -255,7 +255,7 @@ pub enum Refusal {
         /// The caller's fingerprint.
         theirs: u64,
     },
-    /// One of the two lost the data that the other one met it with.
+    /// One of the two lost the data that the other one knows it with.
     #[error("{0}")]
     DataReplaced(#[from] DataReplaced),
     /// This node could not remember the caller durably, so it makes nothing of the meeting.
@@ -368,7 +368,7 @@ impl Refusal {
 }
 
 /// Judges a caller: the broadest mistake first, so that a node of another cluster isn't told that
-/// it is an unknown member of this one. `known` is what the caller was met with before; if it was
+/// it is an unknown member of this one. `known` is what the caller is known with; if it is
 /// not, it is to be remembered before anything comes of the connection.
 ///
 /// # Errors

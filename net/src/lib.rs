@@ -5,7 +5,7 @@
 //!
 //! **Without IO**: [`frame`] (the layout), [`decoder`] (bytes to frames), [`envelope`] (reading an
 //! archive in place), [`outbox`] (bounded queue to one peer), [`handshake`] (who may talk to
-//! whom), [`book`] (which data each node was met with), [`backoff`], [`throttle`], [`bucket`]. Plain
+//! whom), [`book`] (which data each node is known with), [`backoff`], [`throttle`], [`bucket`]. Plain
 //! synchronous code without clock, random source or thread; a simulator drives the
 //! very same code as the sockets do.
 //!
@@ -15,7 +15,7 @@
 //!
 //! - Of two nodes the one with the lower number dials, the other accepts; there is at most one
 //!   established connection per pair of shards, and a newly accepted one replaces the one before.
-//! - A node is known by the data directory that it was met with ([`book`]), and refused when it
+//! - A node is known by its data directory ([`book`]), and refused when it
 //!   turns up with another one. The meeting is remembered durably before anything comes of it.
 //! - Bulk data (snapshots) has a connection of its own in each direction, dialed by the side that
 //!   sends when it wants to ([`Net::want_bulk`]) and closed when it has been idle for a while. It

@@ -78,6 +78,17 @@ fn a_book_keeps_who_it_met_and_knows_when_it_was_damaged() {
     let replaced = DataReplaced { node: 2, by: 1, known: DataId(20), found: DataId(21) };
     assert_eq!(book.meet(1, 2, DataId(21)), Err(replaced));
     assert_eq!((book.known(2), book.known(3)), (Some(DataId(20)), None));
+    // What it is told of counts like what it met; who is known with two directories is let in with
+    // neither.
+    assert_eq!((book.tell(3, DataId(30)), book.tell(3, DataId(30))), (true, false));
+    assert_eq!((book.known(3), book.meet(1, 3, DataId(30))), (Some(DataId(30)), Ok(false)));
+    let replaced = DataReplaced { node: 3, by: 1, known: DataId(30), found: DataId(31) };
+    assert_eq!(book.meet(1, 3, DataId(31)), Err(replaced));
+    assert!(book.tell(2, DataId(21)), "another one than it was met with");
+    assert_eq!(book.known(2), None);
+    for found in [20, 21] {
+        assert!(book.meet(1, 2, DataId(found)).is_err());
+    }
     for book in [PeerBook::default(), book] {
         let text = book.to_text();
         assert_eq!(PeerBook::from_text(&text), Ok(book));

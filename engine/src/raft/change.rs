@@ -14,6 +14,10 @@
 //! entry of its own term and all before it, the last configuration with it: otherwise two leaders
 //! in turn could each change away from a configuration that the other's voters never saw (the bug
 //! of the thesis's single-server changes, raft-dev 2015).
+//!
+//! An entry that only names data directories that were not known yet changes nobody's vote. It is
+//! appended by a leader that has nothing else to change, when it has met members of whom nobody knew
+//! (`Leader::identify`). Who asks for a change meanwhile waits for that entry, and is not refused.
 
 use ringleader_wal::{Block, LogIndex, LogPosition, NodeId};
 
@@ -98,7 +102,8 @@ impl MembershipChange {
         if voters.len() > MAX_VOTERS || learners.len() > MAX_LEARNERS {
             return impossible("too many voters or learners");
         }
-        Ok(Configuration::new(&voters, &[]).with_learners(&learners))
+        let target = Configuration::new(&voters, &[]).with_learners(&learners);
+        Ok(target.identified(|node| now.data(node)))
     }
 }
 
@@ -106,9 +111,11 @@ impl MembershipChange {
 /// Newcomers are waited for likewise: whatever happens is looked at.
 const LEAVING: LogIndex = LogIndex(0);
 
-/// A change whose new voters are catching up.
+/// A change that waits for its new voters to catch up, or for the latest configuration to be
+/// committed.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
+    /// Without the data directories that are not in the log yet.
     target: Configuration,
     newcomers: Vec<CatchUp>,
 }
@@ -178,7 +185,7 @@ impl Leader {
         let configurations = &state.configurations;
         self.change.is_some()
             || configurations.latest().is_joint()
-            || configurations.latest_at() > state.commit_index
+            || !state.knows_members() && !configurations.latest_identifies()
     }
 
     /// Whether the change's new voters have caught up; the first that never will is an error.
@@ -195,6 +202,23 @@ impl Leader {
         Ok(all)
     }
 
+    /// Everybody is ready, and the latest configuration is committed: the change goes into the log.
+    fn begin_change(&mut self, change: &Change, state: &mut State, out: &mut dyn Outlet) {
+        let (now, target) = (state.configurations.latest(), &change.target);
+        let next = match target.voters() == now.voters() {
+            true => target.clone(),
+            false => {
+                Configuration::new(target.voters(), now.voters()).with_learners(target.learners())
+            }
+        };
+        let next = next.identified(|node| now.data(node));
+        match next == *now {
+            // Only that was waited for.
+            true => self.end_change(state, out),
+            false => self.configure(&next, state, out),
+        }
+    }
+
     /// The latest configuration is committed, and is not a joint one.
     fn end_change(&mut self, state: &State, out: &mut dyn Outlet) {
         self.change_at = LogIndex(u64::MAX);
@@ -205,13 +229,28 @@ impl Leader {
         self.dismiss_strangers(state, out);
     }
 
-    /// Appends a configuration, which is in force at once.
+    /// Names the data directories of members that nobody knew yet, if they are connected. Nothing is
+    /// under way that changes the members, nor is the office handed over.
+    pub(super) fn identify(&mut self, state: &mut State, out: &mut dyn Outlet) {
+        let now = state.configurations.latest();
+        let idle = self.change_at == LogIndex(u64::MAX) && self.transfer.is_none() && !self.rests;
+        if idle && !now.is_identified() {
+            let now = now.clone();
+            if identified(&now, out) != now {
+                self.configure(&now, state, out);
+            }
+        }
+    }
+
+    /// Appends a configuration, which is in force at once. It names the data directories of those who
+    /// are connected.
     fn configure(
         &mut self,
         configuration: &Configuration,
         state: &mut State,
         out: &mut dyn Outlet,
     ) {
+        let configuration = identified(configuration, out);
         let at = LogPosition { index: state.log.last_index().next(), term: state.term() };
         let block = Block::configuration(state.group, at, &configuration.encode());
         state.append_any(block, out);
@@ -219,6 +258,11 @@ impl Leader {
         self.change_at = at.index;
         self.replicate_to_all(state, out);
     }
+}
+
+/// The configuration with the data directories that were not known yet, of those who are connected.
+pub(super) fn identified(configuration: &Configuration, out: &dyn Outlet) -> Configuration {
+    configuration.identified(|node| configuration.data(node).or_else(|| out.data(node)))
 }
 
 impl Raft {
@@ -247,12 +291,8 @@ impl Raft {
         }
         let (now, at) = (state.configurations.latest(), state.configurations.latest_at());
         let target = change.target(now)?;
-        if target == *now {
+        if target == *now && state.knows_members() {
             return Ok(Changing::Unchanged(at));
-        }
-        if target.voters() == now.voters() {
-            leader.configure(&target, state, out);
-            return Ok(Changing::Begun);
         }
         let new = target.voters().iter().filter(|node| !now.has_vote(**node));
         let newcomers: Vec<_> = new.map(|node| CatchUp::new(*node, state)).collect();
@@ -281,13 +321,8 @@ impl Raft {
         }
         if let Some(mut change) = leader.change.take() {
             match leader.look_at_newcomers(&mut change, state) {
-                Ok(false) => leader.change = Some(change),
-                Ok(true) => {
-                    let now = state.configurations.latest();
-                    let joint = Configuration::new(change.target.voters(), now.voters())
-                        .with_learners(change.target.learners());
-                    leader.configure(&joint, state, out);
-                }
+                Ok(true) if state.knows_members() => leader.begin_change(&change, state, out),
+                Ok(_) => leader.change = Some(change),
                 Err(node) => {
                     leader.change_at = LogIndex(u64::MAX);
                     leader.dismiss_strangers(state, out);
@@ -300,12 +335,14 @@ impl Raft {
         let now = state.configurations.latest();
         if now.is_joint() {
             let last = Configuration::new(now.voters(), &[]).with_learners(now.learners());
+            let last = last.identified(|node| now.data(node));
             leader.configure(&last, state, out);
             return;
         }
         if leader.change_at != LEAVING {
             leader.end_change(state, out);
             if state.configurations.latest().has_vote(state.node) {
+                leader.identify(state, out);
                 return;
             }
             // Its work is done (thesis, section 4.2.2): it hands over, and goes.

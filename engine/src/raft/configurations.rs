@@ -42,6 +42,8 @@ impl Configurations {
     /// force at or after that are forgotten: they can neither come back nor be asked for.
     pub(super) fn append(&mut self, at: LogIndex, configuration: Configuration, base: LogIndex) {
         let before = std::mem::replace(&mut self.latest, configuration);
+        // Of most groups there is one, for as long as no snapshot covers what its members' data is.
+        self.earlier.reserve_exact(1);
         self.earlier.push((std::mem::replace(&mut self.latest_at, at), before));
         let in_force = self.earlier.partition_point(|(at, _)| *at <= base);
         self.earlier.drain(..in_force.saturating_sub(1));
@@ -57,6 +59,16 @@ impl Configurations {
             changed = true;
         }
         changed
+    }
+
+    /// The latest one, to be changed into one that is the same.
+    pub(super) fn latest_mut(&mut self) -> &mut Configuration {
+        &mut self.latest
+    }
+
+    /// Whether the latest one says what the one before it says, and more of its members' data.
+    pub(super) fn latest_identifies(&self) -> bool {
+        self.earlier.last().is_some_and(|(_, before)| before.is_alike(&self.latest))
     }
 
     /// The configuration in force at an entry that is not before the log's base.

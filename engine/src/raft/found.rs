@@ -8,8 +8,8 @@
 //! index 1, term 1: the members | index 2, term 2 or later: the first leader's empty entry | ...
 //! ```
 //!
-//! Each founding member writes that first entry by itself. It is the same on all of them, and
-//! nobody is elected in term 1, so it needs nobody's consent: a leader of a later term commits it
+//! Each founding member writes that first entry by itself. It is the same on all of them, so it names
+//! no data directories, and nobody is elected in term 1, so it needs nobody's consent: a leader of a later term commits it
 //! with its own first entry. (etcd's members begin likewise, with one entry for each of them.)
 
 use ringleader_wal::{Block, LogIndex, LogPosition, Term};
@@ -32,7 +32,8 @@ impl Raft {
         let state = &mut self.state;
         let is_new = state.log.last() == LogPosition::default() && state.term() == Term(0);
         assert!(is_new, "a group begins once");
-        let block = Block::configuration(state.group, FOUNDED_AT, &members.encode());
+        let block =
+            Block::configuration(state.group, FOUNDED_AT, &members.identified(|_| None).encode());
         self.advance_clock(now);
         self.state.set_hard_state(FOUNDED_AT.term, None);
         self.state.append_any(block, out);

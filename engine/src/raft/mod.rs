@@ -277,6 +277,7 @@ impl Raft {
                 leader.end_late_transfer(&self.state);
                 leader.end_standing_in(&self.state, out);
                 if leader.has_quorum(&self.state) {
+                    leader.identify(&mut self.state, out);
                     leader.rest_if_quiet(&mut self.state, out);
                     leader.send_heartbeats(&self.state, out);
                     self.pursue_change(out);
@@ -417,6 +418,12 @@ impl Raft {
         if let Role::Leader(leader) = &mut self.role {
             leader.send_dropped(peer);
         }
+    }
+
+    /// Has the latest configuration share its memory with others that are the same: most groups of a
+    /// shard have the same members.
+    pub(crate) fn share_configuration(&mut self, with: &mut Configuration) {
+        self.state.configurations.latest_mut().share(with);
     }
 
     fn advance_clock(&mut self, now: Time) {

@@ -1,5 +1,6 @@
 //! What a step gives out. The type says what each effect waits for.
 
+use ringleader_net::DataId;
 use ringleader_wal::{Block, HardState, LogIndex, LogPosition, NodeId, Term};
 
 use super::message::{AppendRequest, Message, SnapshotId};
@@ -46,6 +47,10 @@ pub trait Outlet {
     /// to it: a message of any group, or a beat. None if there is no connection.
     fn heard(&self, peer: NodeId) -> Option<Time>;
 
+    /// Which data directory a node has: what `node` showed on the connection to where it keeps the
+    /// group, or this node's own. None if there is no connection.
+    fn data(&self, node: NodeId) -> Option<DataId>;
+
     /// [`Raft::deadline`](super::Raft::deadline) may be earlier than it was. Otherwise it is where
     /// it was or later, and a timer that was set for it may stay.
     fn reschedule(&mut self);
@@ -73,6 +78,8 @@ pub struct Output {
     pub reads_wait: bool,
     /// What [`Outlet::heard`] is to say; it is not an effect, and stays.
     pub heard: Vec<(NodeId, Time)>,
+    /// What [`Outlet::data`] is to say, likewise.
+    pub data: Vec<(NodeId, DataId)>,
 }
 
 impl Output {
@@ -133,6 +140,10 @@ impl Outlet for Output {
 
     fn heard(&self, peer: NodeId) -> Option<Time> {
         self.heard.iter().find(|heard| heard.0 == peer).map(|heard| heard.1)
+    }
+
+    fn data(&self, node: NodeId) -> Option<DataId> {
+        self.data.iter().find(|data| data.0 == node).map(|data| data.1)
     }
 
     fn reschedule(&mut self) {}

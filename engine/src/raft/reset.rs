@@ -101,6 +101,12 @@ impl Raft {
         let before = self.office();
         self.become_follower(self.state.term(), None);
         self.finish(before, out);
+        // What the log says of those who stay is as true as ever.
+        let known = |node| {
+            let shown = out.data(node).filter(|_| node == self.state.node);
+            shown.or_else(|| reset.before.data(node)).or_else(|| out.data(node))
+        };
+        let members = members.identified(known);
         let block = Block::configuration(self.state.group, reset.at, &members.encode());
         self.state.set_hard_state(reset.at.term, None);
         self.state.append_any(block, out);

@@ -278,6 +278,11 @@ impl State {
         }
     }
 
+    /// Whether the latest configuration is committed.
+    pub(super) fn knows_members(&self) -> bool {
+        self.configurations.latest_at() <= self.commit_index
+    }
+
     pub(super) fn commit_to(&mut self, index: LogIndex) {
         debug_assert!(index <= self.log.last_index());
         self.commit_index = self.commit_index.max(index);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use ringleader_net::DataId;
 use ringleader_wal::NodeId;
 
 use super::{GroupReport, Report, ShardReport, Table};
@@ -217,6 +218,7 @@ pub fn member_table(groups: &[GroupReport]) -> Table {
         "voters",
         "learners",
         "not alive",
+        "data unknown",
         "priorities",
         "vote",
         "hands over to",
@@ -229,11 +231,13 @@ pub fn member_table(groups: &[GroupReport]) -> Table {
     for GroupReport { status, queues, .. } in groups {
         let or_none = |number: Option<u64>| number.map_or("-".to_owned(), |n| n.to_string());
         let dead = status.members.iter().filter(|member| !member.alive);
+        let unmet = status.members.iter().filter(|member| member.data.is_none());
         table.row([
             status.group.to_string(),
             voters(&status.configuration),
             list(status.configuration.learners().iter().copied()),
             list(dead.map(|member| member.id)),
+            list(unmet.map(|member| member.id)),
             priorities(status),
             or_none(status.voted_for.map(|node| node.0)),
             or_none(status.transfers_to.map(|node| node.0)),
@@ -279,6 +283,7 @@ pub fn peer_table(groups: &[GroupReport]) -> Table {
         "group",
         "peer",
         "is",
+        "data",
         "alive",
         "mode",
         "heard ms ago",
@@ -296,6 +301,7 @@ pub fn peer_table(groups: &[GroupReport]) -> Table {
                 group.status.group.to_string(),
                 peer.id.to_string(),
                 membership(peer.membership).to_owned(),
+                group.status.configuration.data(peer.id).map_or("-".to_owned(), beginning),
                 if peer.alive { "yes" } else { "NO" }.to_owned(),
                 if stranded { "stranded" } else { mode(peer.mode) }.to_owned(),
                 peer.heard_ms_ago.to_string(),
@@ -308,6 +314,11 @@ pub fn peer_table(groups: &[GroupReport]) -> Table {
         }
     }
     table
+}
+
+/// As much of a data directory's number as tells it from others.
+fn beginning(data: DataId) -> String {
+    data.to_string()[..8].to_owned()
 }
 
 fn role(role: RoleName) -> &'static str {

@@ -10,6 +10,8 @@ impl Driver {
             disk,
             frames,
             lanes,
+            told,
+            refused,
             answers,
             reads,
             changes,
@@ -22,6 +24,8 @@ impl Driver {
             took,
             notices,
         } = &mut self.effects;
+        told.drain(..).for_each(|(node, data)| self.recorder.tell(node.0, data));
+        refused.drain(..).for_each(|(link, replaced)| self.network.refuse(link, &replaced));
         for (id, op) in disk.drain(..) {
             self.meter.disk_starts(now, id, &op);
             self.disk.submit(id, op);

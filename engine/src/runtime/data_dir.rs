@@ -3,7 +3,7 @@
 //! ```text
 //! LOCK        locked (flock) while a process uses the directory
 //! IDENTITY    "ringleader data 2", "cluster C", "node N", "shards S", "id D", and "crc X", a line each
-//! PEERS       which directory each other node was met with, see `peer_file`
+//! PEERS       which directory each other node is known with, see `peer_file`
 //! shard-0/    the log of shard 0
 //! admin.sock  the operator's way in, if that is wanted
 //! ```
@@ -92,7 +92,7 @@ impl DataDir {
         self.id
     }
 
-    /// Whom this node met.
+    /// Whom this node knows.
     pub(crate) fn peers(&self) -> Arc<PeerFile> {
         Arc::clone(&self.peers)
     }

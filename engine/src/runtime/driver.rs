@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use glommio::io::PollableFd;
+use ringleader_net::DataId;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 use ringleader_wal::driver::Disk;
 use ringleader_wal::{Identity, LogPosition, Wal};
@@ -63,6 +64,7 @@ pub(super) struct Driver {
     pub(super) shard: Shard,
     pub(super) disk: Disk,
     pub(super) network: Network,
+    pub(super) recorder: Rc<Recorder>,
     pub(super) clients: Clients,
     pub(super) inbox: Arc<Inbox>,
     requests: flume::Receiver<Request>,
@@ -151,18 +153,19 @@ impl Driver {
         let disk = Disk::open(&log_dir, workers, Rc::clone(&raise))
             .await
             .map_err(|error| error.to_string())?;
-        let introducer = Rc::new(Recorder(peers));
-        let whose = Seat { shard: number, data, introducer };
+        let recorder = Rc::new(Recorder(peers));
+        let whose = Seat { shard: number, data, introducer: Rc::clone(&recorder) as _ };
         let network = Network::start(&config, whose, listener, &inboxes, raise)?;
         let machine = move |group| machine(group);
         let doze = Rc::new(Doze::new(wrist, config.raft.heartbeat_interval));
-        let mut shard = Shard::new(shard_config(&config, number, Box::new(machine)), wal);
+        let mut shard = Shard::new(shard_config(&config, number, data, Box::new(machine)), wal);
         let hooks = HookClock::default();
         shard.watch_hooks(Box::new(hooks.clone()));
         Ok(Self {
             shard,
             disk,
             network,
+            recorder,
             clients: Clients::default(),
             inbox: Arc::clone(&inboxes[number as usize]),
             requests,
@@ -239,6 +242,7 @@ impl Driver {
         if ticks {
             self.follow_members(now);
             self.network.tick();
+            self.network.review(&self.recorder);
         }
         let mut events = self.completions.len();
         for (id, result) in self.completions.drain(..) {
@@ -443,6 +447,7 @@ impl ReactorPass {
 fn shard_config(
     config: &Arc<EngineConfig>,
     number: u32,
+    data: DataId,
     factory: crate::shard::Factory,
 ) -> ShardConfig {
     let here = config.this_member().map_or(1, |member| member.shards);
@@ -453,6 +458,7 @@ fn shard_config(
     let seed = since_epoch.map_or(0, |time| time.as_nanos() as u64);
     ShardConfig {
         node: config.node,
+        data,
         groups: config.groups.iter().filter(on_shard).cloned().collect(),
         nodes: others.map(|member| (member.node, member.shards)).collect(),
         raft: Arc::new(config.raft),

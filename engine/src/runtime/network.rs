@@ -9,8 +9,8 @@ use bytes::Bytes;
 use ringleader_net::frame::HEADER_LEN;
 use ringleader_net::handshake::Local;
 use ringleader_net::{
-    Attempts, BindError, BoundListener, DataId, Endpoint, Frame, FrameKind, Identity, Introducer,
-    Lane, Listener, Net, NetEvent, PeerNode, ShardHandover,
+    Attempts, BindError, BoundListener, DataId, DataReplaced, Endpoint, Frame, FrameKind, Identity,
+    Introducer, Lane, Listener, Net, NetEvent, PeerNode, ShardHandover,
 };
 use ringleader_wal::NodeId;
 
@@ -22,12 +22,16 @@ use crate::report::{LinkReport, RefusalReport};
 use crate::shard::{self, LinkId, LinkPeer, LinkStatus, OutFrame, Shard};
 use crate::time::Time;
 
+use super::peer_file::Recorder;
+
 pub(super) struct Network {
     net: Net,
     listener: Option<Listener>,
     /// The shard's links as far as they are known here, and their numbers.
     links: Vec<LinkPeer>,
     numbers: HashMap<Endpoint, LinkId>,
+    /// What those who are connected showed of their data.
+    shown: HashMap<Endpoint, DataId>,
     counts: Vec<LinkReport>,
     /// The links that have a lane for bulk data to their peer.
     lanes: Vec<LinkId>,
@@ -35,6 +39,8 @@ pub(super) struct Network {
     /// The nodes that `net` and the listener know, and the version of the list that they are from.
     members: BTreeMap<NodeId, Member>,
     seen: u64,
+    /// How much of what logs told was held against those who are connected.
+    told: u64,
 }
 
 /// Whose connections these are.
@@ -100,11 +106,13 @@ impl Network {
             listener: listener.transpose().map_err(|error| error.to_string())?,
             links: Vec::new(),
             numbers: HashMap::new(),
+            shown: HashMap::new(),
             counts: Vec::new(),
             lanes: Vec::new(),
             events: Vec::new(),
             members: others.map(|member| (member.node, member.clone())).collect(),
             seen: 0,
+            told: 0,
         })
     }
 
@@ -133,9 +141,9 @@ impl Network {
             self.numbers.insert(endpoint(peer), link);
             // A connection may have been there before anybody asked for it.
             let epoch = self.net.outbox(endpoint(peer)).and_then(|outbox| outbox.epoch());
-            if let Some(epoch) = epoch {
+            if let Some((epoch, data)) = epoch.zip(self.shown.get(&endpoint(peer))) {
                 self.counts[link.0 as usize].connections += 1;
-                shard.link_up(now, link, epoch.0);
+                shard.link_up(now, link, epoch.0, *data);
             }
         }
     }
@@ -178,17 +186,23 @@ impl Network {
         let (NetEvent::Up { peer, .. }
         | NetEvent::Frames { peer, .. }
         | NetEvent::Down { peer, .. }) = &event;
+        if let NetEvent::Up { lane: Lane::Consensus, data, .. } = &event {
+            self.shown.insert(*peer, *data);
+        }
         let Some(&link) = self.numbers.get(peer) else { return };
         match event {
-            NetEvent::Up { lane: Lane::Consensus, epoch, .. } => {
+            NetEvent::Up { lane: Lane::Consensus, epoch, data, .. } => {
                 self.counts[link.0 as usize].connections += 1;
-                shard.link_up(now, link, epoch.0);
+                shard.link_up(now, link, epoch.0, data);
             }
             NetEvent::Up { lane: Lane::BulkOut, epoch, .. } => {
                 self.lanes.push(link);
                 shard.bulk_up(link, epoch.0);
             }
-            NetEvent::Down { lane: Lane::Consensus, .. } => shard.link_down(now, link),
+            NetEvent::Down { peer, lane: Lane::Consensus, .. } => {
+                self.shown.remove(&peer);
+                shard.link_down(now, link);
+            }
             NetEvent::Down { lane: Lane::BulkOut, .. } => {
                 self.lanes.retain(|lane| *lane != link);
                 shard.bulk_down(link);
@@ -250,6 +264,30 @@ impl Network {
         for link in lanes.drain(..) {
             self.net.want_bulk(self.endpoint(link));
         }
+    }
+
+    /// Another shard's log may have told that somebody lost what it is known with.
+    pub(super) fn review(&mut self, recorder: &Recorder) {
+        if !recorder.has_news(&mut self.told) {
+            return;
+        }
+        for (peer, data) in &self.shown {
+            if let Err(replaced) = recorder.check(peer.node, *data) {
+                self.close(*peer, &replaced);
+            }
+        }
+    }
+
+    /// Closes a connection whose peer lost the data that it is known with. The next one is refused
+    /// at the handshake.
+    pub(super) fn refuse(&self, link: LinkId, replaced: &DataReplaced) {
+        self.close(self.endpoint(link), replaced);
+    }
+
+    fn close(&self, peer: Endpoint, replaced: &DataReplaced) {
+        let Some(epoch) = self.net.outbox(peer).and_then(|outbox| outbox.epoch()) else { return };
+        tracing::warn!(%peer, %replaced, "closing the connection");
+        self.net.disconnect(peer, epoch, replaced.to_string());
     }
 
     fn endpoint(&self, link: LinkId) -> Endpoint {

@@ -1,9 +1,11 @@
-//! `PEERS`: whom this node met, with which data directory. The book-keeping and what it is good for
-//! are in [`ringleader_net::book`], as is the text; here it is made durable.
+//! `PEERS`: whom this node knows, with which data directory: by having met it, or from the groups'
+//! logs. The book-keeping and what it is good for are in [`ringleader_net::book`], as is the text; here
+//! it is made durable.
 //!
-//! The file is written whole for each node that is met for the first time, before anything comes of
-//! the meeting, and never changed otherwise: a number that was removed from the cluster is not given
-//! to another node. It is written by a thread for blocking calls, not by a shard's own.
+//! The file is written whole for each node that is new: of one that is met, before anything comes of
+//! the meeting; of one that a log tells of, soon, for until then the log is durable. It is never changed
+//! otherwise: a number that was removed from the cluster is not given to another node. It is written by
+//! a thread for blocking calls, not by a shard's own.
 //!
 //! When the file is damaged or gone the node does not start: it would take a node that lost its
 //! data for a good one.
@@ -11,9 +13,10 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use ringleader_net::{DataId, IntroduceError, Introducer, Introduction, PeerBook};
+use ringleader_net::{DataId, DataReplaced, IntroduceError, Introducer, Introduction, PeerBook};
 
 use super::data_dir::{lost, refuse, write_whole};
 use crate::error::StartError;
@@ -27,6 +30,8 @@ pub(crate) struct PeerFile {
     node: u64,
     /// What the file says. Held for a moment only.
     book: Mutex<PeerBook>,
+    /// Rises with everything that a log tells.
+    told: AtomicU64,
     /// Held while the file is written.
     writing: Mutex<()>,
 }
@@ -47,29 +52,75 @@ impl PeerFile {
             refuse(&path, format!("it is damaged: {why}; restore it, or {}", StartError::HEAL))
         })?;
         let (dir, book) = (dir.to_path_buf(), Mutex::new(book));
-        Ok(Self { dir, node, book, writing: Mutex::default() })
+        Ok(Self { dir, node, book, told: AtomicU64::new(0), writing: Mutex::default() })
     }
 
     fn book(&self) -> MutexGuard<'_, PeerBook> {
         self.book.lock().expect("no panic under this lock")
     }
 
-    /// Remembers a node; durable when this returns. Blocks.
+    /// Remembers a node that was met; durable when this returns. Blocks.
     fn record(&self, node: u64, data: DataId) -> Result<(), IntroduceError> {
         let _writing = self.writing.lock().expect("no panic under this lock");
         let mut book = self.book().clone();
         if book.meet(self.node, node, data)? {
-            write_whole(&self.dir, PEERS, &book.to_text())
+            self.write(&book)
                 .map_err(|error| IntroduceError::NotRecorded(format!("{PEERS}: {error}")))?;
-            *self.book() = book;
+            // It may have been told of another one meanwhile.
+            self.book().meet(self.node, node, data)?;
             tracing::info!(node, %data, "met for the first time");
         }
         Ok(())
+    }
+
+    /// Knows from now on what a log says of a node. True if that is to be [saved](Self::save).
+    pub(super) fn tell(&self, node: u64, data: DataId) -> bool {
+        let news = self.book().tell(node, data);
+        if news {
+            self.told.fetch_add(1, Ordering::Release);
+            tracing::info!(node, %data, "known from a group's log");
+        }
+        news
+    }
+
+    /// Makes durable what is known. Blocks.
+    pub(super) fn save(&self) {
+        let _writing = self.writing.lock().expect("no panic under this lock");
+        let book = self.book().clone();
+        if let Err(error) = self.write(&book) {
+            // The logs say it again at the next start.
+            tracing::warn!(%error, "writing {PEERS}");
+        }
+    }
+
+    fn write(&self, book: &PeerBook) -> io::Result<()> {
+        write_whole(&self.dir, PEERS, &book.to_text())
     }
 }
 
 /// A shard's, or the listener's, way to the node's file.
 pub(super) struct Recorder(pub(super) Arc<PeerFile>);
+
+impl Recorder {
+    /// Whether a log told something since it was asked last, with the same `seen`.
+    pub(super) fn has_news(&self, seen: &mut u64) -> bool {
+        let told = self.0.told.load(Ordering::Acquire);
+        std::mem::replace(seen, told) != told
+    }
+
+    /// What is wrong with a node that showed this.
+    pub(super) fn check(&self, node: u64, data: DataId) -> Result<(), DataReplaced> {
+        self.0.book().check(self.0.node, node, data)
+    }
+
+    /// A log says that a node has this data directory.
+    pub(super) fn tell(&self, node: u64, data: DataId) {
+        if self.0.tell(node, data) {
+            let file = Arc::clone(&self.0);
+            glommio::spawn_local(glommio::executor().spawn_blocking(move || file.save())).detach();
+        }
+    }
+}
 
 impl Introducer for Recorder {
     fn known(&self, node: u64) -> Option<DataId> {
@@ -105,6 +156,13 @@ mod tests {
         assert_eq!(file.book().known(3), None);
         fs::remove_dir(dir.path().join("PEERS.new")).expect("removed");
         assert_eq!(file.record(3, DataId(30)), Ok(()));
+
+        // What a log says is known at once, and after a restart when it was saved.
+        assert_eq!((file.tell(4, DataId(40)), file.tell(4, DataId(40))), (true, false));
+        assert_eq!(open().expect("it is whole").book().known(4), None);
+        assert!(matches!(file.record(4, DataId(41)), Err(IntroduceError::Replaced(_))));
+        file.save();
+        assert_eq!(*file.book(), *open().expect("it is whole").book());
 
         let path = dir.path().join(PEERS);
         let text = fs::read_to_string(&path).expect("there");

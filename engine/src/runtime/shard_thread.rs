@@ -27,7 +27,7 @@ pub(crate) struct ShardSeat {
     pub(crate) shard: u32,
     pub(crate) config: Arc<EngineConfig>,
     pub(crate) log_dir: PathBuf,
-    /// The node's data directory, and whom it met.
+    /// The node's data directory, and whom it knows.
     pub(crate) data: DataId,
     pub(crate) peers: Arc<PeerFile>,
     /// All shards' inboxes: accepted connections are handed to the shard they are for.

@@ -85,7 +85,8 @@ impl Shard {
     }
 
     /// A frame that arrived on a peer's lane to this shard. What is no piece of a snapshot is
-    /// ignored.
+    /// ignored, and so is everything while the link is down: there is no way to answer, and the peer
+    /// may have been refused.
     ///
     /// # Errors
     /// The frame is malformed; the driver closes the connection. What came before the error was
@@ -97,7 +98,7 @@ impl Shard {
         envelope: &[u8],
         body: Bytes,
     ) -> Result<(), CodecError> {
-        if !matches!(self.state, State::Running) {
+        if !matches!(self.state, State::Running) || !self.links.is_up(link) {
             return Ok(());
         }
         let from = self.links.node(link);

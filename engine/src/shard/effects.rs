@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringleader_net::{DataId, DataReplaced};
 use ringleader_wal::disk::{DiskOp, OpId};
 use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Recovered, Seq, Term};
 
@@ -26,6 +27,12 @@ pub struct Effects {
     pub frames: Vec<OutFrame>,
     /// Links that are to have a lane for bulk data to their peer.
     pub lanes: Vec<LinkId>,
+    /// Data directories of other nodes that the groups' logs name, for the node's
+    /// [book](ringleader_net::book).
+    pub told: Vec<(NodeId, DataId)>,
+    /// Links whose connections are to be closed: their peers lost the data that they are known with.
+    /// To the shard they are down already.
+    pub refused: Vec<(LinkId, DataReplaced)>,
     /// Answers to callers.
     pub answers: Vec<AnswerRun>,
     /// Answers to who asked for changes of the members.
@@ -57,6 +64,8 @@ impl Effects {
         self.disk.clear();
         self.frames.clear();
         self.lanes.clear();
+        self.told.clear();
+        self.refused.clear();
         self.answers.clear();
         self.changes.clear();
         self.resets.clear();

@@ -16,10 +16,16 @@ use crate::time::Time;
 impl Shard {
     /// Every group's log and state machine are there: the shard takes part from now on.
     pub(super) fn start(&mut self, now: Time, summary: RecoverySummary, opened: Vec<Opened>) {
+        if let Err(cause) = self.take_found_identities(&opened) {
+            return self.refuse_log(cause);
+        }
+        let mut founders = Configuration::default();
         for (at, opened) in opened.into_iter().enumerate() {
             let GroupConfig { group, voters } = &self.config.groups[at];
-            let (group, configuration) = (*group, Configuration::new(voters, &[]));
-            let raft = self.new_raft(now, group, configuration, opened.restored);
+            let (group, mut configuration) = (*group, Configuration::new(voters, &[]));
+            configuration.share(&mut founders);
+            let mut raft = self.new_raft(now, group, configuration, opened.restored);
+            raft.share_configuration(&mut self.last_members);
             let links = self.links.of_group(group, raft.members(), self.config.node);
             self.timers.add();
             self.timers.schedule(at as u32, raft.deadline());
@@ -27,6 +33,7 @@ impl Shard {
         }
         self.divide_cache();
         self.state = State::Running;
+        self.refuse_strangers(now);
         for link in self.links.connected() {
             self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
         }
@@ -181,6 +188,7 @@ mod tests {
     fn shard() -> Shard {
         let config = ShardConfig {
             node: NodeId(1),
+            data: ringleader_net::DataId(1),
             groups: Vec::new(),
             nodes: Vec::new(),
             raft: Arc::new(RaftConfig::default()),

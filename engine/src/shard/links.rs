@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ringleader_net::{DataId, DataReplaced, PeerBook};
 use ringleader_wal::{Block, GroupId, NodeId};
 
 use super::bulk::{Bulk, Lane};
@@ -78,6 +79,8 @@ const FRAME_BODY_BYTES: usize = 1 << 20;
 struct Link {
     peer: LinkPeer,
     epoch: Option<u64>,
+    /// What the node at the other end of that connection showed.
+    data: Option<DataId>,
     /// Bytes that the outbox still takes.
     room: usize,
     encoder: Encoder,
@@ -99,6 +102,10 @@ pub(super) struct Links {
     receiving: Option<(NodeId, LinkId)>,
     /// The other nodes, and how many shards each has.
     nodes: BTreeMap<NodeId, u32>,
+    /// This node, and its data directory.
+    own: (NodeId, DataId),
+    /// What the groups' logs say of their members' directories.
+    book: PeerBook,
     /// The shard takes part in nothing any more.
     silent: bool,
     /// The latest time that came with a frame or a tick.
@@ -106,9 +113,16 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(nodes: impl Iterator<Item = (NodeId, u32)>) -> Self {
-        let nodes = nodes.collect();
-        Self { links: Vec::new(), receiving: None, nodes, silent: false, now: Time(0) }
+    pub(super) fn new(own: (NodeId, DataId), nodes: impl Iterator<Item = (NodeId, u32)>) -> Self {
+        Self {
+            links: Vec::new(),
+            receiving: None,
+            nodes: nodes.collect(),
+            own,
+            book: PeerBook::default(),
+            silent: false,
+            now: Time(0),
+        }
     }
 
     /// False if that was known.
@@ -157,6 +171,7 @@ impl Links {
             self.links.push(Link {
                 peer,
                 epoch: None,
+                data: None,
                 room: 0,
                 encoder,
                 bulk,
@@ -195,11 +210,43 @@ impl Links {
         self.links[link.0 as usize].peer.node
     }
 
-    /// The link came up as connection `epoch`, or went down. What this turn already said was for
-    /// the connection before and is dropped with it.
-    pub(super) fn set_epoch(&mut self, link: LinkId, epoch: Option<u64>) {
+    /// What the node at the other end showed, if the link is up.
+    pub(super) fn data(&self, link: LinkId) -> Option<DataId> {
+        self.links[link.0 as usize].data
+    }
+
+    /// The same of a node, on the link to where it keeps a group; or this node's own.
+    pub(super) fn data_of(
+        &self,
+        link: impl FnOnce() -> Option<LinkId>,
+        node: NodeId,
+    ) -> Option<DataId> {
+        let (own, data) = self.own;
+        if node == own { Some(data) } else { link().and_then(|link| self.data(link)) }
+    }
+
+    /// What is wrong with a node that shows this at the other end of a link.
+    pub(super) fn check(&self, link: LinkId, data: DataId) -> Result<(), DataReplaced> {
+        self.book.check(self.own.0.0, self.node(link).0, data)
+    }
+
+    /// A group's log names the directory of a node. True if that is news.
+    pub(super) fn tell(&mut self, node: NodeId, data: DataId) -> bool {
+        self.book.tell(node.0, data)
+    }
+
+    /// The next link that is up to a node without the data that it is known with.
+    pub(super) fn next_stranger(&self) -> Option<(LinkId, DataReplaced)> {
+        let links = (0..self.links.len() as u32).map(LinkId);
+        let mut up = links.filter_map(|link| Some((link, self.data(link)?)));
+        up.find_map(|(link, data)| Some((link, self.check(link, data).err()?)))
+    }
+
+    /// The link came up as a connection, whose other end showed its data, or went down. What this turn
+    /// already said was for the connection before and is dropped with it.
+    pub(super) fn set_connection(&mut self, link: LinkId, connection: Option<(u64, DataId)>) {
         let link = &mut self.links[link.0 as usize];
-        link.epoch = epoch;
+        (link.epoch, link.data) = connection.unzip();
         link.encoder = Encoder::default();
         link.beats = false;
         link.traffic.reset();

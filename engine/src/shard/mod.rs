@@ -17,6 +17,7 @@ mod effects;
 mod existence;
 mod group;
 mod hooks;
+mod identity;
 mod lifecycle;
 mod links;
 mod log_reads;
@@ -38,13 +39,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ringleader_net::DataId;
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 use ringleader_wal::{GroupId, NodeId, NumberMap, ReadId, Seq, Term, Wal, WalEvent};
 
 use crate::codec::{self, CodecError, FAR, NEAR, NEXT};
 use crate::config::{GroupConfig, Limits, SnapshotConfig};
 use crate::error::{ProposeError, StartError};
-use crate::raft::{Outlet, Priorities, Raft, RaftConfig};
+use crate::raft::{Configuration, Outlet, Priorities, Raft, RaftConfig};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
 
@@ -93,6 +95,8 @@ pub type Factory = Box<dyn Fn(GroupId) -> Box<dyn StateMachine>>;
 pub struct ShardConfig {
     /// This node.
     pub node: NodeId,
+    /// Its data directory.
+    pub data: DataId,
     /// The groups of this shard.
     pub groups: Vec<GroupConfig>,
     /// The other nodes, and how many shards each has; more may come, see [`Shard::set_node`].
@@ -156,6 +160,10 @@ pub struct Shard {
     newest_proposal: Option<Followed>,
     /// Bytes that each group may keep for peers that lag.
     cache_share: usize,
+    /// What a group's configuration was last: the next one may be the same, and share its memory.
+    last_members: Configuration,
+    /// A log says that this is not the node that it counts on.
+    misplaced: Option<String>,
 }
 
 impl Shard {
@@ -187,6 +195,8 @@ impl Shard {
             counters: Counters::default(),
             newest_proposal: None,
             cache_share: config.limits.cache_bytes,
+            last_members: Configuration::default(),
+            misplaced: None,
             config,
         }
     }
@@ -281,12 +291,16 @@ impl Shard {
         decoded
     }
 
-    /// A connection to a peer's shard was made; `epoch` is above that of every earlier one.
-    pub fn link_up(&mut self, now: Time, link: LinkId, epoch: u64) {
+    /// A connection to a peer's shard was made; `epoch` is above that of every earlier one. The peer's
+    /// node showed `data`: if a group's log knows it with other data, it is refused.
+    pub fn link_up(&mut self, now: Time, link: LinkId, epoch: u64, data: DataId) {
         if self.is_wreck() {
             return;
         }
-        self.links.set_epoch(link, Some(epoch));
+        if let Err(replaced) = self.links.check(link, data) {
+            return self.effects.refused.push((link, replaced));
+        }
+        self.links.set_connection(link, Some((epoch, data)));
         self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
         // Not before: those who rested ask when something was heard on the connection before.
         self.links.hear(link, now);
@@ -299,7 +313,7 @@ impl Shard {
             return;
         }
         self.each_on_link(link, |raft, node, out| raft.on_peer_down(now, node, out));
-        self.links.set_epoch(link, None);
+        self.links.set_connection(link, None);
     }
 
     fn each_on_link(
@@ -420,6 +434,7 @@ impl Shard {
     pub fn replicate(&mut self) {
         self.counters.turns += 1;
         self.newest_proposal = None;
+        self.check_own_identity();
         if self.is_wreck() {
             return;
         }

@@ -79,7 +79,8 @@ impl Shard {
 /// one of them, or would. Whoever becomes a member is reached at once, and who is not may
 /// still be asked for its vote, or be the leader that this node is to learn the members from.
 pub(super) fn configured(config: &ShardConfig) -> Links {
-    let mut links = Links::new(config.nodes.iter().copied());
+    let own = (config.node, config.data);
+    let mut links = Links::new(own, config.nodes.iter().copied());
     let mut ends = BTreeSet::new();
     for group in &config.groups {
         ends.extend(links.ends(group.group));

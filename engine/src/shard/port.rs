@@ -1,6 +1,7 @@
 //! Carrying out what a group's protocol puts out: its records are staged and its messages encoded
 //! where they arise. What must wait for the end of the call, and what is rare, is put aside.
 
+use ringleader_net::DataId;
 use ringleader_wal::{Block, GroupId, GroupSlot, LogIndex, NodeId, Seq, Term, Wal};
 
 use super::Shard;
@@ -150,6 +151,10 @@ impl Outlet for Port<'_> {
         self.links_of.to(peer).and_then(|link| self.links.heard(link))
     }
 
+    fn data(&self, node: NodeId) -> Option<DataId> {
+        self.links.data_of(|| self.link(node), node)
+    }
+
     fn reschedule(&mut self) {
         self.aside.reschedule = true;
         self.aside.more = true;
@@ -236,7 +241,9 @@ impl Shard {
         }
         let snapshots = std::mem::take(&mut aside.snapshots);
         if relink {
-            self.relink(self.groups[slot as usize].raft.now(), slot);
+            let now = self.groups[slot as usize].raft.now();
+            self.relink(now, slot);
+            self.learn_identities(now, slot);
         }
         for event in snapshots {
             self.snapshot_event(slot, event);

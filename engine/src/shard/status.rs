@@ -1,5 +1,6 @@
 //! Looking at a group from outside: for callers, reports and tests.
 
+use ringleader_net::DataId;
 use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,10 @@ pub struct MemberStatus {
     pub id: NodeId,
     /// Whether it votes, by the latest configuration in the node's log.
     pub membership: Membership,
+    /// Which data directory its promises rest on, by the same configuration; none if no leader has met
+    /// it yet.
+    #[serde(default)]
+    pub data: Option<DataId>,
     /// Its [priority](crate::Priorities), as the node was configured.
     pub priority: u16,
     /// Whether it is alive, as far as the node can know by itself: connected, and heard within an
@@ -118,6 +123,7 @@ impl Shard {
         let members = configuration.members().map(|id| MemberStatus {
             id,
             membership: configuration.membership(id),
+            data: configuration.data(id),
             priority: group.raft.priority_of(id),
             alive: self.sees(group, id),
         });

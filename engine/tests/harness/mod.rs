@@ -19,6 +19,7 @@ use ringleader::raft::{
     Committed, Configuration, Load, LogOp, Message, Output, Priorities, Raft, RaftConfig,
 };
 use ringleader::time::Time;
+use ringleader_net::DataId;
 use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, Run, Seq, Term};
 
 use checker::Checker;
@@ -63,6 +64,8 @@ pub struct World {
     /// What happened, when somebody wants to read it.
     pub trace: Option<String>,
     out: Output,
+    /// The data directories of those who are connected, to everybody.
+    pub data: BTreeMap<u64, DataId>,
     gathers_reads: bool,
     priorities: Option<Priorities>,
     /// What became of reads, and where.
@@ -135,6 +138,7 @@ impl World {
             checker: Checker::new(voters(first)),
             trace: None,
             out: Output::default(),
+            data: BTreeMap::new(),
             gathers_reads: false,
             priorities: None,
             answered: Vec::new(),
@@ -224,6 +228,7 @@ impl World {
         let commit = raft.status().commit;
         let heard = self.beats.iter().filter(|((by, _), _)| *by == id);
         self.out.heard = heard.map(|((_, from), at)| (NodeId(*from), *at)).collect();
+        self.out.data = self.data.iter().map(|(node, data)| (NodeId(*node), *data)).collect();
         event(raft, now, &mut self.out);
         if std::mem::take(&mut self.out.reads_wait) && !self.gathers_reads {
             raft.serve_reads(now, &mut self.out);

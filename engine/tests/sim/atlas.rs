@@ -15,10 +15,11 @@
 
 use std::any::Any;
 
-use ringleader::GroupId;
 use ringleader::raft::{Configuration, Status};
 use ringleader::shard::{Effects, Notice, Shard};
 use ringleader::time::Time;
+use ringleader::{GroupId, NodeId};
+use ringleader_net::DataId;
 use ringleader_wal::Seq;
 use ringleader_wal::disk::OpId;
 
@@ -120,9 +121,15 @@ pub(crate) struct Started {
 }
 
 /// What a seat's shard finds on `disk` after the power failed; the disk itself is left alone.
-fn start(disk: &SimDisk, stores: &Stores, plan: &Plan, seat: usize) -> Result<Started, String> {
+fn start(
+    disk: &SimDisk,
+    stores: &Stores,
+    data: DataId,
+    plan: &Plan,
+    seat: usize,
+) -> Result<Started, String> {
     let mut disk = disk.settled();
-    let mut shard = shard(plan, seat, &stores.settled(), Vec::new(), 0);
+    let mut shard = shard(plan, seat, &stores.settled(), data, Vec::new(), 0);
     let mut effects = Effects::default();
     // No fault is asked for, so nothing is drawn.
     let mut rng = Rng::new(0);
@@ -179,7 +186,20 @@ enum Verdict {
 
 impl World {
     fn started(&self, seat: usize, disk: &SimDisk) -> Result<Started, String> {
-        start(disk, &self.seats[seat].stores, &self.plan, seat)
+        let data = self.nodes[self.plan.seats.node(seat)].data;
+        start(disk, &self.seats[seat].stores, data, &self.plan, seat)
+    }
+
+    /// Whether each of a node's logs says, whatever power failure comes, what data another node has, or
+    /// knows nothing of anybody yet: then it counts nobody.
+    pub(crate) fn logs_name(&self, node: usize, other: usize) -> bool {
+        let (id, data) = (NodeId(other as u64 + 1), self.nodes[other].data);
+        self.plan.seats.of(node).all(|seat| {
+            let Ok(started) = self.started(seat, &self.seats[seat].disk) else { return false };
+            let named = |found: &Found| found.configuration.data(id) == Some(data);
+            let blank = |found: &Found| found.configuration.is_empty();
+            started.groups.iter().all(blank) || started.groups.iter().any(named)
+        })
     }
 
     /// What an election of the group depends on, on a node that starts after a power failure.

@@ -24,7 +24,8 @@ impl Checker {
         let history = &mut self.histories[at];
         if !is_in_force(history, status.last, configuration) {
             let position = LogPosition { index, term: history.term_at(status.last, index) };
-            let (before, _) = history.in_force(status.last);
+            let (before, earlier) = history.in_force(status.last);
+            let earlier = earlier.clone();
             let appended = history.leader_of(position.term) == Some(status.node);
             assert!(
                 appended && index > before.index,
@@ -42,6 +43,13 @@ impl Checker {
                  committed anything, {status:?}",
                 self.groups[at],
                 node + 1
+            );
+            let mut known = earlier.identities();
+            assert!(
+                known.all(|(id, data)| {
+                    !configuration.contains(id) || configuration.data(id) == Some(data)
+                }),
+                "identity: {configuration:?} forgets what {earlier:?} says of a member's data"
             );
             history.learn_configuration(position, configuration);
         }

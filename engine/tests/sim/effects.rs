@@ -18,6 +18,12 @@ impl World {
         for notice in effects.notices.drain(..) {
             self.notice(seat, notice);
         }
+        for (node, data) in effects.told.drain(..) {
+            self.is_told(seat, node, data);
+        }
+        for (link, replaced) in effects.refused.drain(..) {
+            self.refuse_stranger(seat, link, &replaced);
+        }
         for (id, op) in effects.disk.drain(..) {
             let process = self.seats[seat].process.as_mut().expect("it survived");
             assert!(

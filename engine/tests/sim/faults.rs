@@ -153,6 +153,7 @@ const SOMETIMES: &[&str] = &[
     "crashes with a segment in its second life",
     "damage spared: like a torn tail",
     "damaged nodes that refused to start",
+    "data known from logs alone",
     "dials to where another node is",
     "directory errors",
     "directory syncs failed",
@@ -358,7 +359,11 @@ impl World {
                 }
                 self.damage(node, damage);
             }
-            Fault::Wipe => self.wipe(node),
+            Fault::Wipe => {
+                // Rather one that not all others have met.
+                let apart = self.plan.net.apart.filter(|_| rng.coin());
+                self.wipe(apart.map_or(node, |(a, b)| if rng.coin() { a } else { b }));
+            }
             Fault::LoseMajority => self.lose_majority(rng),
         }
         self.counts.add(fault.name(), 1);

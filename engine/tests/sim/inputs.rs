@@ -4,7 +4,7 @@ use ringleader::raft::era::Era;
 use ringleader::raft::{Configuration, Raft, Reset};
 use ringleader::shard::{ClientId, ReadSubmission, Submission, TransferId};
 use ringleader::{GroupConfig, GroupId, LogIndex, MembershipChange, NodeId};
-use ringleader_net::Frame;
+use ringleader_net::{DataId, Frame};
 use ringleader_wal::disk::{DiskError, DiskOutput, OpId};
 
 use crate::log_reads::log_read;
@@ -29,6 +29,7 @@ pub(crate) enum Input {
     Up {
         peer: usize,
         epoch: u64,
+        data: DataId,
     },
     Down {
         peer: usize,
@@ -138,14 +139,15 @@ impl World {
                 self.trace.step("bulk down", place, peer as u64, 0);
                 link.into_iter().for_each(|link| shard.bulk_down(link));
             }
-            Input::Up { peer, epoch } => {
+            Input::Up { peer, epoch, data } => {
                 self.trace.step("up", place, peer as u64, epoch);
                 let name = || seats.name(peer);
                 self.trace.line(|| format!("node {} link {} up", seats.name(seat), name()));
                 process.known.insert(peer, epoch);
+                process.shown.insert(peer, data);
                 process.rests.hear(peer, now);
                 moved = true;
-                link.into_iter().for_each(|link| shard.link_up(now, link, epoch));
+                link.into_iter().for_each(|link| shard.link_up(now, link, epoch, data));
             }
             Input::Down { peer } => {
                 self.trace.step("down", place, peer as u64, 0);
@@ -240,6 +242,7 @@ impl World {
         assert!(!(stale && news), "node {}: a frame of an earlier connection counted", node + 1);
         if news {
             self.check_leases(seat);
+            self.check_identities(seat);
             self.mishap_of_loading(seat);
         }
         if news || moved {

@@ -48,7 +48,8 @@ impl World {
         let listener = self.addresses.listener(from, to);
         let runs = |node: usize| self.seats[self.plan.seats.of(node).start].process.is_some();
         let reached = listener.filter(|there| runs(from) && runs(*there));
-        let cut = reached == Some(to) && self.network.is_cut(pair);
+        let apart = !self.healed && self.plan.net.are_apart(from, to);
+        let cut = reached == Some(to) && (apart || self.network.is_cut(pair));
         let working = self.network.working(pair).is_some();
         let bulk = self.network.is_bulk(pair);
         let meets = |world: &mut Self| reached.is_some_and(|at| world.shake_hands(seats, at, bulk));
@@ -56,11 +57,12 @@ impl World {
             self.redial(pair);
             return;
         }
-        let epochs = self.network.pairs[pair].seats.map(|seat| {
+        let [a, b] = self.network.pairs[pair].seats;
+        let ends = [(a, b), (b, a)].map(|(seat, other)| {
             self.seats[seat].epoch += 1;
-            self.seats[seat].epoch
+            (self.seats[seat].epoch, self.nodes[self.plan.seats.node(other)].data)
         });
-        let connection = self.network.connect(pair, epochs);
+        let connection = self.network.connect(pair, ends);
         self.counts.add("connections made", 1);
         for side in 0..2 {
             let latency = self.latency(pair);
@@ -93,12 +95,12 @@ impl World {
         }
         let side = self.network.side(end).expect("it works");
         side.open();
-        let epoch = side.epoch;
+        let (epoch, data) = (side.epoch, side.shown);
         if !self.network.is_bulk(end.pair) {
             if let Some(process) = &mut self.seats[seat].process {
                 process.epochs.insert(peer, epoch);
             }
-            self.feed(seat, Input::Up { peer, epoch });
+            self.feed(seat, Input::Up { peer, epoch, data });
         } else if self.network.sends_bulk(end) {
             self.feed(seat, Input::BulkUp { peer, epoch });
         }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ringleader_net::decoder::FrameDecoder;
 use ringleader_net::outbox::Outbox;
-use ringleader_net::{Epoch, Frame};
+use ringleader_net::{DataId, Epoch, Frame};
 
 use crate::rng::Rng;
 use crate::seats::Seats;
@@ -32,6 +32,8 @@ pub(crate) struct End {
 #[derive(Debug)]
 pub(crate) struct Side {
     pub(crate) epoch: u64,
+    /// The data directory that the other end showed.
+    pub(crate) shown: DataId,
     /// Whether the node was told that the connection is there.
     pub(crate) up: bool,
     pub(crate) outbox: Outbox,
@@ -99,9 +101,10 @@ pub(crate) struct Network {
 }
 
 impl Side {
-    fn new(epoch: u64) -> Self {
+    fn new(epoch: u64, shown: DataId) -> Self {
         Self {
             epoch,
+            shown,
             up: false,
             outbox: Outbox::new(MAX_FRAME, MAX_FRAME),
             writing: 0,
@@ -238,9 +241,10 @@ impl Network {
     }
 
     /// Makes a connection with an epoch for each end.
-    pub(crate) fn connect(&mut self, pair: usize, epochs: [u64; 2]) -> u64 {
+    /// The epoch that each end gives it, and what the other end showed it.
+    pub(crate) fn connect(&mut self, pair: usize, ends: [(u64, DataId); 2]) -> u64 {
         self.next_connection += 1;
-        let sides = epochs.map(Side::new);
+        let sides = ends.map(|(epoch, shown)| Side::new(epoch, shown));
         let id = self.next_connection;
         self.pairs[pair].connections.push(Connection { id, broken: false, sides });
         id

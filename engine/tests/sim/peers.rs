@@ -5,10 +5,11 @@
 use ringleader::NodeId;
 use ringleader::shard::{LinkId, LinkPeer};
 use ringleader_net::handshake::{self, Hello, Local, PROTOCOL_MAX, PROTOCOL_MIN, RefusalCode};
-use ringleader_net::{DataId, Endpoint, Identity, Lane, PeerBook};
+use ringleader_net::{DataId, DataReplaced, Endpoint, Identity, Lane, PeerBook};
 
 use crate::disk::SimDisk;
 use crate::inputs::Input;
+use crate::plan::MS;
 use crate::process::{Node, Process};
 use crate::rng::Rng;
 use crate::stores::Stores;
@@ -92,7 +93,12 @@ impl World {
         let known = self.nodes[to].book.known(hello.from.node);
         let meet = |world: &mut Self, own: usize, other: usize| {
             let data = world.nodes[other].data;
-            world.nodes[own].book.meet(own as u64 + 1, other as u64 + 1, data)
+            let at = &mut world.nodes[own];
+            let first = at.book.meet(own as u64 + 1, other as u64 + 1, data)?;
+            if first {
+                at.saved = at.book.clone();
+            }
+            Ok::<bool, DataReplaced>(first)
         };
         let met = handshake::check(&hello, &local, known)
             .and_then(|_| Ok(meet(self, to, from)?))
@@ -164,16 +170,98 @@ impl World {
         }
     }
 
+    /// A shard says what a log says of a node: the node's book has it, and all its connections are
+    /// looked at.
+    pub(crate) fn is_told(&mut self, seat: usize, of: NodeId, data: DataId) {
+        let node = self.plan.seats.node(seat);
+        self.trace.line(|| format!("node {} is told that {of} has {data}", node + 1));
+        if !self.nodes[node].book.tell(of.0, data) {
+            return;
+        }
+        self.counts.add("data known from logs alone", 1);
+        let (life, delay) = (self.nodes[node].life, self.nodes[node].rng.between(MS, 50 * MS));
+        self.after(delay, Event::SaveBook { node, life });
+        for seat in self.plan.seats.of(node) {
+            for pair in self.network.pairs_of(seat).to_vec() {
+                let Some(end) = self.network.current(pair, seat) else { continue };
+                let other = self.plan.seats.node_id(self.network.seat(end.other()));
+                let shown = self.network.side(end).expect("it is current").shown;
+                if self.nodes[node].book.check(node as u64 + 1, other.0, shown).is_err() {
+                    self.hang_up(pair, end.connection);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn save_book(&mut self, node: usize, life: u32) {
+        let at = &mut self.nodes[node];
+        if at.life == life {
+            at.saved = at.book.clone();
+        }
+    }
+
+    /// A shard does not talk to whom it is connected to.
+    pub(crate) fn refuse_stranger(&mut self, seat: usize, link: LinkId, replaced: &DataReplaced) {
+        let process = self.seats[seat].process.as_ref().expect("it is alive");
+        let peer = process.links[link.0 as usize];
+        let name = self.plan.seats.name(seat);
+        self.trace.line(|| format!("node {name} refuses a connection: {replaced}"));
+        self.counts.add("connections refused by shards", 1);
+        let pair = self.network.pair_of(seat, peer);
+        if let Some(end) = self.network.current(pair, seat) {
+            self.hang_up(pair, end.connection);
+        }
+    }
+
+    /// A shard talks to nodes that have what they had when this node met them, or what its logs say.
+    pub(crate) fn check_identities(&self, seat: usize) {
+        let node = self.plan.seats.node(seat);
+        let process = self.seats[seat].process.as_ref().expect("it is running");
+        if !process.shard.takes_part() {
+            return;
+        }
+        let groups = self.plan.groups.iter().filter_map(|group| process.shard.raft(*group));
+        let named: Vec<_> = groups.flat_map(|raft| raft.configuration().identities()).collect();
+        for (peer, shown) in &process.shown {
+            let up = process.link(*peer).is_some_and(|link| process.shard.is_linked(link));
+            let other = self.plan.seats.node(*peer);
+            let Node { met, named: had, .. } = &self.nodes[node];
+            let named = named.iter().filter(|(id, _)| id.0 == other as u64 + 1);
+            let met = met.get(&other).into_iter().chain(had.get(&other));
+            let mut known = met.chain(named.map(|(_, data)| data));
+            assert!(
+                !up || known.all(|known| known == shown),
+                "identity: node {} talks to node {}, whose data is gone",
+                node + 1,
+                other + 1
+            );
+        }
+    }
+
     /// A node gets empty disks and starts over under its old number, if the run bears it: all others
-    /// have met it, but for those that lost everything themselves.
+    /// have met it or know it from their logs, but for those that lost everything themselves.
     pub(crate) fn wipe(&mut self, node: usize) {
         let data = self.nodes[node].data;
-        let met = (0..self.plan.nodes)
+        let others = (0..self.plan.nodes)
             .filter(|other| *other != node && !self.atlas.is_wiped(*other))
-            .all(|other| self.nodes[other].met.get(&node) == Some(&data));
-        if !met || !self.groups_bear_wiping(node) || self.nodes[node].gone || !self.atlas.lose(node)
+            .map(|other| (other, self.nodes[other].met.get(&node) == Some(&data)));
+        let others: Vec<_> = others.collect();
+        let mut known = others.iter().all(|(_, met)| *met);
+        if !known {
+            known = others.iter().all(|(other, met)| *met || self.logs_name(*other, node));
+            self.counts.add("nodes to be wiped that some never met", 1);
+        }
+        let by_logs = others.iter().filter(|(_, met)| !met).map(|(other, _)| *other);
+        if !known
+            || !self.groups_bear_wiping(node)
+            || self.nodes[node].gone
+            || !self.atlas.lose(node)
         {
             return;
+        }
+        for other in by_logs {
+            self.nodes[other].named.insert(node, data);
+            self.counts.add("nodes wiped that some know from logs alone", 1);
         }
         if self.plan.changing {
             self.counts.add("nodes wiped where members change", 1);
@@ -182,7 +270,9 @@ impl World {
         self.crash(node);
         self.nodes[node].data = DataId(data.0 + (1 << 64));
         self.nodes[node].book = PeerBook::default();
+        self.nodes[node].saved = PeerBook::default();
         self.nodes[node].met.clear();
+        self.nodes[node].named.clear();
         for seat in self.plan.seats.of(node) {
             self.seats[seat].disk = SimDisk::new(self.plan.disk.sector);
             self.seats[seat].stores = Stores::default();
@@ -221,7 +311,7 @@ impl World {
             let link = LinkId(process.links.len() as u32);
             process.links.push(peer);
             if let Some(&epoch) = process.known.get(&peer) {
-                process.shard.link_up(now, link, epoch);
+                process.shard.link_up(now, link, epoch, process.shown[&peer]);
             }
         }
     }

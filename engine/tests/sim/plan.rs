@@ -45,10 +45,18 @@ pub(crate) struct NetPlan {
     /// the latest.
     pub(crate) late_peers_ppm: u32,
     pub(crate) late_peers: u64,
+    /// Two nodes that don't meet while there is trouble, where there are such.
+    pub(crate) apart: Option<(usize, usize)>,
     /// How fast bulk data leaves, where that is limited.
     pub(crate) bulk_bytes_per_second: Option<u64>,
     /// How long bytes are under way on a clogged connection.
     pub(crate) clogged: (u64, u64),
+}
+
+impl NetPlan {
+    pub(crate) fn are_apart(&self, a: usize, b: usize) -> bool {
+        self.apart == Some((a.min(b), a.max(b)))
+    }
 }
 
 /// Delays of the disks.
@@ -148,6 +156,8 @@ impl Plan {
             late.fill(false);
         }
         let founded = founding::founded(&mut members_rng, keeps, &founders, &late);
+        let mut net = net(rng, election, raft.max_append_bytes + wal.max_block_bytes());
+        net.apart = apart(&mut members_rng, nodes);
         Self {
             nodes,
             priorities,
@@ -159,7 +169,7 @@ impl Plan {
             late,
             founded,
             groups,
-            net: net(rng, election, raft.max_append_bytes + wal.max_block_bytes()),
+            net,
             disk: disk(rng),
             load,
             tick: rng.magnitude(2 * MS, 10 * MS),
@@ -335,9 +345,20 @@ fn net(rng: &mut Rng, election: u64, largest: usize) -> NetPlan {
         duplicate_ppm: if rng.coin() { 0 } else { rng.magnitude(100, 50_000) as u32 },
         late_peers_ppm: rng.pick(&[0, 0, SURE / 20, SURE / 3]),
         late_peers: rng.magnitude(MS, 4 * election),
+        apart: None,
         bulk_bytes_per_second: rng.coin().then(|| rng.magnitude(256 << 10, 8 << 20)),
         clogged: (election / 8, election * rng.between(1, 3)),
     }
+}
+
+/// Two nodes of a cluster that is never whole. Of three, each still hears a majority.
+fn apart(rng: &mut Rng, nodes: usize) -> Option<(usize, usize)> {
+    let drawn = nodes > 2 && rng.chance(SURE / 4);
+    drawn.then(|| {
+        let mut all: Vec<usize> = (0..nodes).collect();
+        rng.shuffle(&mut all);
+        (all[0].min(all[1]), all[0].max(all[1]))
+    })
 }
 
 fn disk(rng: &mut Rng) -> DiskPlan {

@@ -41,6 +41,8 @@ pub(crate) struct Process {
     pub(crate) epochs: BTreeMap<usize, u64>,
     /// The connection of each seat as the process knows it.
     pub(crate) known: BTreeMap<usize, u64>,
+    /// The data directory that each seat showed on it.
+    pub(crate) shown: BTreeMap<usize, DataId>,
     /// The seats at the other ends of the shard's links, as far as the process has learnt them.
     pub(crate) links: Vec<usize>,
     pub(crate) recovered: bool,
@@ -86,8 +88,12 @@ pub(crate) struct Node {
     /// Which data directory it has, and what is written there of the others.
     pub(crate) data: DataId,
     pub(crate) book: PeerBook,
+    /// What of that is on its disk.
+    pub(crate) saved: PeerBook,
     /// What each other node had when it was met first, as the simulator saw it.
     pub(crate) met: BTreeMap<usize, DataId>,
+    /// What those had who lost it since, by the logs that this node had on its disks then.
+    pub(crate) named: BTreeMap<usize, DataId>,
     /// The nodes that its process lets in, by their numbers.
     pub(crate) knows: Vec<bool>,
     pub(crate) clock: Clock,
@@ -110,7 +116,9 @@ impl Node {
         Self {
             data: DataId(node as u128 + 1),
             book: PeerBook::default(),
+            saved: PeerBook::default(),
             met: BTreeMap::new(),
+            named: BTreeMap::new(),
             knows: vec![true; nodes],
             rng: rng.fork(),
             life: 0,
@@ -136,6 +144,7 @@ pub(crate) fn shard(
     plan: &Plan,
     seat: usize,
     stores: &Stores,
+    data: DataId,
     nodes: Vec<(NodeId, u32)>,
     seed: u64,
 ) -> Shard {
@@ -150,6 +159,7 @@ pub(crate) fn shard(
     };
     let config = ShardConfig {
         node: seats.node_id(seat),
+        data,
         groups: here.map(|at| plan.group_config(at, node)).collect(),
         nodes,
         raft: Arc::new(plan.raft),
@@ -198,8 +208,9 @@ impl World {
     fn start_seat(&mut self, seat: usize, life: u32) {
         let node = self.plan.seats.node(seat);
         let seed = self.nodes[node].rng.next();
+        let (stores, data) = (&self.seats[seat].stores, self.nodes[node].data);
         let process = Process {
-            shard: shard(&self.plan, seat, &self.seats[seat].stores, self.known_nodes(node), seed),
+            shard: shard(&self.plan, seat, stores, data, self.known_nodes(node), seed),
             effects: Effects::default(),
             inbox: Vec::new(),
             turn_is_due: false,
@@ -208,6 +219,7 @@ impl World {
             held: false,
             epochs: BTreeMap::new(),
             known: BTreeMap::new(),
+            shown: BTreeMap::new(),
             links: Vec::new(),
             rests: Rests::default(),
             recovered: false,
@@ -271,7 +283,9 @@ impl World {
         for name in self.clients.crashed(node, self.nodes[node].life) {
             self.ask_again_later(name);
         }
-        self.nodes[node].beside_failure.clear();
+        let at = &mut self.nodes[node];
+        at.beside_failure.clear();
+        at.book = at.saved.clone();
         self.checker.crashed(node);
         self.transfers.crashed(node);
         self.forget_changes(node);

@@ -95,6 +95,11 @@ pub(crate) enum Event {
         life: u32,
         other: usize,
     },
+    /// What a node knows of the others is on its disk.
+    SaveBook {
+        node: usize,
+        life: u32,
+    },
     /// A node is told where another is.
     Readdress {
         node: usize,
@@ -314,6 +319,7 @@ impl World {
             Event::Written(end) => self.written(end),
             Event::Ghost { end, life, epoch, frame } => self.ghost(end, life, epoch, frame),
             Event::Learn { node, life, other } => self.learn(node, life, other),
+            Event::SaveBook { node, life } => self.save_book(node, life),
             Event::Readdress { node, other } => self.readdress(node, other),
             Event::GiveUp { pair, connection } => self.give_up(pair, connection),
             Event::HangUp { pair, connection } => self.hang_up(pair, connection),
@@ -373,7 +379,18 @@ impl World {
     }
 
     fn unsettled(&self, at: usize) -> Option<String> {
-        self.checker.unsettled(at, self.atlas.damaged())
+        let unsettled = self.checker.unsettled(at, self.atlas.damaged());
+        unsettled.or_else(|| self.unidentified(at))
+    }
+
+    /// The log is to name the data of all members that are there.
+    fn unidentified(&self, at: usize) -> Option<String> {
+        let (group, leader) = (self.plan.groups[at], self.checker.leader(at)?);
+        let process = self.seats[self.plan.seats.of_group(group, leader)].process.as_ref()?;
+        let members = process.shard.raft(group)?.configuration();
+        let there = members.members().filter(|node| !self.atlas.is_damaged(node.0 as usize - 1));
+        let mut unknown = there.filter(|node| members.data(*node).is_none());
+        unknown.next().map(|node| format!("group {group} does not know the data of node {node}"))
     }
 
     /// Too few nodes are intact for anything to be served: nothing wrong may have been.

@@ -164,15 +164,15 @@ async fn dial(
     if accepted.shards != target.shards {
         return Err(DialError::ShardCount { has: accepted.shards, expected: target.shards });
     }
-    // Whoever was met before with other data was told so by its own side already, which was told
-    // what to expect. It is looked at again, for the first meeting may be another connection's.
+    // Whoever is known with other data was told so by its own side already, which was told what to
+    // expect. It is looked at again, for the first meeting may be another connection's.
     if shared.introducer.known(target.node) != Some(accepted.data) {
         shared.introducer.introduce(target.node, accepted.data).await?;
     }
     let limits = shared.limits(peer.lane);
     decoder.set_limits(limits.frame, limits.read_chunk);
-    let Accepted { protocol, incarnation, .. } = accepted;
-    Ok((stream, decoder, Session { protocol, incarnation, attempt: hello.attempt }))
+    let Accepted { protocol, data, incarnation, .. } = accepted;
+    Ok((stream, decoder, Session { protocol, data, incarnation, attempt: hello.attempt }))
 }
 
 fn hello(shared: &Shared, peer: &Peer) -> Hello {

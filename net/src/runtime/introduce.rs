@@ -5,10 +5,11 @@ use std::pin::Pin;
 
 use crate::book::{DataId, DataReplaced};
 
-/// Remembers, for a whole node, which data directory each other node was met with; see
+/// Remembers, for a whole node, which data directory each other node is known with; see
 /// [`book`](crate::book). Asked once per handshake.
 pub trait Introducer {
-    /// What a node was met with before.
+    /// What a node is known with, if that is one directory. Otherwise it is to be introduced, or
+    /// refused by that.
     fn known(&self, node: u64) -> Option<DataId>;
 
     /// Remembers a node. The future resolves when that is durable; until then nothing comes of the
@@ -22,7 +23,7 @@ pub type Introduction = Pin<Box<dyn Future<Output = Result<(), IntroduceError>>>
 /// Why a node was not remembered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IntroduceError {
-    /// It was met with another data directory before, or at the same time.
+    /// It is known with another data directory.
     #[error(transparent)]
     Replaced(#[from] DataReplaced),
     /// It could not be made durable. The next attempt may.

@@ -156,6 +156,7 @@ impl Net {
         let ShardHandover { socket, hello, accept } = handover;
         let session = Session {
             protocol: accept.protocol,
+            data: hello.data,
             incarnation: hello.incarnation,
             attempt: hello.attempt,
         };

@@ -12,6 +12,7 @@ use super::contain::contained;
 use super::introduce::Introducer;
 use super::notify::{Notify, Tasks};
 use super::socket::Stream;
+use crate::book::DataId;
 use crate::bucket::TokenBucket;
 use crate::config::NetConfig;
 use crate::decoder::FrameDecoder;
@@ -121,6 +122,8 @@ pub(crate) struct Connection {
 #[derive(Clone, Copy)]
 pub(crate) struct Session {
     pub(crate) protocol: u16,
+    /// The peer's, see [`Identity::data`].
+    pub(crate) data: DataId,
     /// The peer's, see [`Identity::incarnation`].
     pub(crate) incarnation: u64,
     /// The dialing side's count.
@@ -215,10 +218,10 @@ impl Shared {
         });
         *peer.current.borrow_mut() = Some(Rc::clone(&connection));
         peer.attempts.set(Attempts { failed_in_a_row: 0, ..peer.attempts.get() });
-        let Session { protocol, incarnation, .. } = session;
+        let Session { protocol, data, incarnation, .. } = session;
         let (id, lane, epoch) = (peer.endpoint, peer.lane, connection.epoch);
         tracing::info!(peer = %id, %lane, %epoch, "connected");
-        let up = NetEvent::Up { peer: id, lane, epoch, incarnation, protocol };
+        let up = NetEvent::Up { peer: id, lane, epoch, data, incarnation, protocol };
         self.push(up, peer, &connection);
         let context = (Rc::clone(self), Rc::clone(peer), Rc::clone(&connection));
         self.work_on(&context, read_loop(context.clone(), decoder));

@@ -31,7 +31,9 @@ impl Founding {
         max: usize,
     ) -> Self {
         let at = founding_position(identity.node);
-        let head = Head { group, at, stamp: 0, configuration: members.encode().into() };
+        // Nobody has been met yet.
+        let configuration = members.identified(|_| None).encode().into();
+        let head = Head { group, at, stamp: 0, configuration };
         Self { writer: Writer::new(identity, &head), source, max, refused: None }
     }
 

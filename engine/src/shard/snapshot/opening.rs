@@ -216,6 +216,12 @@ impl Shard {
             return Err(format!("{cause}; {}", StartError::HEAL));
         }
         let own = (at == own).then_some(own);
+        let in_file = newest.map(|(at, _)| at.index);
+        let knows_members =
+            held.is_none_or(|held| held.knows_members(own) || in_file.is_some_and(|at| at >= base));
+        if let Some(damage) = damage.filter(|_| !knows_members) {
+            return Err(format!("{damage}; {}", StartError::HEAL));
+        }
         if let Some(own) = own {
             let voters = self.config.groups.iter().find(|config| config.group == group);
             let is_voter = voters.is_some_and(|config| !config.voters.is_empty());

@@ -7,13 +7,14 @@
 //!   machine that gives none keeps its whole log, whatever it keeps besides: no member can know how
 //!   far all others, and those that are still to come, have got.
 //! - *For who the members are*, which no state machine keeps: the log goes up to the last entry that
-//!   says so, and up to the next snapshot of which that is true. One is taken for that.
+//!   says so, and up to the next snapshot of which that is true. One is taken for that, when there
+//!   is nothing else that keeps the log: as a rule once in a group's life, for the entry that names its
+//!   members' data directories.
 //! - *Never ahead of the log*: the state machine is given what its own log has on stable storage
 //!   ([`Group`](crate::shard::group::Group)). A start that finds it ahead would not know the members.
 
 use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId};
 
-use super::Snapshots;
 use crate::raft::{Mode, Restored};
 use crate::shard::{Notice, Shard};
 
@@ -40,9 +41,9 @@ impl Shard {
         }
     }
 
-    /// The last entry that can go for all that is known of the members. They are in the log or in a
-    /// file, whatever a state machine keeps itself.
-    pub(super) fn members_stay_from(&mut self, slot: u32) -> LogIndex {
+    /// The last entry that can go for all that is known of the members, of those up to `wish` that are
+    /// to go. They are in the log or in a file, whatever a state machine keeps itself.
+    pub(super) fn members_stay_from(&mut self, slot: u32, wish: LogIndex) -> LogIndex {
         let (raft, kept) = (&self.groups[slot as usize].raft, &self.snapshots.kept[slot as usize]);
         let (members_at, _) = raft.configuration_at(kept.newest.index);
         let in_file = kept.file.map_or(LogIndex(0), |(at, _)| at.index);
@@ -50,10 +51,8 @@ impl Shard {
             return LogIndex(u64::MAX);
         }
         // The whole log would stay, and for ever where no policy takes snapshots.
-        let Snapshots { settings, now, .. } = &self.snapshots;
-        let beyond = kept.newest.index.0 - members_at.0;
-        let may = kept.gives == Some(true) && *now >= kept.retry_at;
-        if may && beyond > settings.keep_entries {
+        let may = kept.gives == Some(true) && self.snapshots.now >= kept.retry_at;
+        if may && wish >= members_at {
             self.want_snapshot(slot);
         }
         members_at.prev()

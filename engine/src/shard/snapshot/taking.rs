@@ -302,7 +302,7 @@ impl Shard {
         let through = sent.map_or(through, |sent| through.min(sent));
         let taken = self.snapshots.taking.as_ref().filter(|taking| taking.slot == slot);
         let through = taken.map_or(through, |taking| through.min(taking.at.index));
-        let through = through.min(self.members_stay_from(slot));
+        let through = through.min(self.members_stay_from(slot, through));
         self.call(slot, |raft, out| raft.compact(through, out));
     }
 
