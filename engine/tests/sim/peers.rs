@@ -225,10 +225,9 @@ impl World {
         for (peer, shown) in &process.shown {
             let up = process.link(*peer).is_some_and(|link| process.shard.is_linked(link));
             let other = self.plan.seats.node(*peer);
-            let Node { met, named: had, .. } = &self.nodes[node];
+            let met = self.nodes[node].met.get(&other);
             let named = named.iter().filter(|(id, _)| id.0 == other as u64 + 1);
-            let met = met.get(&other).into_iter().chain(had.get(&other));
-            let mut known = met.chain(named.map(|(_, data)| data));
+            let mut known = met.into_iter().chain(named.map(|(_, data)| data));
             assert!(
                 !up || known.all(|known| known == shown),
                 "identity: node {} talks to node {}, whose data is gone",
@@ -251,7 +250,7 @@ impl World {
             known = others.iter().all(|(other, met)| *met || self.logs_name(*other, node));
             self.counts.add("nodes to be wiped that some never met", 1);
         }
-        let by_logs = others.iter().filter(|(_, met)| !met).map(|(other, _)| *other);
+        let by_logs = others.iter().filter(|(_, met)| !met).count() as u64;
         if !known
             || !self.groups_bear_wiping(node)
             || self.nodes[node].gone
@@ -259,10 +258,7 @@ impl World {
         {
             return;
         }
-        for other in by_logs {
-            self.nodes[other].named.insert(node, data);
-            self.counts.add("nodes wiped that some know from logs alone", 1);
-        }
+        self.counts.add("nodes wiped that some know from logs alone", u64::from(by_logs > 0));
         if self.plan.changing {
             self.counts.add("nodes wiped where members change", 1);
             self.retire(node);
@@ -272,7 +268,6 @@ impl World {
         self.nodes[node].book = PeerBook::default();
         self.nodes[node].saved = PeerBook::default();
         self.nodes[node].met.clear();
-        self.nodes[node].named.clear();
         for seat in self.plan.seats.of(node) {
             self.seats[seat].disk = SimDisk::new(self.plan.disk.sector);
             self.seats[seat].stores = Stores::default();

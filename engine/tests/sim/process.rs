@@ -92,8 +92,6 @@ pub(crate) struct Node {
     pub(crate) saved: PeerBook,
     /// What each other node had when it was met first, as the simulator saw it.
     pub(crate) met: BTreeMap<usize, DataId>,
-    /// What those had who lost it since, by the logs that this node had on its disks then.
-    pub(crate) named: BTreeMap<usize, DataId>,
     /// The nodes that its process lets in, by their numbers.
     pub(crate) knows: Vec<bool>,
     pub(crate) clock: Clock,
@@ -118,7 +116,6 @@ impl Node {
             book: PeerBook::default(),
             saved: PeerBook::default(),
             met: BTreeMap::new(),
-            named: BTreeMap::new(),
             knows: vec![true; nodes],
             rng: rng.fork(),
             life: 0,

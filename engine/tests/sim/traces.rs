@@ -9,10 +9,10 @@ use crate::world::Summary;
 /// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
 /// never happen is that two machines print different ones.
 const KNOWN: [(u64, u64); 4] = [
-    (0, 0xe5c921602cb97015),
-    (1, 0x689a0e1bf474eb96),
-    (2, 0x96081b904f56d0d4),
-    (3, 0x563b8a75a25bb8ba),
+    (0, 0xe628d269ae1f2cdb),
+    (1, 0xc319de899bdf8a65),
+    (2, 0x28c7043840ab01d7),
+    (3, 0xbdb78257e725c76f),
 ];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {
