@@ -100,6 +100,15 @@ impl Nodes {
         node
     }
 
+    /// Has a node lead a group, by its number.
+    pub(crate) fn transfer(&self, group: i64, to: usize) {
+        wait_for("a leadership to move", || {
+            let mut client = Client::connect(self.nodes[to].plain).ok()?;
+            let moved = client.try_say(&format!("KV.CLUSTER TRANSFER {group} {}", to + 1));
+            moved.ok()?.is_ok().then_some(())
+        });
+    }
+
     /// How nodes hear each other.
     #[cfg(feature = "namespaces")]
     pub(crate) fn network(&self) -> &Network {

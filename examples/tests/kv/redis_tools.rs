@@ -3,7 +3,9 @@
 use std::process::{Output, Stdio};
 
 use crate::children::child;
+use crate::children::wait_for;
 use crate::nodes::Nodes;
+use crate::resp::Client;
 
 fn run(program: &str, args: &[&str]) -> String {
     let output = child(program).args(args).stderr(Stdio::piped()).output();
@@ -43,6 +45,13 @@ fn is_rate(line: &str) -> bool {
 #[test]
 fn redis_benchmark_runs_against_the_cluster_and_plainly() {
     let nodes = Nodes::three();
+    // It wants a cluster in which more than one node leads.
+    let mut operator = Client::to(nodes.plain(0));
+    wait_for("an even spread", || {
+        operator.say("KV.CLUSTER BALANCE");
+        let nodes = operator.say("KV.CLUSTER NODES");
+        nodes.list().iter().all(|node| node.list()[3].int() > 0).then_some(())
+    });
     let (cluster, plain) = (nodes.cluster(0).port().to_string(), nodes.plain(2).port().to_string());
     let common = ["-q", "-n", "3000", "-r", "1000", "-c", "10", "-P", "16"];
     let cluster = ["--cluster", "-p", &cluster, "-t", "set,get,incr"];

@@ -69,6 +69,7 @@ fn a_pipeline_does_its_commands_in_their_order() {
 #[test]
 fn every_shard_serves_its_groups_and_forwards_to_the_others() {
     let nodes = Nodes::started(3, 2, "groups = 8\n");
+    (1..=8).for_each(|group| nodes.transfer(group, group as usize % 3));
     let mut client = Client::to(nodes.plain(0));
     let keys: Vec<String> = (0..100).map(|number| format!("key-{number}")).collect();
     for key in &keys {

@@ -7,7 +7,7 @@
 
 use std::rc::Rc;
 
-use super::gathering::{Gathering, random};
+use super::gathering::{gather, random};
 use super::outcome;
 use super::shard::Shard;
 use crate::kv::command::{self, Command};
@@ -238,9 +238,8 @@ async fn ask_each(
     places: &[usize],
 ) -> Vec<Vec<u8>> {
     let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-    let gathering = Gathering::new(shard);
-    places.iter().for_each(|place| gathering.begin(*place, request.command, &args, request.plain));
-    gathering.replies().await
+    let parts: Vec<_> = places.iter().map(|place| (*place, args.clone())).collect();
+    gather(shard, request.command, &parts, request.plain).await
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use super::client::{Client, Way};
 use super::held::{Held, forwarded};
@@ -15,8 +16,45 @@ use crate::kv::execute::TOO_MANY;
 use crate::kv::keyspace::PLACE_BITS;
 use crate::kv::resp::reply::{self, Framing};
 
+/// Between two attempts at what was not done.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A part of a command: its group, and the arguments.
+pub(crate) type Part<'a> = (usize, Vec<&'a [u8]>);
+
+/// What each part is answered, in their order; an error alone if there was no room for all of it.
+///
+/// Groups are asked here or, if `forward`, wherever they are led. Then those of which it is certain that
+/// they did nothing, as their leader has just changed, are asked again for as long as the server is
+/// patient: half of a command would be worse than a late one.
+pub(crate) async fn gather(
+    shard: &Rc<Shard>,
+    command: &Command,
+    parts: &[Part<'_>],
+    forward: bool,
+) -> Vec<Vec<u8>> {
+    let since = Instant::now();
+    let (mut replies, mut missing) = (vec![Vec::new(); parts.len()], (0..parts.len()).collect());
+    loop {
+        let gathering = Gathering::new(shard);
+        let asked: &Vec<usize> = &missing;
+        asked.iter().for_each(|at| gathering.begin(parts[*at].0, command, &parts[*at].1, forward));
+        let answers = gathering.replies().await;
+        if answers.len() != asked.len() {
+            return answers;
+        }
+        asked.iter().zip(answers).for_each(|(at, answer)| replies[*at] = answer);
+        missing = (0..parts.len()).filter(|at| outcome::was_not_done(&replies[*at])).collect();
+        let again = forward && since.elapsed() < shard.node.settings.patience;
+        if missing.is_empty() || !again {
+            return replies;
+        }
+        shard.local.sleep(PAUSE).await;
+    }
+}
+
 /// A client of its own, which waits for all replies. It leaves when it is dropped.
-pub(crate) struct Gathering<'a> {
+struct Gathering<'a> {
     shard: &'a Rc<Shard>,
     client: Rc<Client>,
     id: usize,
@@ -31,14 +69,14 @@ impl Drop for Gathering<'_> {
 }
 
 impl<'a> Gathering<'a> {
-    pub(crate) fn new(shard: &'a Rc<Shard>) -> Self {
+    fn new(shard: &'a Rc<Shard>) -> Self {
         let (client, id) = shard.admit();
         client.speak(true);
         Self { shard, client, id, writes: Cell::new(false) }
     }
 
     /// Asks a group, here or, if `forward`, wherever it is led.
-    pub(crate) fn begin(&self, place: usize, command: &Command, args: &[&[u8]], forward: bool) {
+    fn begin(&self, place: usize, command: &Command, args: &[&[u8]], forward: bool) {
         let shard = self.shard;
         self.writes.set(self.writes.get() || command.write);
         // Parts for one group go one way.
@@ -98,7 +136,7 @@ impl<'a> Gathering<'a> {
     }
 
     /// What each of them said, in the order in which they were asked.
-    pub(crate) async fn replies(self) -> Vec<Vec<u8>> {
+    async fn replies(self) -> Vec<Vec<u8>> {
         poll_fn(|cx| {
             self.client.listen(cx.waker());
             let over = self.client.is_idle() || self.client.killed.get();

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use super::everywhere::partly;
-use super::gathering::Gathering;
+use super::gathering::gather;
 use super::shard::Shard;
 use crate::kv::command::{self, Args, Command};
 use crate::kv::execute::{REPLY_BYTES, TOO_MANY};
@@ -75,12 +75,14 @@ impl Scattered {
 pub(crate) async fn run(shard: Rc<Shard>, scattered: Scattered) -> Vec<u8> {
     let Scattered { command, merge, parts, keys } = scattered;
     let layout = shard.topology().layout;
-    let gathering = Gathering::new(&shard);
-    for Part { slot, args, .. } in &parts {
-        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-        gathering.begin(layout.group_of(*slot), command, &args, true);
-    }
-    let replies = gathering.replies().await;
+    let asked: Vec<_> = parts
+        .iter()
+        .map(|part| {
+            let args: Vec<&[u8]> = part.args.iter().map(Vec::as_slice).collect();
+            (layout.group_of(part.slot), args)
+        })
+        .collect();
+    let replies = gather(&shard, command, &asked, true).await;
     if let Some(error) = replies.iter().find(|reply| reply.starts_with(b"-")) {
         let others = replies.iter().any(|reply| !reply.starts_with(b"-"));
         return if command.write && others { partly() } else { error.clone() };
