@@ -5,7 +5,8 @@ use std::any::Any;
 use ringleader::raft::message::Message;
 use ringleader::shard::{AnswerRun, GroupEvent, Notice, OutFrame, SnapshotAnswer};
 
-use crate::machine::{Machine, OpName};
+use crate::applied::OpName;
+use crate::machine::Machine;
 use crate::plan::MS;
 use crate::world::{Event, World};
 
