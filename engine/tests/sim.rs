@@ -22,8 +22,9 @@
 //! | `faults` | which faults there are, and how each comes about |
 //! | `mishaps` | faults that wait for the moment at which they tell most |
 //! | `operator`, `transfers`, `log_reads`, `existence` | what the operator does, and what it is told |
-//! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
-//! | `image`, `stores` | the registers' snapshot, and what is kept of them on stable storage |
+//! | `clients`, `callers`, `applied`, `offices` | callers, their operations, and what machines are told |
+//! | `machine`, `wishes`, `image` | registers: the state machine, what is asked of it, its snapshot |
+//! | `stores` | what state machines keep on stable storage |
 //! | `founding` | groups that begin with a state |
 //! | `panics` | state machines that panic |
 //! | `resets`, `eras` | groups that lose their majority, and what stays of them |
@@ -31,6 +32,9 @@
 //! | `streams` | what of a log each peer was sent |
 //! | `audit`, `records`, `outcome` | what must hold of the disks, of what is written, and at the end |
 //! | `runner`, `options`, `shrink`, `trace`, `traces` | runs, reports, and the way to a failure |
+//! | `fixed` | the fixed set of seeds |
+//!
+//! Registers are one *subject*; `examples/tests/sim.rs` has the key-value store in their place.
 
 use std::process::ExitCode;
 

@@ -192,6 +192,7 @@ impl World {
         }
         self.counts.add("histories checked", histories.len() as u64);
         for (object, history) in histories {
+            machine::check_history(&history, &mut self.counts);
             // What there was at first, as if somebody had put it there before all others.
             let founded = self.checker.history(group).founded.as_ref();
             let first = founded.and_then(|founded| founded.image.origin(object));

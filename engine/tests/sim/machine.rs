@@ -11,6 +11,8 @@ use ringleader::{
 };
 
 use crate::applied::{AppliedOp, OpName};
+use crate::clients::Asked;
+use crate::faults::Counts;
 use crate::image::{Image, Pieces};
 use crate::linearizability::Model as _;
 use crate::linearizability::register::Value;
@@ -79,7 +81,7 @@ pub(crate) struct Machine {
 }
 
 /// Makes the machines of a process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Maker;
 
 impl StateMachine for Machine {
@@ -161,6 +163,10 @@ impl StateMachine for Machine {
 }
 
 impl Maker {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+
     pub(crate) fn make(&self, group: GroupId, node: usize, kind: Kind, stores: &Stores) -> Machine {
         let (store, image) = match kind.keeps.then(|| stores.open(group)) {
             Some((store, image)) => (Some(store), image),
@@ -207,6 +213,9 @@ impl View {
 
 /// A submission reaches a shard: registers have nothing to add to it.
 pub(crate) fn arrive(_world: &mut World, _seat: usize, _submission: &mut Submission) {}
+
+/// What must hold of what callers were told, beside that it has an order: nothing of registers.
+pub(crate) fn check_history(_history: &[(usize, &Asked)], _counts: &mut Counts) {}
 
 /// The operation as its payload starts.
 pub(crate) fn encode(name: OpName, command: &Command) -> Vec<u8> {

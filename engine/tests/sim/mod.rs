@@ -62,6 +62,7 @@ pub(crate) mod runner;
 pub(crate) mod schedule;
 pub(crate) mod seats;
 pub(crate) mod shrink;
+#[allow(dead_code, reason = "a subject need not keep its state itself")]
 pub(crate) mod stores;
 pub(crate) mod trace;
 pub(crate) mod traces;

@@ -143,7 +143,7 @@ pub(crate) fn shard(
     let named = (0..plan.groups.len()).filter(|at| !plan.late[*at]);
     let here = named.filter(|at| seats.of_group(plan.groups[*at], node) == seat);
     let (groups, kinds) = (plan.groups.clone(), plan.machines[node].clone());
-    let (stores, maker) = (stores.clone(), Maker::default());
+    let (stores, maker) = (stores.clone(), Maker::new());
     let factory = move |group| -> Box<dyn StateMachine> {
         let at = groups.iter().position(|known| *known == group).expect("a group of the run");
         Box::new(maker.make(group, node, kinds[at], &stores))

@@ -18,6 +18,7 @@
 //! |---|---|
 //! | [`slot`] | the 16,384 hash slots, and how they are spread over the groups |
 //! | [`operation`] | what can be done to a group's keys, and how it stands in the log |
+//! | [`clock`] | what time it is in a group |
 //! | [`keyspace`] | a group's keys: point lookups, order, expiry, memory, snapshots |
 //! | [`execute`] | what each operation does and answers |
 //! | [`machine`] | the replicated state machine: log entries in, replies out |
@@ -27,6 +28,7 @@
 //!
 //! Everything but [`server`] is synchronous and does no IO.
 
+pub mod clock;
 pub mod command;
 pub mod execute;
 pub mod glob;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ringleader::GroupId;
 
+use crate::kv::clock::GroupClock;
 use crate::kv::keyspace::Keyspace;
 use crate::kv::machine::Replica;
 
@@ -39,29 +40,19 @@ impl SteadyClock {
 pub(crate) struct Group {
     pub(crate) id: GroupId,
     pub(crate) replica: Rc<Replica>,
-    /// The group's clock when it was last seen to be ahead of ours, and ours then.
-    ahead: Cell<(u64, u64)>,
+    clock: GroupClock,
     /// A tick is on its way.
     pub(crate) ticking: Cell<bool>,
 }
 
 impl Group {
     pub(crate) fn new(id: GroupId, replica: Rc<Replica>) -> Self {
-        Self { id, replica, ahead: Cell::default(), ticking: Cell::new(false) }
+        Self { id, replica, clock: GroupClock::default(), ticking: Cell::new(false) }
     }
 
-    /// The time for an entry that is proposed now, when ours is `now`: ours, or the group's where
-    /// that is ahead, going on at our pace. So time goes on when the leader changes, even to one
-    /// whose clock is behind.
+    /// The time for an entry that is proposed now, when the node's own is `now`.
     pub(crate) fn time(&self, now: u64) -> u64 {
-        let (group, ours) = self.ahead.get();
-        let time = now.max(group + now.saturating_sub(ours));
-        let applied = self.replica.with(Keyspace::clock);
-        if applied <= time {
-            return time;
-        }
-        self.ahead.set((applied, now));
-        applied
+        self.clock.time(self.replica.with(Keyspace::clock), now)
     }
 
     /// Whether the group's clock should be advanced although nothing else happens.
@@ -73,28 +64,5 @@ impl Group {
     pub(crate) fn is_due(&self, now: u64) -> bool {
         let deadline = self.replica.with(Keyspace::next_deadline);
         deadline.is_some_and(|deadline| deadline <= self.time(now))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kv::keyspace::Account;
-    use crate::kv::machine::KvMachine;
-    use crate::kv::operation::{LogEntry, Operation};
-
-    #[test]
-    fn time_goes_on_from_the_group_s_where_ours_is_behind() {
-        let replica = Replica::new(Account::default());
-        let mut machine = KvMachine::new(Rc::clone(&replica), Box::new(|_| {}));
-        let group = Group::new(GroupId(1), replica);
-        assert_eq!(group.time(1_000), 1_000);
-        let mut entry = Vec::new();
-        LogEntry { now: 5_000, operation: Operation::Tick }.encode(&mut entry);
-        machine.apply_one(&entry, true, &mut Vec::new());
-        assert_eq!(group.time(1_100), 5_000);
-        assert_eq!(group.time(1_200), 5_100);
-        // Ours catches up: that of a process that was started with the right time.
-        assert_eq!(group.time(9_000), 12_900);
     }
 }
