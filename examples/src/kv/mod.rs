@@ -26,7 +26,9 @@
 //! | [`command`] | the table of commands: name, arity, keys, and what they mean |
 //! | [`server`] | connections, routing, forwarding, administration |
 //!
-//! Everything but [`server`] is synchronous and does no IO.
+//! Everything but [`server`] is synchronous and does no IO: `examples/tests/sim.rs` runs it in the
+//! engine's simulator, whole clusters with faults of all kinds, and compares what callers were told with
+//! a model of the store that is written anew. `examples/tests/kv` has real servers and clients.
 
 pub mod clock;
 pub mod command;
