@@ -21,7 +21,7 @@ impl World {
         match self.rng.below(3) {
             0 => self.cut_off_a_follower(at),
             1 => self.stop_a_leader_short(at),
-            _ => {}
+            _ => self.destroy_a_leader(at),
         }
     }
 
@@ -103,6 +103,27 @@ impl World {
             self.suspend_clock(old, false);
         }
         self.reunite();
+        self.settle();
+    }
+
+    /// A leader at rest is destroyed. Its node lives on, and is heard: nobody asks for anything, and
+    /// somebody else has to lead.
+    fn destroy_a_leader(&mut self, at: usize) {
+        let Some(old) = self.checker.leader(at) else { return };
+        if !self.plan.changing || !self.can_spare_one(at) || !self.bears_loss(at, old) {
+            return;
+        }
+        let group = self.plan.groups[at];
+        self.trace.line(|| format!("*** node {} loses group {group}, at rest", old + 1));
+        self.counts.add("leaders at rest that were destroyed", 1);
+        self.destroy(at, old);
+        let end = self.now() + self.plan.patience;
+        while self.checker.leader(at).is_none_or(|leader| leader == old) {
+            let what = "liveness: nobody leads after a leader at rest was destroyed";
+            assert!(self.now() < end, "{what}: group {group}");
+            self.run_until(self.now() + LOOK_EVERY);
+        }
+        self.remove_lost();
         self.settle();
     }
 

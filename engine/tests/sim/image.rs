@@ -8,6 +8,7 @@ use ringleader::{LogIndex, LogPosition, MachineError, SnapshotSource, Term};
 
 use crate::linearizability::register::Value;
 use crate::machine::{Input, Output};
+use crate::panics::Fuse;
 use crate::rng::{Rng, mix};
 
 /// Most words of ballast.
@@ -71,16 +72,23 @@ pub(crate) struct Pieces {
     rest: Bytes,
     /// The last one was empty.
     empty: bool,
+    fuse: Fuse,
 }
 
 impl Pieces {
+    /// All that nothing goes wrong with.
     pub(crate) fn of(image: &Image) -> Self {
-        Self { rest: image.encode().into(), empty: false }
+        Self::with(image, Fuse::default())
+    }
+
+    pub(crate) fn with(image: &Image, fuse: Fuse) -> Self {
+        Self { rest: image.encode().into(), empty: false, fuse }
     }
 }
 
 impl SnapshotSource for Pieces {
     fn next_chunk(&mut self, max_bytes: usize) -> Result<Option<Bytes>, MachineError> {
+        self.fuse.burn_in_snapshot(mix(self.rest.len() as u64).is_multiple_of(2))?;
         if self.rest.is_empty() {
             return Ok(None);
         }

@@ -135,7 +135,8 @@ impl StateMachine for Machine {
 
     fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
         self.fuse.burn();
-        self.gives_snapshots.then(|| Box::new(Pieces::of(&self.image)) as Box<_>)
+        self.gives_snapshots
+            .then(|| Box::new(Pieces::with(&self.image, self.fuse.clone())) as Box<_>)
     }
 
     fn restore(&mut self, chunk: &[u8]) -> Result<(), MachineError> {

@@ -9,6 +9,7 @@ use ringleader_examples::kv::operation::Expiry;
 
 use crate::answer::Output;
 use crate::command::{If, Input, Keys, Wish, encode, slot};
+use crate::panics::Fuse;
 use crate::rng::{Rng, chain, chain_bytes, mix};
 
 /// A time that clocks show, in milliseconds since the epoch: that at which a run begins.
@@ -134,24 +135,29 @@ pub(crate) fn read_header(bytes: &[u8; HEADER]) -> Image {
 pub(crate) struct Pieces {
     header: Option<[u8; HEADER]>,
     keys: Box<dyn SnapshotSource>,
+    fuse: Fuse,
+    given: u64,
 }
 
 impl Pieces {
-    /// Of a group that is founded.
+    /// Of a group that is founded; nothing goes wrong with it.
     pub(crate) fn of(image: &Image) -> Self {
         let seed = image.founded.expect("only what was drawn is founded");
         let (mut machine, _) = founded_machine(seed);
-        Self::with(image, machine.snapshot().expect("the store gives snapshots"))
+        let keys = machine.snapshot().expect("the store gives snapshots");
+        Self::with(image, keys, Fuse::default())
     }
 
-    pub(crate) fn with(image: &Image, keys: Box<dyn SnapshotSource>) -> Self {
-        Self { header: Some(header(image)), keys }
+    pub(crate) fn with(image: &Image, keys: Box<dyn SnapshotSource>, fuse: Fuse) -> Self {
+        Self { header: Some(header(image)), keys, fuse, given: 0 }
     }
 }
 
 impl SnapshotSource for Pieces {
     fn next_chunk(&mut self, max_bytes: usize) -> Result<Option<Bytes>, MachineError> {
         assert!(max_bytes >= HEADER, "no run has smaller chunks");
+        self.given += 1;
+        self.fuse.burn_in_snapshot(self.given.is_multiple_of(2))?;
         match self.header.take() {
             Some(header) => Ok(Some(Bytes::copy_from_slice(&header))),
             None => self.keys.next_chunk(max_bytes),

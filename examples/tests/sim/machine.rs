@@ -182,7 +182,7 @@ impl StateMachine for Machine {
         let keys = self.store.snapshot()?;
         // Nothing may have been applied yet.
         self.image.keys = digest(&self.here.replica);
-        Some(Box::new(Pieces::with(&self.image, keys)))
+        Some(Box::new(Pieces::with(&self.image, keys, self.fuse.clone())))
     }
 
     fn restore(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
