@@ -22,8 +22,9 @@
 //! | `faults` | which faults there are, and how each comes about |
 //! | `mishaps` | faults that wait for the moment at which they tell most |
 //! | `operator`, `transfers`, `log_reads`, `existence` | what the operator does, and what it is told |
-//! | `clients`, `callers`, `machine` | callers, their operations, and the registers these are for |
-//! | `image`, `stores` | the registers' snapshot, and what is kept of them on stable storage |
+//! | `clients`, `callers`, `applied`, `offices` | callers, their operations, and what machines are told |
+//! | `machine`, `wishes`, `image` | registers: the state machine, what is asked of it, its snapshot |
+//! | `stores` | what state machines keep on stable storage |
 //! | `founding` | groups that begin with a state |
 //! | `panics` | state machines that panic |
 //! | `resets`, `eras` | groups that lose their majority, and what stays of them |
@@ -31,6 +32,9 @@
 //! | `streams` | what of a log each peer was sent |
 //! | `audit`, `records`, `outcome` | what must hold of the disks, of what is written, and at the end |
 //! | `runner`, `options`, `shrink`, `trace`, `traces` | runs, reports, and the way to a failure |
+//! | `fixed` | the fixed set of seeds |
+//!
+//! Registers are one *subject*; `examples/tests/sim.rs` has the key-value store in their place.
 
 use std::process::ExitCode;
 
@@ -38,140 +42,20 @@ use std::process::ExitCode;
 // the protocol here as they do there.
 use ringleader::raft;
 
-#[path = "sim/addresses.rs"]
-mod addresses;
-#[path = "sim/atlas.rs"]
-mod atlas;
-#[path = "sim/callers.rs"]
-mod callers;
-#[path = "sim/checker.rs"]
-mod checker;
-#[path = "sim/clients.rs"]
-mod clients;
-#[path = "sim/clock.rs"]
-mod clock;
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "a copy of a library module, of which the decoder is used"
-)]
-#[path = "../src/codec.rs"]
-mod codec;
-#[path = "sim/damage.rs"]
-mod damage;
-#[path = "sim/disk.rs"]
-mod disk;
-#[path = "sim/disk_faults.rs"]
-mod disk_faults;
-#[path = "sim/disturbed.rs"]
-mod disturbed;
-#[path = "sim/effects.rs"]
-mod effects;
-#[path = "sim/existence.rs"]
-mod existence;
-#[path = "sim/faults.rs"]
-mod faults;
-#[path = "sim/file.rs"]
-mod file;
-#[path = "sim/founding.rs"]
-mod founding;
-#[path = "sim/history.rs"]
-mod history;
+#[path = "sim/mod.rs"]
+mod simulator;
+use simulator::*;
+
+#[path = "sim/fixed.rs"]
+mod fixed;
 #[path = "sim/image.rs"]
 mod image;
-#[path = "sim/inputs.rs"]
-mod inputs;
-#[path = "sim/line.rs"]
-mod line;
 mod linearizability;
-#[path = "sim/links.rs"]
-mod links;
-#[path = "sim/log_reads.rs"]
-mod log_reads;
 #[path = "sim/machine.rs"]
 mod machine;
-#[path = "sim/members.rs"]
-mod members;
-#[path = "sim/mishaps.rs"]
-mod mishaps;
-#[path = "sim/net_faults.rs"]
-mod net_faults;
-#[path = "sim/network.rs"]
-mod network;
-#[path = "sim/operator.rs"]
-mod operator;
-#[path = "sim/options.rs"]
-mod options;
-#[path = "sim/panics.rs"]
-mod panics;
-#[path = "sim/peace.rs"]
-mod peace;
-#[path = "sim/peers.rs"]
-mod peers;
-#[path = "sim/plan.rs"]
-mod plan;
-#[path = "sim/prevotes.rs"]
-mod prevotes;
-#[path = "sim/process.rs"]
-mod process;
-#[path = "sim/queue.rs"]
-mod queue;
-#[path = "sim/reads.rs"]
-mod reads;
-#[path = "sim/records.rs"]
-mod records;
-#[path = "sim/resets.rs"]
-mod resets;
-#[path = "sim/resting.rs"]
-mod resting;
-#[path = "sim/rng.rs"]
-mod rng;
-#[path = "sim/runner.rs"]
-mod runner;
-#[path = "sim/schedule.rs"]
-mod schedule;
-#[path = "sim/seats.rs"]
-mod seats;
-#[path = "sim/shrink.rs"]
-mod shrink;
-#[path = "sim/standing_in.rs"]
-mod standing_in;
-#[path = "sim/stores.rs"]
-mod stores;
-#[path = "sim/trace.rs"]
-mod trace;
-#[path = "sim/traces.rs"]
-mod traces;
-#[path = "sim/transfers.rs"]
-mod transfers;
-#[path = "sim/world.rs"]
-mod world;
-
-use options::{Job, Options};
+#[path = "sim/wishes.rs"]
+mod wishes;
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(2);
-        }
-    };
-    runner::catch_violations();
-    match &options.job {
-        Job::List => {
-            println!("sim: test");
-            ExitCode::SUCCESS
-        }
-        Job::Nothing => {
-            println!("0 passed, 0 failed");
-            ExitCode::SUCCESS
-        }
-        Job::Hashes => {
-            traces::print();
-            ExitCode::SUCCESS
-        }
-        Job::One { seed, lines, part } => runner::replay(*seed, *lines, part, &options),
-        Job::Many { start, count } => runner::run_many(*start, *count, &options),
-    }
+    runner::main()
 }

@@ -6,19 +6,15 @@ use std::collections::BTreeMap;
 use ringleader::shard::{Applied, Submission};
 use ringleader::{GroupId, ProposeError};
 
+use crate::applied::OpName;
 use crate::clients::{Asked, Fate};
 use crate::inputs;
 use crate::line::Line;
-use crate::linearizability::register::{Input, Output, Register};
 use crate::linearizability::{Operation, Verdict, check};
-use crate::machine::{OpName, told};
+use crate::machine::{self, BUDGET, Subject, told};
 use crate::plan::MS;
 use crate::schedule::Call;
 use crate::world::{Event, World};
-
-/// Steps that the search for an order may take for one register. Most need as many as they have
-/// operations.
-const BUDGET: u64 = 3_000_000;
 
 impl World {
     pub(crate) fn schedule_call(&mut self, at: usize) {
@@ -85,7 +81,8 @@ impl World {
                 start = *end as usize;
             }
         }
-        for (seat, part) in parts {
+        for (seat, mut part) in parts {
+            machine::arrive(self, seat, &mut part);
             self.feed(seat, inputs::Input::Submit(client, part));
         }
     }
@@ -135,7 +132,8 @@ impl World {
         self.trace.step("answer", seat as u64, name.0, u64::from(result.is_ok()));
         let place = self.plan.seats.name(seat);
         self.trace.line(|| format!("node {place} answers operation {}: {result:?}", name.0));
-        let short = result.map(|done| (done.index, done.term, told(done.reply)));
+        let command = self.clients.asked[name.0 as usize].command;
+        let short = result.map(|done| (done.index, done.term, told(&command, done.reply)));
         if self.clients.answer(name, at, short) {
             self.ask_again_later(name);
         }
@@ -164,7 +162,7 @@ impl World {
         place.or(asked.read_at.map(|index| (index << 32) + name as u64 + 1))
     }
 
-    /// Every register's history has an order (linearizability). What was never applied, now that
+    /// The history of every object has an order (linearizability). What was never applied, now that
     /// all members agree, never will be: without it the search is stricter, and shorter.
     pub(crate) fn check_histories(&mut self) {
         for group in self.plan.groups.clone() {
@@ -189,18 +187,19 @@ impl World {
                     .is_some_and(|(moment, _)| moment < ends && line.contains(asked.read_after)),
             };
             if seen {
-                histories.entry(asked.command.key).or_default().push((name, asked));
+                histories.entry(asked.command.object()).or_default().push((name, asked));
             }
         }
         self.counts.add("histories checked", histories.len() as u64);
-        for (key, history) in histories {
-            // What the register held at first, as if somebody had put it there before all others.
+        for (object, history) in histories {
+            machine::check_history(&history, &mut self.counts);
+            // What there was at first, as if somebody had put it there before all others.
             let founded = self.checker.history(group).founded.as_ref();
-            let first = founded.and_then(|founded| founded.image.registers.get(&key));
-            let first = first.map(|value| Operation::<Register> {
-                input: Input::Put(*value),
+            let first = founded.and_then(|founded| founded.image.origin(object));
+            let first = first.map(|(input, output)| Operation::<Subject> {
+                input,
                 called: 0,
-                returned: Some((0, Output::Done)),
+                returned: Some((0, output)),
                 hint: Some(1),
             });
             let given = usize::from(first.is_some());
@@ -219,7 +218,7 @@ impl World {
             let asked = stuck.iter().filter_map(|at| at.checked_sub(given));
             let stuck: Vec<_> = asked.map(|at| &history[at]).collect();
             panic!(
-                "linearizability {verdict}: group {group} key {key}: {explained} of {} operations \
+                "linearizability {verdict}: group {group} object {object}: {explained} of {} operations \
                  have an order, and none of these can be next: {stuck:#?}",
                 operations.len()
             );

@@ -4,8 +4,8 @@ use ringleader::shard::ReadSubmission;
 use ringleader::{Consistency, GroupId, LogPosition, ReadError};
 
 use super::{Clients, Fate};
-use crate::linearizability::register::{Input, Output};
-use crate::machine::{Command, OpName};
+use crate::applied::OpName;
+use crate::machine::{Command, Output};
 use crate::rng::Rng;
 
 /// Tells what a call's seed says of reads from what else it says.
@@ -30,8 +30,8 @@ impl Clients {
         let mut submission = ReadSubmission::default();
         for _ in 0..rng.between(1, self.load.max_batch) {
             let how = if rng.coin() { Consistency::Lease } else { Consistency::Linearizable };
-            let key = rng.below(self.load.keys) as u8;
-            self.push_read(&mut submission, caller, (groups[first], first), node, how, key);
+            let command = self.wishes.draw_read(&mut rng);
+            self.push_read(&mut submission, caller, (groups[first], first), node, how, command);
         }
         Some((node, submission))
     }
@@ -43,11 +43,11 @@ impl Clients {
         at: usize,
         node: usize,
         how: Consistency,
-        key: u8,
+        command: Command,
     ) -> ReadSubmission {
         let mut submission = ReadSubmission::default();
         let nobody = self.load.callers;
-        self.push_read(&mut submission, nobody, (group, at), node, how, key);
+        self.push_read(&mut submission, nobody, (group, at), node, how, command);
         submission
     }
 
@@ -58,9 +58,8 @@ impl Clients {
         (group, at): (GroupId, usize),
         node: usize,
         how: Consistency,
-        key: u8,
+        command: Command,
     ) {
-        let command = Command { key, input: Input::Get };
         let name = self.note(caller, (group, at), node, command, 0);
         self.asked[name.0 as usize].read = Some(how);
         submission.push(group, how, name.0);
@@ -81,9 +80,7 @@ impl Clients {
                 let asked = &mut self.asked[name.0 as usize];
                 asked.returned = Some((moment, output));
                 (asked.read_at, asked.read_after) = (Some(applied), last);
-                if let Output::Value(value) = output {
-                    self.seen.insert((asked.group, asked.command.key), value);
-                }
+                self.wishes.learn(asked.group, &asked.command, output);
             }
             Err(error) => {
                 let leader = match error {

@@ -4,14 +4,15 @@
 //! again, elsewhere, with an operation that is another one. Reads that don't go through the log
 //! (`client_reads`) are gets with an output and no place in the log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use ringleader::shard::Submission;
 use ringleader::{Consistency, GroupId, LogIndex, LogPosition, ProposeError, Term};
 
-use crate::linearizability::register::{Input, Output, Value};
-use crate::machine::{Command, OpName, encode};
+use crate::applied::OpName;
+use crate::machine::{Command, Output, encode};
 use crate::rng::{Rng, SURE};
+use crate::wishes::Wishes;
 
 #[path = "client_reads.rs"]
 mod client_reads;
@@ -69,8 +70,7 @@ pub(crate) struct Clients {
     pub(crate) answered: Vec<u64>,
     /// Per group: the latest term that an answer named.
     terms: Vec<Term>,
-    /// What a register was last known to hold.
-    seen: BTreeMap<(GroupId, u8), Value>,
+    wishes: Wishes,
     nodes: usize,
     moments: u64,
 }
@@ -121,7 +121,7 @@ impl Clients {
             believed,
             answered: vec![0; groups],
             terms: vec![Term(0); groups],
-            seen: BTreeMap::new(),
+            wishes: Wishes::new(&load),
             nodes,
             moments: 0,
         }
@@ -159,7 +159,7 @@ impl Clients {
             // A submission may be for several groups, whoever leads them.
             let stray = rng.chance(SURE / 20);
             let at = if stray { rng.below(groups.len() as u64) as usize } else { first };
-            let command = self.command(groups[at], &mut rng);
+            let command = self.command(groups[at], caller, &mut rng);
             let retries = self.load.retries;
             self.push(&mut submission, caller, (groups[at], at), node, command, retries);
             let ballast = rng.below(self.load.ballast + 1);
@@ -172,8 +172,8 @@ impl Clients {
     pub(crate) fn single(&mut self, group: GroupId, at: usize, node: usize) -> Submission {
         let mut submission = Submission::default();
         let mut rng = self.rng.fork();
-        let command = self.command(group, &mut rng);
         let nobody = self.load.callers;
+        let command = self.command(group, nobody, &mut rng);
         self.push(&mut submission, nobody, (group, at), node, command, 0);
         submission
     }
@@ -188,18 +188,8 @@ impl Clients {
         (node, submission)
     }
 
-    fn command(&self, group: GroupId, rng: &mut Rng) -> Command {
-        let key = rng.below(self.load.keys) as u8;
-        // Every write of a value is told from all others.
-        let value = self.asked.len() as u64 + 1;
-        let from = self.seen.get(&(group, key)).copied().unwrap_or_default();
-        let input = match rng.below(4) {
-            _ if rng.chance(self.load.gets_ppm) => Input::Get,
-            0 | 1 => Input::Append(value),
-            2 => Input::Put(value),
-            _ => Input::Swap { from, to: value },
-        };
-        Command { key, input }
+    fn command(&self, group: GroupId, caller: u32, rng: &mut Rng) -> Command {
+        self.wishes.draw(group, caller, self.asked.len() as u64, rng)
     }
 
     fn push(
@@ -308,14 +298,7 @@ impl Clients {
                 let moment = self.moment();
                 let asked = &mut self.asked[name.0 as usize];
                 asked.returned = Some((moment, output));
-                let Command { key, input } = asked.command;
-                let holds = match (input, output) {
-                    (Input::Put(value), _) => Some(value),
-                    (Input::Swap { to, .. }, Output::Swapped(true)) => Some(to),
-                    (_, Output::Value(value)) => Some(value),
-                    _ => None,
-                };
-                self.seen.extend(holds.map(|value| ((asked.group, key), value)));
+                self.wishes.learn(asked.group, &asked.command, output);
                 false
             }
             Err(ProposeError::Unknown(_)) => {

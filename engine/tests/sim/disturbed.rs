@@ -3,6 +3,7 @@
 
 use ringleader::Consistency;
 
+use crate::machine::Command;
 use crate::world::{Event, LOOK_EVERY, World};
 
 /// Election timeouts for which a follower hears its leader no more: it campaigns a few times.
@@ -20,7 +21,7 @@ impl World {
         match self.rng.below(3) {
             0 => self.cut_off_a_follower(at),
             1 => self.stop_a_leader_short(at),
-            _ => {}
+            _ => self.destroy_a_leader(at),
         }
     }
 
@@ -93,9 +94,9 @@ impl World {
             }
         }
         let group = self.plan.groups[at];
-        let key = written.unwrap_or_else(|| panic!("liveness: group {group} has no other leader"));
+        let read = written.unwrap_or_else(|| panic!("liveness: group {group} has no other leader"));
         let (client, how) = (self.plan.load.callers, Consistency::Linearizable);
-        let submission = self.clients.single_read(group, at, old, how, key);
+        let submission = self.clients.single_read(group, at, old, how, read);
         self.after(0, Event::Read { node: old, client, submission });
         self.run_until(self.now() + 4 * LOOK_EVERY);
         if timeless {
@@ -105,8 +106,29 @@ impl World {
         self.settle();
     }
 
-    /// Writes while `old` stands still: the key, if the new leader said that it is written.
-    fn write_meanwhile(&mut self, at: usize, leader: usize, old: usize) -> Option<u8> {
+    /// A leader at rest is destroyed. Its node lives on, and is heard: nobody asks for anything, and
+    /// somebody else has to lead.
+    fn destroy_a_leader(&mut self, at: usize) {
+        let Some(old) = self.checker.leader(at) else { return };
+        if !self.plan.changing || !self.can_spare_one(at) || !self.bears_loss(at, old) {
+            return;
+        }
+        let group = self.plan.groups[at];
+        self.trace.line(|| format!("*** node {} loses group {group}, at rest", old + 1));
+        self.counts.add("leaders at rest that were destroyed", 1);
+        self.destroy(at, old);
+        let end = self.now() + self.plan.patience;
+        while self.checker.leader(at).is_none_or(|leader| leader == old) {
+            let what = "liveness: nobody leads after a leader at rest was destroyed";
+            assert!(self.now() < end, "{what}: group {group}");
+            self.run_until(self.now() + LOOK_EVERY);
+        }
+        self.remove_lost();
+        self.settle();
+    }
+
+    /// Writes while `old` stands still: how to read it, if the new leader said that it is written.
+    fn write_meanwhile(&mut self, at: usize, leader: usize, old: usize) -> Option<Command> {
         let (group, client) = (self.plan.groups[at], self.plan.load.callers);
         let submission = self.clients.single(group, at, leader);
         let name = submission.user_data[0];
@@ -115,7 +137,7 @@ impl World {
             self.nodes[old].stalled_until = self.now() + 2 * LOOK_EVERY;
             self.run_until(self.now() + LOOK_EVERY);
             if self.clients.was_applied(name) {
-                return Some(self.clients.asked[name as usize].command.key);
+                return Some(self.clients.asked[name as usize].command.read_back());
             }
         }
         None

@@ -5,7 +5,9 @@ use std::any::Any;
 use ringleader::raft::message::Message;
 use ringleader::shard::{AnswerRun, GroupEvent, Notice, OutFrame, SnapshotAnswer};
 
-use crate::machine::{Machine, OpName};
+use crate::applied::OpName;
+use crate::machine::Machine;
+use crate::panics;
 use crate::plan::MS;
 use crate::world::{Event, World};
 
@@ -165,7 +167,9 @@ impl World {
             }
             Notice::SnapshotFailed(.., cause) => {
                 self.counts.add("snapshots that failed", 1);
-                let causes = ["no space", "an earlier attempt"];
+                let by_machine = cause.contains(panics::FAILED);
+                self.counts.add("snapshots that their machine failed", u64::from(by_machine));
+                let causes = ["no space", "an earlier attempt", panics::FAILED];
                 let harmed = process.excused || self.atlas.is_damaged(self.plan.seats.node(seat));
                 let fault = harmed || causes.iter().any(|known| cause.contains(known));
                 assert!(fault, "a snapshot failed without a fault: {cause}");

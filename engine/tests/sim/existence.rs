@@ -148,15 +148,19 @@ impl World {
     /// group bears that.
     pub(crate) fn destroy_member(&mut self, anybody: usize, rng: &mut Rng) {
         let at = rng.below(self.plan.groups.len() as u64) as usize;
-        if !self.bears_loss(at, anybody) {
-            return;
+        if self.bears_loss(at, anybody) {
+            self.destroy(at, anybody);
         }
+    }
+
+    /// Destroys a replica, with the loss accepted.
+    pub(crate) fn destroy(&mut self, at: usize, node: usize) {
         let group = self.plan.groups[at];
-        self.existence.retired.insert((anybody, at));
-        self.checker.doom(anybody, at);
+        self.existence.retired.insert((node, at));
+        self.checker.doom(node, at);
         self.counts.add("members destroyed", 1);
-        let seat = self.plan.seats.of_group(group, anybody);
-        let name = self.existence.ask(anybody, group);
+        let seat = self.plan.seats.of_group(group, node);
+        let name = self.existence.ask(node, group);
         let input = Input::DestroyGroup { name, group, is_outsider: false, member_too: true };
         self.feed(seat, input);
     }

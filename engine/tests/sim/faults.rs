@@ -4,6 +4,7 @@
 use crate::atlas::Promise;
 use crate::damage::Damage;
 use crate::disk_faults::CrashPoint;
+use crate::fixed;
 use crate::plan::MS;
 use crate::rng::{Rng, SURE};
 use crate::schedule::Strike;
@@ -132,103 +133,10 @@ impl Counts {
     }
 }
 
-/// What has to happen somewhere in the fixed set of seeds, or the simulator no longer shows what it
-/// is meant to show.
-const SOMETIMES: &[&str] = &[
-    "bits rotten",
-    "bridges",
-    "chains",
-    "changes given up",
-    "clocks changed",
-    "connections broken",
-    "connections clogged",
-    "connections closed over their bytes",
-    "connections half open",
-    "connections that flap",
-    "crashes before a disk operation",
-    "crashes before a result was heard",
-    "crashes during a disk operation",
-    "crashes during recovery",
-    "crashes of several",
-    "crashes with a segment in its second life",
-    "damage spared: like a torn tail",
-    "damaged nodes that refused to start",
-    "data known from logs alone",
-    "dials to where another node is",
-    "directory errors",
-    "directory syncs failed",
-    "disk full",
-    "disk operations stuck for seconds",
-    "frames of an earlier connection",
-    "full logs",
-    "groups at rest",
-    "groups at rest without a member",
-    "groups created",
-    "groups founded from a state",
-    "groups reset",
-    "groups woken",
-    "leaderships that are to spread",
-    "leaderships transferred",
-    "logs kept for want of snapshots",
-    "logs read back",
-    "logs truncated",
-    "lost nodes that came back",
-    "majorities lost",
-    "members changed",
-    "members destroyed",
-    "nodes isolated",
-    "nodes moved",
-    "nodes refused without their data",
-    "nodes stopped",
-    "nodes told of another",
-    "nodes wiped",
-    "nodes wiped where members change",
-    "one-way partitions",
-    "operations refused during transfers",
-    "partitions in two",
-    "power failures",
-    "processes ended",
-    "read errors",
-    "reads misdirected",
-    "reads of unreadable sectors",
-    "reads served",
-    "reads served under a lease",
-    "replicas destroyed",
-    "reserves used by a full log",
-    "rings of majorities",
-    "runs that halted without lying",
-    "sectors unreadable",
-    "shards that gave up running",
-    "shards that panicked",
-    "shards that went on beside one that failed",
-    "short reads",
-    "short writes",
-    "slow disks",
-    "snapshots answered",
-    "snapshots installed",
-    "snapshots taken",
-    "snapshots that failed",
-    "stalls",
-    "stalls before effects",
-    "starts from a snapshot",
-    "starts from a store",
-    "starts refused",
-    "stores replaced by snapshots",
-    "strangers refused",
-    "streams damaged",
-    "syncs failed, and the data gone",
-    "ticks that came late",
-    "transfers not taken",
-    "transfers refused",
-    "write errors",
-    "writes lost",
-    "writes misdirected",
-];
-
 impl Counts {
     /// What of all that has to happen did not.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
-        SOMETIMES.iter().copied().filter(|what| !self.has(what)).collect()
+        fixed::SOMETIMES.iter().copied().filter(|what| !self.has(what)).collect()
     }
 }
 

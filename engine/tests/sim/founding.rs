@@ -6,8 +6,6 @@
 //! The state is the group's only copy until the first leader has committed something. So these groups
 //! are in the runs that damage no disk, and until then their founder is neither wiped nor destroyed.
 
-use std::collections::BTreeMap;
-
 use ringleader::raft::Configuration;
 use ringleader::raft::era::Era;
 use ringleader::shard::Founding;
@@ -36,10 +34,7 @@ pub(crate) fn founded(
     let group = |(founders, late): (&Configuration, &bool)| {
         let node = rng.pick(founders.voters());
         let founds = rng.chance(likely) && !late;
-        let drawn = [0, 1, 2, 3, 4].map(|key| (key, rng.next()));
-        // A register of zero is one that holds nothing.
-        let registers: BTreeMap<u8, u64> = drawn.into_iter().filter(|of| of.1 % 2 == 1).collect();
-        let image = Image { last: first_position(node), state: rng.next(), registers };
+        let image = Image::draw(rng, first_position(node));
         founds.then_some(Founded { node, image })
     };
     founders.iter().zip(late).map(group).collect()

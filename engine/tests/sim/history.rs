@@ -9,11 +9,11 @@ use ringleader::raft::{Configuration, Reset};
 use ringleader::{GroupId, LogIndex, LogPortion, LogPosition, NodeId, Term};
 use ringleader_wal::Block;
 
+use crate::applied::AppliedOp;
 use crate::clients::Asked;
 use crate::founding::Founded;
 use crate::image::Image;
 use crate::line::{Entries, Line};
-use crate::machine::AppliedOp;
 use crate::rng::chain_bytes;
 
 /// The one leader of a term.

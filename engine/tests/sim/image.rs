@@ -1,4 +1,4 @@
-//! The snapshot of a simulated state machine: its state as bytes, cut into chunks of any size, with
+//! The snapshot of a machine with registers: its state as bytes, cut into chunks of any size, with
 //! ballast that only this state can have.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,9 @@ use bytes::Bytes;
 use ringleader::{LogIndex, LogPosition, MachineError, SnapshotSource, Term};
 
 use crate::linearizability::register::Value;
-use crate::rng::mix;
+use crate::machine::{Input, Output};
+use crate::panics::Fuse;
+use crate::rng::{Rng, mix};
 
 /// Most words of ballast.
 const BALLAST: u64 = 400;
@@ -22,6 +24,20 @@ pub(crate) struct Image {
 }
 
 impl Image {
+    /// Something that a group may begin with, as if it were the effect of the entry `last`.
+    pub(crate) fn draw(rng: &mut Rng, last: LogPosition) -> Self {
+        let drawn = [0, 1, 2, 3, 4].map(|key| (key, rng.next()));
+        // A register of zero is one that holds nothing.
+        let registers: BTreeMap<u8, u64> = drawn.into_iter().filter(|of| of.1 % 2 == 1).collect();
+        Self { last, state: rng.next(), registers }
+    }
+
+    /// The operation whose effect the register's content could be, and its answer; none if that is
+    /// nothing.
+    pub(crate) fn origin(&self, object: u8) -> Option<(Input, Output)> {
+        self.registers.get(&object).map(|value| (Input::Put(*value), Output::Done))
+    }
+
     fn words(&self) -> Vec<u64> {
         let mut words = vec![self.last.index.0, self.last.term.0, self.state];
         words.push(self.registers.len() as u64);
@@ -56,16 +72,23 @@ pub(crate) struct Pieces {
     rest: Bytes,
     /// The last one was empty.
     empty: bool,
+    fuse: Fuse,
 }
 
 impl Pieces {
+    /// All that nothing goes wrong with.
     pub(crate) fn of(image: &Image) -> Self {
-        Self { rest: image.encode().into(), empty: false }
+        Self::with(image, Fuse::default())
+    }
+
+    pub(crate) fn with(image: &Image, fuse: Fuse) -> Self {
+        Self { rest: image.encode().into(), empty: false, fuse }
     }
 }
 
 impl SnapshotSource for Pieces {
     fn next_chunk(&mut self, max_bytes: usize) -> Result<Option<Bytes>, MachineError> {
+        self.fuse.burn_in_snapshot(mix(self.rest.len() as u64).is_multiple_of(2))?;
         if self.rest.is_empty() {
             return Ok(None);
         }

@@ -8,10 +8,10 @@ use ringleader::raft::era::Era;
 use ringleader::{Entry, GroupId, LogIndex, LogPortion, LogPosition, NodeId, Term};
 use ringleader_wal::BlockKind;
 
+use crate::applied::{AppliedOp, OpName};
 use crate::clients::{Asked, Fate};
 use crate::image::Image;
-use crate::linearizability::register::Output;
-use crate::machine::{AppliedOp, OpName};
+use crate::machine::NOTHING;
 use crate::rng::chain_bytes;
 
 /// Hashes of entries.
@@ -60,7 +60,7 @@ impl Line {
     /// The same with a state for its first entry, which stands.
     pub(crate) fn holding(mut self, image: &Image) -> Self {
         let (index, term, state) = (image.last.index.0, image.last.term, image.state);
-        let (op, payload, output) = (OpName(u64::MAX), 0, Output::Done);
+        let (op, payload, output) = (OpName(u64::MAX), 0, NOTHING);
         self.stands = true;
         self.commit(term, term);
         self.applied.insert(index, AppliedOp { index, term: term.0, op, payload, state, output });

@@ -1,20 +1,27 @@
-//! The state machine that the simulated groups replicate: registers, few enough that callers meet
-//! at them, and a hash chained over everything that it was given. Equal hashes at an index are
-//! equal histories up to there.
+//! The subject of the engine's simulator: registers, few enough that callers meet at them, and a hash
+//! chained over everything that the machine was given. Equal hashes at an index are equal histories
+//! up to there.
 
 use std::collections::BTreeMap;
 
+use ringleader::shard::Submission;
 use ringleader::{
     Configuration, Entries, GroupId, LogIndex, LogPosition, MachineError, NodeId, Replies,
     SnapshotSource, StateMachine, Term,
 };
 
+use crate::applied::{AppliedOp, OpName};
+use crate::clients::Asked;
+use crate::faults::Counts;
 use crate::image::{Image, Pieces};
 use crate::linearizability::Model as _;
-use crate::linearizability::register::{Input, Output, Register, Value};
+use crate::linearizability::register::Value;
+pub(crate) use crate::linearizability::register::{Input, Output, Register as Subject};
+use crate::offices::Offices;
 use crate::panics::Fuse;
 use crate::rng::{chain, chain_bytes};
 use crate::stores::{Kind, Opened, Stores};
+use crate::world::World;
 
 /// What an operation does, and to which register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,27 +30,30 @@ pub(crate) struct Command {
     pub(crate) input: Input,
 }
 
-/// Bytes of an operation: its name, its kind, its key, two values. What follows is ballast.
-pub(crate) const OPERATION_BYTES: usize = 8 + 1 + 1 + 8 + 8;
+impl Command {
+    /// What tells whether a group serves reads.
+    pub(crate) const PROBE: Self = Self { key: 0, input: Input::Get };
 
-/// One operation that was applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AppliedOp {
-    pub(crate) index: u64,
-    pub(crate) term: u64,
-    /// Which operation it was.
-    pub(crate) op: OpName,
-    /// The hash of its payload.
-    pub(crate) payload: u64,
-    /// The state after it.
-    pub(crate) state: u64,
-    /// What its caller is told.
-    pub(crate) output: Output,
+    /// What reads the effect of this one.
+    pub(crate) fn read_back(&self) -> Self {
+        Self { key: self.key, input: Input::Get }
+    }
+
+    /// Of what it is: histories are checked for each of these alone.
+    pub(crate) fn object(&self) -> u8 {
+        self.key
+    }
 }
 
-/// The number of an operation, unique in a run; its payload starts with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct OpName(pub(crate) u64);
+/// The answer of an operation that was none.
+pub(crate) const NOTHING: Output = Output::Done;
+
+/// Steps that the search for an order may take for one register. Most need as many as they have
+/// operations.
+pub(crate) const BUDGET: u64 = 3_000_000;
+
+/// Bytes of an operation: its name, its kind, its key, two values. What follows is ballast.
+pub(crate) const OPERATION_BYTES: usize = 8 + 1 + 1 + 8 + 8;
 
 /// See the [module documentation](self).
 #[derive(Debug)]
@@ -67,11 +77,12 @@ pub(crate) struct Machine {
     pub(crate) applied: Vec<AppliedOp>,
     /// What it was told of the members since then.
     pub(crate) members: Vec<(LogIndex, Configuration)>,
-    /// The leader that was announced and not ended, none if it is this node, and its term.
-    office: Option<(Option<u64>, u64)>,
-    /// The highest term that was announced.
-    latest: u64,
+    offices: Offices,
 }
+
+/// Makes the machines of a process.
+#[derive(Debug)]
+pub(crate) struct Maker;
 
 impl StateMachine for Machine {
     fn apply(&mut self, entries: &Entries<'_>, replies: &mut Replies) {
@@ -86,7 +97,7 @@ impl StateMachine for Machine {
             image.last = LogPosition { index: entry.index, term: entry.term };
             let (op, command) = decode(entry.payload);
             let register = image.registers.entry(command.key).or_default();
-            let (after, output) = Register::apply(register, &command.input);
+            let (after, output) = Subject::apply(register, &command.input);
             *register = after;
             let state = image.state;
             self.applied.push(AppliedOp { index, term, op, payload, state, output });
@@ -103,24 +114,29 @@ impl StateMachine for Machine {
     }
 
     fn leader_start(&mut self, term: Term) {
-        self.begin(None, term);
+        self.fuse.burn();
+        self.offices.begin(None, term);
     }
 
     fn leader_stop(&mut self, term: Term) {
-        self.end(None, term);
+        self.fuse.burn();
+        self.offices.end(None, term);
     }
 
     fn follow_start(&mut self, leader: NodeId, term: Term) {
-        self.begin(Some(leader.0), term);
+        self.fuse.burn();
+        self.offices.begin(Some(leader), term);
     }
 
     fn follow_stop(&mut self, leader: NodeId, term: Term) {
-        self.end(Some(leader.0), term);
+        self.fuse.burn();
+        self.offices.end(Some(leader), term);
     }
 
     fn snapshot(&mut self) -> Option<Box<dyn SnapshotSource>> {
         self.fuse.burn();
-        self.gives_snapshots.then(|| Box::new(Pieces::of(&self.image)) as Box<_>)
+        self.gives_snapshots
+            .then(|| Box::new(Pieces::with(&self.image, self.fuse.clone())) as Box<_>)
     }
 
     fn restore(&mut self, chunk: &[u8]) -> Result<(), MachineError> {
@@ -147,15 +163,18 @@ impl StateMachine for Machine {
     }
 }
 
-impl Machine {
-    /// As a node's process makes it.
-    pub(crate) fn new(group: GroupId, node: usize, kind: Kind, stores: &Stores) -> Self {
+impl Maker {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+
+    pub(crate) fn make(&self, group: GroupId, node: usize, kind: Kind, stores: &Stores) -> Machine {
         let (store, image) = match kind.keeps.then(|| stores.open(group)) {
             Some((store, image)) => (Some(store), image),
             None => (None, Image::default()),
         };
         let is_new = image == Image::default();
-        Self {
+        Machine {
             restored: (!is_new).then(|| image.clone()),
             story: (!is_new).then_some("starts from a store"),
             image,
@@ -167,35 +186,37 @@ impl Machine {
             chunks: Vec::new(),
             applied: Vec::new(),
             members: Vec::new(),
-            office: None,
-            latest: 0,
+            offices: Offices::default(),
         }
     }
+}
 
-    /// What the registers hold.
-    pub(crate) fn registers(&self) -> BTreeMap<u8, Value> {
-        self.image.registers.clone()
-    }
-
-    /// The last operation that it took.
-    pub(crate) fn last(&self) -> LogPosition {
-        self.image.last
-    }
-
-    fn begin(&mut self, leader: Option<u64>, term: Term) {
-        self.fuse.burn();
-        assert_eq!(self.office, None, "offices: one starts after the one before it ended");
-        assert!(self.latest <= term.0, "offices: terms are told in order");
-        self.latest = term.0;
-        self.office = Some((leader, term.0));
-    }
-
-    fn end(&mut self, leader: Option<u64>, term: Term) {
-        self.fuse.burn();
-        let ended = self.office.take();
-        assert_eq!(ended, Some((leader, term.0)), "offices: the one that started is ended");
+impl Machine {
+    /// What there is to read.
+    pub(crate) fn view(&self) -> View {
+        View { last: self.image.last, registers: self.image.registers.clone() }
     }
 }
+
+/// What a machine shows to whoever reads it, without a trip through the log.
+pub(crate) struct View {
+    /// The last operation that it took.
+    pub(crate) last: LogPosition,
+    registers: BTreeMap<u8, Value>,
+}
+
+impl View {
+    pub(crate) fn read(&self, command: &Command) -> Output {
+        let register = self.registers.get(&command.key).unwrap_or(&0);
+        Subject::apply(register, &command.input).1
+    }
+}
+
+/// A submission reaches a shard: registers have nothing to add to it.
+pub(crate) fn arrive(_world: &mut World, _seat: usize, _submission: &mut Submission) {}
+
+/// What must hold of what callers were told, beside that it has an order: nothing of registers.
+pub(crate) fn check_history(_history: &[(usize, &Asked)], _counts: &mut Counts) {}
 
 /// The operation as its payload starts.
 pub(crate) fn encode(name: OpName, command: &Command) -> Vec<u8> {
@@ -231,8 +252,13 @@ fn number(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(*number)
 }
 
+/// Whether an answer is that of an operation that was applied.
+pub(crate) fn is_reply(bytes: &[u8], of: &AppliedOp) -> bool {
+    bytes == reply(of.state, of.output)
+}
+
 /// The answer: the state, then what the operation gave.
-pub(crate) fn reply(state: u64, output: Output) -> Vec<u8> {
+fn reply(state: u64, output: Output) -> Vec<u8> {
     let (kind, value) = match output {
         Output::Value(value) => (0, value),
         Output::Done => (1, 0),
@@ -245,7 +271,7 @@ pub(crate) fn reply(state: u64, output: Output) -> Vec<u8> {
 }
 
 /// What a caller reads in an answer.
-pub(crate) fn told(reply: &[u8]) -> Output {
+pub(crate) fn told(_command: &Command, reply: &[u8]) -> Output {
     match (reply[8], number(reply, 9)) {
         (0, value) => Output::Value(value),
         (1, _) => Output::Done,

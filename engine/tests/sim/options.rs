@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
+use crate::fixed;
 use crate::schedule::Part;
 use crate::trace::Lines;
-
-/// Seeds of a plain `cargo test`: about 45 s of one core in the debug profile.
-const DEFAULT_SEEDS: u64 = 50;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +91,7 @@ impl Options {
             (true, _) => Job::List,
             (false, Some(seed)) => Job::One { seed, lines, part },
             (false, None) if hashes => Job::Hashes,
-            (false, None) => Job::Many { start, count: count.unwrap_or(DEFAULT_SEEDS) },
+            (false, None) => Job::Many { start, count: count.unwrap_or(fixed::SEEDS) },
         };
         Ok(Self {
             job,

@@ -17,7 +17,7 @@ use crate::disk::SimDisk;
 use crate::disk_faults::CrashPoint;
 use crate::inputs::Input;
 use crate::links::Room;
-use crate::machine::Machine;
+use crate::machine::Maker;
 use crate::network::Purpose;
 use crate::plan::{MS, Plan};
 use crate::records::WrittenTerms;
@@ -149,10 +149,10 @@ pub(crate) fn shard(
     let named = (0..plan.groups.len()).filter(|at| !plan.late[*at]);
     let here = named.filter(|at| seats.of_group(plan.groups[*at], node) == seat);
     let (groups, kinds) = (plan.groups.clone(), plan.machines[node].clone());
-    let stores = stores.clone();
+    let (stores, maker) = (stores.clone(), Maker::new());
     let factory = move |group| -> Box<dyn StateMachine> {
         let at = groups.iter().position(|known| *known == group).expect("a group of the run");
-        Box::new(Machine::new(group, node, kinds[at], &stores))
+        Box::new(maker.make(group, node, kinds[at], &stores))
     };
     let config = ShardConfig {
         node: seats.node_id(seat),

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use ringleader::shard::{ReadRun, ReadSubmission};
 use ringleader::{Consistency, LogPosition, ReadError};
 
+use crate::applied::OpName;
 use crate::clients::{Asked, Fate};
 use crate::inputs::Input;
-use crate::linearizability::register::Output;
-use crate::machine::{Machine, OpName};
+use crate::machine::{Command, Machine, Output};
 use crate::plan::MS;
 use crate::schedule::Call;
 use crate::world::{Event, LOOK_EVERY, World};
@@ -70,10 +70,9 @@ impl World {
         let lease_until = raft.and_then(|raft| raft.reads().lease_until);
         let leased = lease_until.is_some_and(|until| now < until);
         let machine = process.shard.state_machine(run.group());
-        let machine = machine.map(|machine| {
+        let view = machine.map(|machine| {
             let machine: &dyn Any = machine;
-            let machine = machine.downcast_ref::<Machine>().expect("the simulator's own");
-            (machine.registers(), machine.last())
+            machine.downcast_ref::<Machine>().expect("the simulator's own").view()
         });
         run.for_each(|completion| {
             let name = OpName(completion.user_data);
@@ -85,13 +84,11 @@ impl World {
             let place = self.plan.seats.name(seat);
             self.trace
                 .line(|| format!("node {place} answers read {}: {:?}", name.0, completion.result));
-            let registers = machine.as_ref();
             let told = completion.result.as_ref().map(|index| {
                 assert!(index.0 <= applied, "read before applied: {index} of {applied}");
-                let key = self.clients.asked[name.0 as usize].command.key;
-                let value = registers.and_then(|all| all.0.get(&key)).copied();
-                let last = registers.map_or(LogPosition::default(), |all| all.1);
-                (applied, last, Output::Value(value.unwrap_or_default()))
+                let view = view.as_ref().expect("what was read is there");
+                let command = self.clients.asked[name.0 as usize].command;
+                (applied, view.last, view.read(&command))
             });
             let by_lease = self.clients.asked[name.0 as usize].read == Some(Consistency::Lease);
             if leased && by_lease && told.is_ok() {
@@ -177,7 +174,7 @@ impl World {
         for node in nodes {
             for how in [Consistency::Linearizable, Consistency::Lease] {
                 let client = self.plan.load.callers;
-                let submission = self.clients.single_read(group, at, node, how, 0);
+                let submission = self.clients.single_read(group, at, node, how, Command::PROBE);
                 names.push(OpName(submission.user_data[0]));
                 self.after(0, Event::Read { node, client, submission });
             }

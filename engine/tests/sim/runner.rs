@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::faults::Counts;
-use crate::options::Options;
+use crate::fixed;
+use crate::options::{Job, Options};
 use crate::rng::Rng;
 use crate::schedule::Part;
 use crate::shrink::shrink;
@@ -29,8 +30,36 @@ pub(crate) struct Violation {
     pub(crate) at: u64,
 }
 
+/// Does what the command line says.
+pub(crate) fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    catch_violations();
+    match &options.job {
+        Job::List => {
+            println!("sim: test");
+            ExitCode::SUCCESS
+        }
+        Job::Nothing => {
+            println!("0 passed, 0 failed");
+            ExitCode::SUCCESS
+        }
+        Job::Hashes => {
+            traces::print();
+            ExitCode::SUCCESS
+        }
+        Job::One { seed, lines, part } => replay(*seed, *lines, part, &options),
+        Job::Many { start, count } => run_many(*start, *count, &options),
+    }
+}
+
 /// A violated invariant is a panic that is caught; its report comes with its seed.
-pub(crate) fn catch_violations() {
+fn catch_violations() {
     std::panic::set_hook(Box::new(|info| {
         VIOLATION.with_borrow_mut(|violation| *violation = info.to_string());
     }));
@@ -42,7 +71,7 @@ pub(crate) fn run(seed: u64, lines: Lines, part: &Part) -> Result<Summary, Viola
     run.map_err(|_| Violation { text: VIOLATION.take(), at: trace::last_time() })
 }
 
-pub(crate) fn replay(seed: u64, lines: Lines, part: &Part, options: &Options) -> ExitCode {
+fn replay(seed: u64, lines: Lines, part: &Part, options: &Options) -> ExitCode {
     match run(seed, lines, part) {
         Ok(summary) => {
             report(std::slice::from_ref(&summary));
@@ -74,7 +103,7 @@ fn explain(seed: u64, part: &Part, violation: &Violation, lines: Lines, options:
         trace::last_lines().iter().for_each(|line| println!("{line}"));
     }
     println!("seed {seed} FAILED: {}", violation.text);
-    let command = "cargo test --release -p ringleader --test sim --";
+    let command = fixed::COMMAND;
     println!("replay whole:  {command} --seed {seed} --trace");
     println!("replay shrunk: {command} --seed {seed} --part '{part}' --trace");
 }
@@ -87,7 +116,7 @@ struct Shared {
     passed: Mutex<Vec<Summary>>,
 }
 
-pub(crate) fn run_many(start: u64, count: u64, options: &Options) -> ExitCode {
+fn run_many(start: u64, count: u64, options: &Options) -> ExitCode {
     let shared = Shared {
         next: AtomicU64::new(start),
         done: AtomicU64::new(0),

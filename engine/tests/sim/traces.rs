@@ -1,26 +1,17 @@
 //! The same seed gives the same trace: twice in one process, in either profile, on any machine.
 
+use crate::fixed::{self, KNOWN};
 use crate::runner::run;
 use crate::schedule::Part;
 use crate::trace::Lines;
 use crate::world::Summary;
-
-/// Hashes of traces. They are others after every change of what the engine or the simulator does;
-/// then `cargo test --release -p ringleader --test sim -- --hashes` prints the new ones. What must
-/// never happen is that two machines print different ones.
-const KNOWN: [(u64, u64); 4] = [
-    (0, 0xe628d269ae1f2cdb),
-    (1, 0xc319de899bdf8a65),
-    (2, 0x28c7043840ab01d7),
-    (3, 0xbdb78257e725c76f),
-];
 
 fn hash(seed: u64, lines: Lines) -> Option<u64> {
     Some(run(seed, lines, &Part::default()).ok()?.hash)
 }
 
 pub(crate) fn print() {
-    for (seed, _) in KNOWN {
+    for &(seed, _) in KNOWN {
         match hash(seed, Lines::Off) {
             Some(hash) => println!("    ({seed}, 0x{hash:016x}),"),
             None => println!("    seed {seed} fails"),
@@ -31,19 +22,19 @@ pub(crate) fn print() {
 /// Seeds that passed are run again, once watched and once not, and compared with what is known.
 pub(crate) fn are_known(passed: &[Summary]) -> bool {
     let mut alike = true;
-    for (seed, known) in KNOWN {
+    for &(seed, known) in KNOWN {
         let (first, second) = (hash(seed, Lines::Off), hash(seed, Lines::Keep));
         let again =
             first == second && first.is_some_and(|hash| passed.iter().any(|s| s.hash == hash));
         if !again {
             println!("seed {seed} does not do the same twice: {first:x?}, {second:x?}");
         } else if first != Some(known) {
-            println!("seed {seed} has another trace than the one in engine/tests/sim/traces.rs");
+            println!("seed {seed} has another trace than the one in {}", fixed::FILE);
         }
         alike &= again && first == Some(known);
     }
     if !alike {
-        println!("new hashes: cargo test --release -p ringleader --test sim -- --hashes");
+        println!("new hashes: {} --hashes", fixed::COMMAND);
     }
     alike
 }

@@ -8,12 +8,12 @@ use ringleader_net::Frame;
 use ringleader_wal::disk::OpId;
 
 use crate::addresses::Addresses;
+use crate::applied::OpName;
 use crate::atlas::Atlas;
 use crate::checker::Checker;
 use crate::clients::{Clients, Fates};
 use crate::existence::Existence;
 use crate::faults::Counts;
-use crate::machine::OpName;
 use crate::members::Pending;
 use crate::network::{End, Network};
 use crate::plan::{MS, Plan};

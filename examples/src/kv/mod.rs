@@ -19,6 +19,7 @@
 //! | [`account`] | who takes how much memory |
 //! | [`slot`] | the 16,384 hash slots, and how they are spread over the groups |
 //! | [`operation`] | what can be done to a group's keys, and how it stands in the log |
+//! | [`clock`] | what time it is in a group |
 //! | [`keyspace`] | a group's keys: point lookups, order, expiry, memory, snapshots |
 //! | [`execute`] | what each operation does and answers |
 //! | [`machine`] | the replicated state machine: log entries in, replies out |
@@ -26,9 +27,12 @@
 //! | [`command`] | the table of commands: name, arity, keys, and what they mean |
 //! | [`server`] | connections, routing, forwarding, administration |
 //!
-//! Everything but [`server`] is synchronous and does no IO.
+//! Everything but [`server`] is synchronous and does no IO: `examples/tests/sim.rs` runs it in the
+//! engine's simulator, whole clusters with faults of all kinds, and compares what callers were told with
+//! a model of the store that is written anew. `examples/tests/kv` has real servers and clients.
 
 pub mod account;
+pub mod clock;
 pub mod command;
 pub mod execute;
 pub mod glob;
