@@ -6,7 +6,7 @@ pub(crate) const COMMAND: &str = "cargo test --release -p ringleader-examples --
 /// Where this stands.
 pub(crate) const FILE: &str = "examples/tests/sim/fixed.rs";
 
-/// How many there are.
+/// How many there are: about 30 s of one core in the debug profile.
 pub(crate) const SEEDS: u64 = 25;
 
 /// Hashes of traces. They are others after every change of what the engine, the simulator or the store
