@@ -25,11 +25,13 @@
 //! | [`resp`] | the protocol: requests in, replies out |
 //! | [`command`] | the table of commands: name, arity, keys, and what they mean |
 //! | [`server`] | connections, routing, forwarding, administration |
+//! | [`compare`] | the same load on this server, on Redis and on etcd |
 //!
-//! Everything but [`server`] is synchronous and does no IO.
+//! Everything but [`server`] and [`compare`] is synchronous and does no IO.
 
 pub mod account;
 pub mod command;
+pub mod compare;
 pub mod execute;
 pub mod glob;
 pub mod keyspace;
