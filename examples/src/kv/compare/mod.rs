@@ -25,7 +25,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
@@ -51,6 +51,20 @@ struct Report {
     points: Vec<PointReport>,
 }
 
+impl Report {
+    /// All tables.
+    fn show(&self) {
+        for system in &self.systems {
+            println!("{} {}, nodes: {}", system.name, system.version, system.nodes);
+        }
+        println!(
+            "cpu is the servers' processor time, client the client's per operation in us; \
+             flushes are the disk's; the last columns are kv's throughput and cpu by this system's\n"
+        );
+        self.points.iter().for_each(|point| println!("{}", point.table()));
+    }
+}
+
 /// A system that can be run.
 #[derive(Debug, Serialize)]
 struct System {
@@ -73,6 +87,9 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<bool> {
     interrupt::handle()?;
     let json = args.json.as_deref();
     let on_stdout = json == Some(Path::new("-"));
+    // What takes long should not fail in the end for the want of a directory.
+    let create = |path: &Path| File::create(path).with_context(|| format!("{}", path.display()));
+    let file = json.filter(|_| !on_stdout).map(create).transpose()?;
     let place = Place::new(args)?;
     let points = args.points();
     let first = points.first().context("there is nothing to run")?;
@@ -91,15 +108,12 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<bool> {
         left_out,
         points,
     };
-    if !on_stdout {
-        report.points.iter().for_each(|point| println!("{}", point.table()));
+    match on_stdout {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => report.show(),
     }
-    if let Some(path) = json {
-        let text = serde_json::to_string_pretty(&report)?;
-        match on_stdout {
-            true => println!("{text}"),
-            false => fs::write(path, text).with_context(|| format!("{}", path.display()))?,
-        }
+    if let Some(file) = file {
+        serde_json::to_writer_pretty(file, &report).context("writing the result")?;
     }
     Ok(complete)
 }
@@ -133,8 +147,8 @@ impl Place {
 /// Whether a file system has no disk.
 fn in_memory(path: &Path) -> anyhow::Result<bool> {
     const RAMFS: i64 = 0x8584_58f6;
-    let kind = rustix::fs::statfs(path)?.f_type as i64;
-    Ok(kind == libc::TMPFS_MAGIC as i64 || kind == RAMFS)
+    let kind = rustix::fs::statfs(path)?.f_type;
+    Ok(kind == libc::TMPFS_MAGIC || kind == RAMFS)
 }
 
 /// What can be run here, with whether it is durable; and why the rest can't.

@@ -103,8 +103,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SAFETY: the child was not waited for, unless it has ended, and then nothing is sent.
         if let Ok(None) = self.child.try_wait() {
+            // SAFETY: the child was not waited for, so the number is still its own.
             unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
         }
         let since = Instant::now();

@@ -162,6 +162,11 @@ impl PointReport {
                 shown(entry.kv_cpu_ratio, 2),
             );
         }
+        for entry in self.systems.iter().filter(|entry| !entry.rounds.is_empty()) {
+            for failure in &entry.failures {
+                let _ = writeln!(text, "  {}: a round failed: {failure}", entry.system);
+            }
+        }
         text
     }
 }

@@ -5,12 +5,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::load::{Load, Target, run};
+use super::load::{Load, Measured, Target, run};
 use super::meter::Meter;
+use super::tally::Tally;
 use crate::kv::resp::reply::Framing;
 
-/// Answers every request, byte by byte in pieces of odd sizes: `HELLO` and `SET` with a status, `GET` with
-/// what `get` says.
+/// Answers every request, in pieces that end anywhere: `GET` with what it is told, all else with a status.
 fn serve(mut stream: TcpStream, get: &'static [u8]) {
     let (mut input, mut framing, mut chunk) = (Vec::new(), Framing::default(), [0; 1000]);
     while let Ok(count @ 1..) = stream.read(&mut chunk) {
@@ -62,28 +62,38 @@ fn meter() -> Meter {
     Meter { servers: vec![std::process::id()], disk: None }
 }
 
+/// Runs the load until it did something: on a busy machine nothing may come about in a short time.
+fn run_until(targets: &[Target], load: &Load, enough: impl Fn(&Tally) -> bool) -> Measured {
+    loop {
+        let measured = run(targets, load, &meter()).unwrap();
+        if enough(&measured.tally) {
+            return measured;
+        }
+    }
+}
+
 #[test]
 fn pipelines_go_on_as_long_as_replies_come() {
     let targets = [target(scripted(b"$8\r\nxxxxxxxx\r\n")), target(scripted(b"$2\r\n\r\n\r\n"))];
-    let measured = run(&targets, &load(), &meter()).unwrap();
-    assert_eq!(measured.tally.first_error, None);
-    assert!(measured.tally.latencies.len() > 0);
+    // More than is in flight at once.
+    let measured = run_until(&targets, &load(), |tally| tally.latencies.len() > 5 * 16);
+    assert_eq!((measured.tally.errors, measured.tally.first_error), (0, None));
     assert!(measured.cost.seconds >= 0.2 && measured.cost.flushes.is_none());
 }
 
 #[test]
 fn errors_are_told_and_are_no_operations() {
     let targets = [target(scripted(b"-MOVED 1 127.0.0.1:1\r\n"))];
+    // The keys get their values, and then nothing can be read.
     let load = Load { writes: 0, ..load() };
-    // Nothing can be written, so nothing is there to be read: the fill has succeeded, the reads do not.
-    let measured = run(&targets, &load, &meter()).unwrap();
-    assert!(measured.tally.errors > 0 && measured.tally.latencies.is_empty());
+    let measured = run_until(&targets, &load, |tally| tally.errors > 0);
+    assert!(measured.tally.latencies.is_empty());
     assert_eq!(measured.tally.first_error.as_deref(), Some("-MOVED 1 127.0.0.1:1"));
 }
 
 #[test]
 fn a_lost_value_is_an_error() {
-    let measured = run(&[target(scripted(b"_\r\n"))], &load(), &meter()).unwrap();
+    let measured = run_until(&[target(scripted(b"_\r\n"))], &load(), |tally| tally.errors > 0);
     assert!(measured.tally.first_error.unwrap().contains("not there"));
 }
 
@@ -108,7 +118,8 @@ fn a_server_that_goes_ends_the_run() {
         ..load()
     };
     let error = run(&[target(address)], &load, &meter()).err().expect("nobody answers");
-    assert!(!format!("{error:#}").is_empty());
+    let error = format!("{error:#}");
+    assert!(error.contains("closed") || error.contains("receiving"), "{error}");
 }
 
 #[test]
