@@ -37,6 +37,9 @@ use load::{Load, Measured};
 use meter::Disk;
 use report::{Figures, PointReport, Runs};
 
+/// With fewer writes, one after the other, the flushes that others ask for say as much.
+const LEAST_WRITES: u64 = 10;
+
 /// What is shown in the end.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -74,7 +77,7 @@ struct System {
     version: String,
     nodes: usize,
     /// Whether each of several writes, one after the other, made the disk flush; none when the disk
-    /// has no need of it, or does not tell.
+    /// has no need of it, or does not tell, or there were too few.
     durable: Option<bool>,
 }
 
@@ -198,8 +201,14 @@ fn flushes(
         eprintln!("{name}: the disk does not tell by its flushes whether writes are durable");
         return Ok(None);
     };
+    if writes < LEAST_WRITES {
+        eprintln!(
+            "{name}: {writes} writes in a second are too few to tell whether they are durable"
+        );
+        return Ok(None);
+    }
     // The last write may be under way when the counters are read.
-    let durable = writes > 0 && flushes + 1 >= writes;
+    let durable = flushes + 1 >= writes;
     let judged = if durable { "durable" } else { "NOT DURABLE" };
     eprintln!("{name}: {writes} writes one after the other, {flushes} flushes: {judged}");
     Ok(Some(durable))
