@@ -38,6 +38,10 @@ func main() {
 }
 
 func open(config *common.Config) (common.Engine, map[string]string, error) {
+	reads, err := strconv.Atoi(config.Option("reads", "0"))
+	if err != nil || reads < 0 || reads > 100 {
+		return nil, nil, fmt.Errorf("option reads: %q is no percentage", config.Options["reads"])
+	}
 	settings, err := serverConfig(config)
 	if err != nil {
 		return nil, nil, err
@@ -52,7 +56,7 @@ func open(config *common.Config) (common.Engine, map[string]string, error) {
 		}
 	}()
 	workers := min(config.InFlight, maxWorkers)
-	e := &engine{etcd: etcd, puts: startPuts(v3client.New(etcd.Server), workers)}
+	e := &engine{etcd: etcd, puts: startPuts(v3client.New(etcd.Server), reads, workers)}
 	return e, map[string]string{
 		"heartbeat-interval":       strconv.Itoa(int(settings.TickMs)) + " ms",
 		"election-timeout":         strconv.Itoa(int(settings.ElectionMs)) + " ms",
@@ -63,6 +67,7 @@ func open(config *common.Config) (common.Engine, map[string]string, error) {
 		"client":                   "in the leader's process, no gRPC",
 		"puts at once at most":     strconv.Itoa(workers),
 		"keys":                     strconv.Itoa(keyCount),
+		"reads":                    strconv.Itoa(reads) + " %",
 		"unsafe-no-fsync":          strconv.FormatBool(settings.UnsafeNoFsync),
 	}, nil
 }

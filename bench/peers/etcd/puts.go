@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -21,14 +22,16 @@ const (
 	keyCount = 256
 )
 
-// puts makes each operation a put. A put blocks, so that each in flight has a goroutine.
+// puts makes each operation a put, or of a hundred so many a get. Either blocks, so that each in
+// flight has a goroutine.
 type puts struct {
 	client  *clientv3.Client
+	reads   int
 	waiting chan *common.Operation
 }
 
-func startPuts(client *clientv3.Client, workers int) *puts {
-	p := &puts{client: client, waiting: make(chan *common.Operation)}
+func startPuts(client *clientv3.Client, reads, workers int) *puts {
+	p := &puts{client: client, reads: reads, waiting: make(chan *common.Operation)}
 	for worker := range workers {
 		go p.work(fmt.Sprintf("%03d", worker%keyCount))
 	}
@@ -37,7 +40,7 @@ func startPuts(client *clientv3.Client, workers int) *puts {
 
 func (p *puts) work(key string) {
 	for operation := range p.waiting {
-		_, err := p.client.Put(context.Background(), key, string(operation.Payload))
+		err := p.do(key, operation)
 		switch {
 		case err == nil:
 			operation.Finish(common.Acknowledged, nil)
@@ -47,6 +50,15 @@ func (p *puts) work(key string) {
 			operation.Finish(common.Unknown, err)
 		}
 	}
+}
+
+func (p *puts) do(key string, operation *common.Operation) error {
+	if p.reads > 0 && rand.IntN(100) < p.reads {
+		_, err := p.client.Get(context.Background(), key)
+		return err
+	}
+	_, err := p.client.Put(context.Background(), key, string(operation.Payload))
+	return err
 }
 
 func fail(err error) {

@@ -26,14 +26,16 @@
 //! | [`resp`] | the protocol: requests in, replies out |
 //! | [`command`] | the table of commands: name, arity, keys, and what they mean |
 //! | [`server`] | connections, routing, forwarding, administration |
+//! | [`compare`] | the same load on this server, on Redis and on etcd |
 //!
-//! Everything but [`server`] is synchronous and does no IO: `examples/tests/sim.rs` runs it in the
+//! Everything but [`server`] and [`compare`] is synchronous and does no IO: `examples/tests/sim.rs` runs it in the
 //! engine's simulator, whole clusters with faults of all kinds, and compares what callers were told with
 //! a model of the store that is written anew. `examples/tests/kv` has real servers and clients.
 
 pub mod account;
 pub mod clock;
 pub mod command;
+pub mod compare;
 pub mod execute;
 pub mod glob;
 pub mod keyspace;

@@ -70,3 +70,20 @@ fn a_cluster_to_try_says_how_to_connect_and_ends_when_it_is_told() {
     assert!(status.success());
     assert!(Client::connect(plain).is_err(), "its nodes have ended with it");
 }
+
+#[test]
+fn a_comparison_that_can_not_be_made_says_why() {
+    let compare = |line: &str| {
+        let mut command = kv();
+        command.arg("compare").args(line.split_whitespace());
+        command
+    };
+    fails(&mut compare("--payloads 7"), 2, "--payloads");
+    fails(&mut compare("--connections 2"), 1, "each of the 3 shards");
+    fails(&mut compare("--json /nowhere/x.json --systems kv"), 1, "/nowhere/x.json");
+    fails(&mut compare("--data-dir /nowhere"), 1, "making a directory in /nowhere");
+    fails(&mut compare("--data-dir /dev/shm"), 1, "kept in memory");
+    let here = ["--data-dir", env!("CARGO_TARGET_TMPDIR")];
+    let mut lonely = compare("--systems redis");
+    fails(lonely.args(here).env("PATH", ""), 1, "redis-server can't be run");
+}

@@ -3,6 +3,7 @@
 //! ```text
 //! kv cluster                     three nodes on loopback; says how to connect
 //! kv server --config kv.toml     one node
+//! kv compare                     this server, Redis and etcd under the same load
 //! ```
 
 mod cluster;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use ringleader_examples::kv::compare::{CompareArgs, compare};
 use ringleader_examples::kv::server::{Config, start};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -35,6 +37,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    Compare(Box<CompareArgs>),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Cluster(args) => cluster::run(&args),
         Command::Server { config } => serve(&config),
+        Command::Compare(args) => compared(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,6 +57,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn compared(args: &CompareArgs) -> anyhow::Result<()> {
+    let complete = compare(args)?;
+    anyhow::ensure!(complete, "a run failed, or writes were not durable: see above");
+    Ok(())
 }
 
 /// Runs a node until SIGINT (Ctrl-C) or SIGTERM.
