@@ -12,7 +12,7 @@ pub(crate) const SEEDS: u64 = 25;
 /// Hashes of traces. They are others after every change of what the engine, the simulator or the store
 /// does; then `--hashes` prints the new ones. What must never happen is that two machines print
 /// different ones.
-pub(crate) const KNOWN: &[(u64, u64)] = &[(0, 0xd90c6e251a616617)];
+pub(crate) const KNOWN: &[(u64, u64)] = &[(0, 0x5087c20b2ff8d1d8)];
 
 /// What has to happen somewhere in the fixed set of seeds, or they no longer show what they are meant
 /// to show.
