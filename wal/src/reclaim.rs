@@ -126,6 +126,10 @@ impl Wal {
     }
 
     fn relocate_batch(&mut self, batch: &Batch, segment: u64) -> Result<(), &'static str> {
+        // The disk may have read another file, where it held what was truncated since.
+        if batch.header.segment != segment {
+            return Err("a batch of another segment");
+        }
         for item in batch.items() {
             let item = item?;
             let Record::Block { group, first, count, moved, .. } = item.record else {

@@ -5,7 +5,7 @@ mod common;
 
 use bytes::Bytes;
 use common::harness::{Harness, ME, tiny};
-use ringleader_wal::disk::{DiskError, DiskOp, DiskOutput, OpId, PAGE};
+use ringleader_wal::disk::{DiskError, DiskOp, DiskOutput, FileName, OpId, PAGE};
 use ringleader_wal::{GroupId, LogIndex, RecoveryError, Seq, SyncMode, Wal, WalEvent};
 
 type Tamper<'a> = &'a dyn Fn(&DiskOp, Bytes) -> Bytes;
@@ -138,4 +138,57 @@ fn a_lost_header_is_noticed_from_the_second_batch_on() {
         panic!("{events:?}")
     };
     assert_eq!((*named, *reason), (file, "the segment's header is damaged"));
+}
+
+/// Makes the next batch the first one of a segment.
+fn fill_segment(log: &mut Harness) {
+    let is_full = |log: &Harness| {
+        let last = log.disk.written.last();
+        last.is_some_and(|(_, offset, len)| offset + len == log.config.segment_bytes)
+    };
+    while !is_full(log) {
+        log.append(1, 1, &[vec![1; 100]]);
+        log.settle();
+    }
+}
+
+/// The file of the newest segment.
+fn newest_file(log: &Harness) -> FileName {
+    log.disk.written.last().expect("something was written").0
+}
+
+/// Simulator seed 1010871: emptying a segment, the log read another file, took an entry that had been
+/// truncated since for the one that stands in its place, and moved it forward.
+#[test]
+fn what_is_read_of_another_segment_is_not_moved_forward() {
+    let mut log = Harness::new(tiny(SyncMode::DurableWrites), 6);
+    fill_segment(&mut log);
+    // Behind another one: where it is looked for, or later in its batch.
+    log.append(1, 1, &[b"first".to_vec()]);
+    log.append(9, 1, &[b"old".to_vec()]);
+    log.settle();
+    let old = log.disk.bytes(newest_file(&log)).to_vec();
+    log.truncate(9, 1);
+    fill_segment(&mut log);
+    log.append(9, 2, &[b"new".to_vec()]);
+    log.settle();
+    let file = newest_file(&log);
+    let misdirected = |op: &DiskOp, bytes: Bytes| match op {
+        DiskOp::Read { file: read, offset, .. } if *read == file => {
+            Bytes::copy_from_slice(&old[*offset as usize..][..bytes.len()])
+        }
+        _ => bytes,
+    };
+    for _ in 0..100 {
+        let stats = log.wal.stats();
+        if stats.relocations_failed > 0 || stats.relocated_blocks > 0 {
+            break;
+        }
+        log.append(1, 1, &[vec![1; 2500]]);
+        let last = log.model.groups[&GroupId(1)].last();
+        log.release(1, last.index.0 - 1, 1);
+        run(&mut log, &misdirected);
+    }
+    assert_eq!(log.wal.stats().relocations_failed, 1, "{:?}", log.wal.stats());
+    log.check_all();
 }
