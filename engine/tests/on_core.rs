@@ -60,7 +60,7 @@ fn a_task_on_the_core_proposes_in_order_and_gets_its_replies() {
     };
     handle.spawn_on(shard, task).expect("the engine runs");
     let seen = outcome.recv_timeout(PATIENCE).expect("in time");
-    assert!(seen.windows(2).all(|pair| pair[0].0.next() == pair[1].0), "in order: {seen:?}");
+    assert!(seen.windows(2).all(|pair| pair[0].0 < pair[1].0), "in order: {seen:?}");
     assert!(seen.iter().all(|(_, reply)| reply == b"ba"));
     engine.shutdown();
 }

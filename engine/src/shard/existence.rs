@@ -36,6 +36,14 @@ pub(super) struct Existence {
     vacant: Vec<u32>,
 }
 
+impl Existence {
+    /// Whether a crash may still undo that the group is here. Nothing of it must be on the disk
+    /// then that its log does not explain: a snapshot.
+    pub(super) fn may_vanish(&self, group: GroupId) -> bool {
+        self.creating.iter().any(|creating| creating.group == group)
+    }
+}
+
 #[derive(Debug)]
 struct Creating {
     seq: Seq,
@@ -213,12 +221,6 @@ impl Shard {
             }
             ReadFor::Caller(_) => true,
         });
-    }
-
-    /// Whether a crash may still undo that the group is here. Nothing of it must be on the disk
-    /// then that its log does not explain: a snapshot.
-    pub(super) fn may_vanish(&self, group: GroupId) -> bool {
-        self.existence.creating.iter().any(|creating| creating.group == group)
     }
 
     /// Answers those whose record is durable.

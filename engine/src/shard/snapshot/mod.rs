@@ -86,10 +86,49 @@ pub(super) struct Kept {
     since: Time,
     /// No attempt before, after one that failed.
     retry_at: Time,
-    /// It is on the list of groups whose snapshot is to be taken.
-    wanted: bool,
+    /// Where it is among the groups whose snapshot is to be taken.
+    wanted: Wanted,
     /// Whether the state machine gives snapshots; not known before it was asked for one.
     gives: Option<bool>,
+}
+
+/// Why a group's snapshot is to be taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Wanted {
+    #[default]
+    Not,
+    /// By a policy.
+    Due,
+    /// By somebody who waits for it: a peer, say, that can't go on without.
+    Awaited,
+}
+
+/// Groups whose snapshot is to be taken, each once. Those that are awaited come first: there may be
+/// thousands that are due.
+#[derive(Debug, Default)]
+struct Queue {
+    awaited: VecDeque<u32>,
+    due: VecDeque<u32>,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.awaited.is_empty() && self.due.is_empty()
+    }
+
+    /// Takes out the first for which `may` holds.
+    fn take(&mut self, may: impl Fn(u32) -> bool) -> Option<u32> {
+        let from = |queue: &mut VecDeque<u32>| {
+            let at = queue.iter().position(|slot| may(*slot))?;
+            queue.remove(at)
+        };
+        from(&mut self.awaited).or_else(|| from(&mut self.due))
+    }
+
+    fn forget(&mut self, slot: u32) {
+        self.awaited.retain(|of| *of != slot);
+        self.due.retain(|of| *of != slot);
+    }
 }
 
 /// The shard's snapshots.
@@ -109,8 +148,7 @@ pub(super) struct Snapshots {
     unused: Vec<(u32, LogPosition)>,
     /// Files of groups that were destroyed, to be removed once that is durable.
     doomed: Vec<(GroupId, LogPosition)>,
-    /// Groups whose snapshot is to be taken, each once.
-    wanted: VecDeque<u32>,
+    wanted: Queue,
     waiters: Vec<Waiter>,
     /// Peers that lack what the log no longer holds, and whose group's state machine gives nothing
     /// to send them.
@@ -139,7 +177,7 @@ impl Snapshots {
             next_writer: 0,
             unused: Vec::new(),
             doomed: Vec::new(),
-            wanted: VecDeque::new(),
+            wanted: Queue::default(),
             waiters: Vec::new(),
             stranded: BTreeSet::new(),
             cursor: 0,
@@ -224,7 +262,7 @@ impl Shard {
         snapshots
             .pending
             .retain(|_, purpose| !matches!(purpose, Purpose::Sending(of, _) if *of == slot));
-        snapshots.wanted.retain(|of| *of != slot);
+        snapshots.wanted.forget(slot);
         snapshots.stranded.retain(|(of, _)| *of != slot);
         let older = snapshots.unused.extract_if(.., |(of, _)| *of == slot).map(|(_, at)| at);
         let newest = snapshots.kept[slot as usize].file.map(|(at, _)| at);

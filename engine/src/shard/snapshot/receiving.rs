@@ -112,7 +112,7 @@ impl Shard {
         let full =
             self.snapshots.receiving.len() >= RECEIVING_MAX || self.snapshots.now < kept.retry_at;
         // The leader sends it again when a heartbeat is answered.
-        if full || self.snapshots.is_busy(group, id.at) || self.may_vanish(group) {
+        if full || self.snapshots.is_busy(group, id.at) || self.existence.may_vanish(group) {
             return;
         }
         let head = Head { group, at: id.at, stamp: id.stamp, configuration: head };

@@ -7,7 +7,7 @@ use ringleader_wal::{GroupId, LogIndex, LogPosition};
 
 use super::format::Head;
 use super::writer::Writer;
-use super::{Purpose, SnapshotStage, SnapshotUnderWay};
+use super::{Purpose, Queue, SnapshotStage, SnapshotUnderWay, Snapshots, Wanted};
 use crate::error::SnapshotError;
 use crate::shard::{Hook, Notice, Shard, SnapshotAnswer, State, Timed};
 use crate::state_machine::SnapshotSource;
@@ -75,7 +75,7 @@ impl Shard {
             (State::Running, Some(&slot)) => {
                 let index = self.groups[slot as usize].raft.applied_index();
                 self.snapshots.waiters.push(Waiter { slot, index, ticket });
-                self.want_snapshot(slot);
+                self.await_snapshot(slot);
                 return;
             }
             (State::Running, None) => SnapshotError::UnknownGroup(group),
@@ -84,10 +84,25 @@ impl Shard {
         self.effects.snapshots.push(SnapshotAnswer { ticket, result: Err(refused) });
     }
 
+    /// A policy wants a snapshot.
     pub(super) fn want_snapshot(&mut self, slot: u32) {
-        if !std::mem::replace(&mut self.snapshots.kept[slot as usize].wanted, true) {
-            self.snapshots.wanted.push_back(slot);
+        let Snapshots { kept, wanted, .. } = &mut self.snapshots;
+        let before = &mut kept[slot as usize].wanted;
+        if *before == Wanted::Not {
+            *before = Wanted::Due;
+            wanted.due.push_back(slot);
         }
+    }
+
+    /// Somebody waits for a snapshot.
+    pub(super) fn await_snapshot(&mut self, slot: u32) {
+        let Snapshots { kept, wanted, .. } = &mut self.snapshots;
+        match std::mem::replace(&mut kept[slot as usize].wanted, Wanted::Awaited) {
+            Wanted::Awaited => return,
+            Wanted::Due => wanted.due.retain(|of| *of != slot),
+            Wanted::Not => {}
+        }
+        wanted.awaited.push_back(slot);
     }
 
     /// Looks at some groups: whether a snapshot of them is due.
@@ -113,7 +128,11 @@ impl Shard {
         let (now, settings) = (self.snapshots.now, &self.snapshots.settings);
         let applied = group.raft.applied_index();
         let behind = applied.0.saturating_sub(kept.newest.index.0);
-        if behind == 0 || kept.wanted || kept.gives == Some(false) || now < kept.retry_at {
+        if behind == 0
+            || kept.wanted != Wanted::Not
+            || kept.gives == Some(false)
+            || now < kept.retry_at
+        {
             return false;
         }
         let held = |bytes| self.wal.bytes_after(group.id, kept.newest.index) >= bytes;
@@ -148,9 +167,9 @@ impl Shard {
             return;
         }
         while self.snapshots.taking.is_none() {
-            let stays = |slot: &u32| !self.may_vanish(self.groups[*slot as usize].id);
-            let Some(at) = self.snapshots.wanted.iter().position(stays) else { return };
-            let slot = self.snapshots.wanted.remove(at).expect("it was found there");
+            let Self { snapshots, groups, existence, .. } = self;
+            let stays = |slot: u32| !existence.may_vanish(groups[slot as usize].id);
+            let Some(slot) = snapshots.wanted.take(stays) else { return };
             self.begin_taking(slot);
         }
         let (max, rate) = {
@@ -190,7 +209,7 @@ impl Shard {
         let at = group.raft.applied();
         let busy = self.snapshots.is_busy(group.id, at);
         let kept = &mut self.snapshots.kept[slot as usize];
-        kept.wanted = false;
+        kept.wanted = Wanted::Not;
         let covered = kept.file.map(|(newest, _)| newest).unwrap_or_default();
         if at.index <= covered.index {
             return self.answer_waiters(slot, |_| Some(Ok(covered)));
@@ -261,7 +280,7 @@ impl Shard {
         }
         self.answer_waiters(slot, |waiter| (waiter.index <= at.index).then_some(Ok(at)));
         if self.snapshots.waiters.iter().any(|waiter| waiter.slot == slot) {
-            self.want_snapshot(slot);
+            self.await_snapshot(slot);
         }
     }
 
@@ -311,7 +330,7 @@ impl Shard {
         self.snapshots.taking = None;
         self.snapshots.sending.clear();
         self.snapshots.receiving.clear();
-        self.snapshots.wanted.clear();
+        self.snapshots.wanted = Queue::default();
         for waiter in self.snapshots.waiters.drain(..) {
             let result = Err(SnapshotError::Stopped);
             self.effects.snapshots.push(SnapshotAnswer { ticket: waiter.ticket, result });
