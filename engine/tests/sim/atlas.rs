@@ -191,15 +191,24 @@ impl World {
     }
 
     /// Whether each of a node's logs says, whatever power failure comes, what data another node has, or
-    /// knows nothing of anybody yet: then it counts nobody.
+    /// knows nothing of anybody and never will but from a leader: then it counts nobody.
     pub(crate) fn logs_name(&self, node: usize, other: usize) -> bool {
         let (id, data) = (NodeId(other as u64 + 1), self.nodes[other].data);
         self.plan.seats.of(node).all(|seat| {
             let Ok(started) = self.started(seat, &self.seats[seat].disk) else { return false };
             let named = |found: &Found| found.configuration.data(id) == Some(data);
             let blank = |found: &Found| found.configuration.is_empty();
-            started.groups.iter().all(blank) || started.groups.iter().any(named)
+            started.groups.iter().any(named)
+                || started.groups.iter().all(blank) && !self.founds_on(node, seat)
         })
+    }
+
+    /// Whether a node is among those who found a group that it keeps there: then it begins with numbers
+    /// alone.
+    fn founds_on(&self, node: usize, seat: usize) -> bool {
+        let groups = self.plan.groups.iter().zip(&self.plan.founders);
+        let mut here = groups.filter(|(group, _)| self.plan.seats.of_group(**group, node) == seat);
+        here.any(|(_, founders)| founders.contains(NodeId(node as u64 + 1)))
     }
 
     /// What an election of the group depends on, on a node that starts after a power failure.
