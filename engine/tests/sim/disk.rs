@@ -279,11 +279,13 @@ impl SimDisk {
     }
 
     fn misread(&mut self, op: DiskOp, since: u64, rng: &mut Rng) -> Result<DiskOutput, DiskError> {
-        let DiskOp::Read { file, len, .. } = op else { return self.perform(op, since) };
+        let DiskOp::Read { file, offset, len } = op else { return self.perform(op, since) };
         let others: Vec<FileName> = self.names.keys().copied().collect();
-        let elsewhere = if rng.coin() { file } else { rng.pick(&others) };
+        let elsewhere = if rng.chance(SURE / 3) { file } else { rng.pick(&others) };
         let pages = self.file(elsewhere)?.len.saturating_sub(len) / 4096;
-        let offset = rng.below(pages + 1) * 4096;
+        // In another file what is at the same place looks most like what was asked for.
+        let moves = elsewhere == file || rng.coin();
+        let offset = if moves { rng.below(pages + 1) * 4096 } else { offset };
         self.perform(DiskOp::Read { file: elsewhere, offset, len }, since)
     }
 
