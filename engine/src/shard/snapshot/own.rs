@@ -62,7 +62,7 @@ impl Shard {
     pub(super) fn want_snapshot_for(&mut self, slot: u32, peer: NodeId) {
         match self.snapshots.kept[slot as usize].gives {
             Some(false) => self.strand(slot, peer),
-            _ => self.await_snapshot(slot),
+            _ => self.hasten_snapshot(slot),
         }
     }
 

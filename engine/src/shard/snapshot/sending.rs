@@ -253,7 +253,7 @@ impl Shard {
             self.counters.snapshots.failed += 1;
             self.effects.notices.push(Notice::SnapshotFailed(group, sending.at, cause.into()));
         }
-        self.await_snapshot(slot);
+        self.hasten_snapshot(slot);
         self.remove_unused();
     }
 

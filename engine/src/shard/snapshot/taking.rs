@@ -75,7 +75,7 @@ impl Shard {
             (State::Running, Some(&slot)) => {
                 let index = self.groups[slot as usize].raft.applied_index();
                 self.snapshots.waiters.push(Waiter { slot, index, ticket });
-                self.await_snapshot(slot);
+                self.hasten_snapshot(slot);
                 return;
             }
             (State::Running, None) => SnapshotError::UnknownGroup(group),
@@ -95,7 +95,7 @@ impl Shard {
     }
 
     /// Somebody waits for a snapshot.
-    pub(super) fn await_snapshot(&mut self, slot: u32) {
+    pub(super) fn hasten_snapshot(&mut self, slot: u32) {
         let Snapshots { kept, wanted, .. } = &mut self.snapshots;
         match std::mem::replace(&mut kept[slot as usize].wanted, Wanted::Awaited) {
             Wanted::Awaited => return,
@@ -280,7 +280,7 @@ impl Shard {
         }
         self.answer_waiters(slot, |waiter| (waiter.index <= at.index).then_some(Ok(at)));
         if self.snapshots.waiters.iter().any(|waiter| waiter.slot == slot) {
-            self.await_snapshot(slot);
+            self.hasten_snapshot(slot);
         }
     }
 
