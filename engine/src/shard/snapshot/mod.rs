@@ -100,20 +100,20 @@ enum Wanted {
     /// By a policy.
     Due,
     /// By somebody who waits for it: a peer, say, that can't go on without.
-    Awaited,
+    Urgent,
 }
 
-/// Groups whose snapshot is to be taken, each once. Those that are awaited come first: there may be
+/// Groups whose snapshot is to be taken, each once. Urgent ones come first: there may be
 /// thousands that are due.
 #[derive(Debug, Default)]
 struct Queue {
-    awaited: VecDeque<u32>,
+    urgent: VecDeque<u32>,
     due: VecDeque<u32>,
 }
 
 impl Queue {
     fn is_empty(&self) -> bool {
-        self.awaited.is_empty() && self.due.is_empty()
+        self.urgent.is_empty() && self.due.is_empty()
     }
 
     /// Takes out the first for which `may` holds.
@@ -122,11 +122,11 @@ impl Queue {
             let at = queue.iter().position(|slot| may(*slot))?;
             queue.remove(at)
         };
-        from(&mut self.awaited).or_else(|| from(&mut self.due))
+        from(&mut self.urgent).or_else(|| from(&mut self.due))
     }
 
     fn forget(&mut self, slot: u32) {
-        self.awaited.retain(|of| *of != slot);
+        self.urgent.retain(|of| *of != slot);
         self.due.retain(|of| *of != slot);
     }
 }

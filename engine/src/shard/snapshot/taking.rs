@@ -97,12 +97,12 @@ impl Shard {
     /// Somebody waits for a snapshot.
     pub(super) fn hasten_snapshot(&mut self, slot: u32) {
         let Snapshots { kept, wanted, .. } = &mut self.snapshots;
-        match std::mem::replace(&mut kept[slot as usize].wanted, Wanted::Awaited) {
-            Wanted::Awaited => return,
+        match std::mem::replace(&mut kept[slot as usize].wanted, Wanted::Urgent) {
+            Wanted::Urgent => return,
             Wanted::Due => wanted.due.retain(|of| *of != slot),
             Wanted::Not => {}
         }
-        wanted.awaited.push_back(slot);
+        wanted.urgent.push_back(slot);
     }
 
     /// Looks at some groups: whether a snapshot of them is due.
