@@ -46,7 +46,7 @@ use ringleader_wal::{GroupId, NodeId, NumberMap, ReadId, Seq, Term, Wal, WalEven
 use crate::codec::{self, CodecError, FAR, NEAR, NEXT};
 use crate::config::{GroupConfig, Limits, SnapshotConfig};
 use crate::error::{ProposeError, StartError};
-use crate::raft::{Configuration, Outlet, Priorities, Raft, RaftConfig};
+use crate::raft::{Configuration, Priorities, Raft, RaftConfig};
 use crate::state_machine::{Replies, StateMachine};
 use crate::time::Time;
 
@@ -289,44 +289,6 @@ impl Shard {
         delivery.finish(decoded.is_ok());
         self.links.receive(None);
         decoded
-    }
-
-    /// A connection to a peer's shard was made; `epoch` is above that of every earlier one. The peer's
-    /// node showed `data`: if a group's log knows it with other data, it is refused.
-    pub fn link_up(&mut self, now: Time, link: LinkId, epoch: u64, data: DataId) {
-        if self.is_wreck() {
-            return;
-        }
-        if let Err(replaced) = self.links.check(link, data) {
-            return self.effects.refused.push((link, replaced));
-        }
-        self.links.set_connection(link, Some((epoch, data)));
-        self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
-        // Not before: those who rested ask when something was heard on the connection before.
-        self.links.hear(link, now);
-        self.ask_again(now, link);
-    }
-
-    /// The connection was lost.
-    pub fn link_down(&mut self, now: Time, link: LinkId) {
-        if self.is_wreck() {
-            return;
-        }
-        self.each_on_link(link, |raft, node, out| raft.on_peer_down(now, node, out));
-        self.links.set_connection(link, None);
-    }
-
-    fn each_on_link(
-        &mut self,
-        link: LinkId,
-        mut each: impl FnMut(&mut Raft, NodeId, &mut dyn Outlet),
-    ) {
-        let node = self.links.node(link);
-        for slot in 0..self.groups.len() {
-            if self.groups[slot].links.to(node) == Some(link) {
-                self.call(slot as u32, |raft, out| each(raft, node, out));
-            }
-        }
     }
 
     /// Bytes that the link's outbox still takes; the driver says it before each turn.

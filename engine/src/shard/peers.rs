@@ -1,4 +1,4 @@
-//! Which other nodes there are, and which links lead to them.
+//! Which other nodes there are, which links lead to them, and which of these are up.
 //!
 //! A group's place on a node follows from the group's number and the node's number of shards
 //! ([`place`](crate::place)), so this is all that a shard needs to know of a node. Where a node
@@ -6,10 +6,12 @@
 
 use std::collections::BTreeSet;
 
+use ringleader_net::DataId;
 use ringleader_wal::{GroupId, NodeId};
 
-use super::links::{LinkPeer, Links};
+use super::links::{LinkId, LinkPeer, Links};
 use super::{Shard, ShardConfig};
+use crate::raft::{Outlet, Raft};
 use crate::time::Time;
 
 impl Shard {
@@ -50,6 +52,45 @@ impl Shard {
     /// says [`link_up`](Self::link_up) for those that are connected already.
     pub fn links(&self) -> impl ExactSizeIterator<Item = LinkPeer> + '_ {
         self.links.peers()
+    }
+
+    /// A connection to a peer's shard was made; `epoch` is above that of every earlier one. The peer's
+    /// node showed `data`: if a group's log knows it with other data, it is refused.
+    pub fn link_up(&mut self, now: Time, link: LinkId, epoch: u64, data: DataId) {
+        if self.is_wreck() {
+            return;
+        }
+        if let Err(replaced) = self.links.check(link, data) {
+            return self.effects.refused.push((link, replaced));
+        }
+        self.links.set_connection(link, Some((epoch, data)));
+        self.each_on_link(link, |raft, node, out| raft.on_peer_up(now, node, out));
+        // Not before: those who rested ask when something was heard on the connection before.
+        self.links.hear(link, now);
+        self.ask_again(now, link);
+    }
+
+    /// The connection was lost.
+    pub fn link_down(&mut self, now: Time, link: LinkId) {
+        if self.is_wreck() {
+            return;
+        }
+        self.each_on_link(link, |raft, node, out| raft.on_peer_down(now, node, out));
+        self.links.set_connection(link, None);
+    }
+
+    /// Calls every group that has the link's node as a member, and reaches it by this link.
+    pub(super) fn each_on_link(
+        &mut self,
+        link: LinkId,
+        mut each: impl FnMut(&mut Raft, NodeId, &mut dyn Outlet),
+    ) {
+        let node = self.links.node(link);
+        for slot in 0..self.groups.len() {
+            if self.groups[slot].links.to(node) == Some(link) {
+                self.call(slot as u32, |raft, out| each(raft, node, out));
+            }
+        }
     }
 
     /// Follows a change of a group's members, or of where they are. Members on nodes that are not
