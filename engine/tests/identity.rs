@@ -2,28 +2,11 @@
 
 mod nodes;
 
-use std::path::Path;
-
 use futures_lite::future::block_on;
-use nodes::{Counter, GROUP, addresses, config, count, eventually, propose};
-use ringleader::{Engine, EngineConfig, Member, NodeId, Priorities};
-
-fn start(config: EngineConfig) -> Engine {
-    Engine::start(config, |_| Box::new(Counter::default())).expect("the node starts")
-}
-
-/// Whether each of these knows the others, as their files say.
-fn know_each_other(dir: &Path, nodes: &[u64]) -> Option<()> {
-    let knows = |node: &u64| {
-        let peers = std::fs::read_to_string(dir.join(format!("node-{node}/PEERS")));
-        let peers = peers.expect("every node has the file");
-        nodes
-            .iter()
-            .filter(|other| *other != node)
-            .all(|other| peers.contains(&format!("node {other} data ")))
-    };
-    nodes.iter().all(knows).then_some(())
-}
+use nodes::{
+    GROUP, addresses, config, count, eventually, know_each_other, propose, start_counting,
+};
+use ringleader::{Engine, Member, NodeId, Priorities};
 
 /// How often this node refused somebody because one of the two lost its data.
 fn refusals(engine: &Engine) -> u64 {
@@ -47,7 +30,7 @@ fn a_node_without_its_data_is_refused_by_one_that_never_met_it() {
         config.priorities.insert(GROUP, Priorities::new(&priorities));
         config
     };
-    let [first, second, third] = [1, 2, 3].map(|node| start(config(node)));
+    let [first, second, third] = [1, 2, 3].map(|node| start_counting(config(node)));
     propose(&[&first]);
     eventually("the log to tell them of each other", || know_each_other(dir.path(), &[1, 2, 3]));
     let status = block_on(second.handle().status(GROUP)).expect("the group is here");
@@ -63,7 +46,7 @@ fn a_node_without_its_data_is_refused_by_one_that_never_met_it() {
     third.shutdown();
     first.shutdown();
     std::fs::remove_dir_all(dir.path().join("node-3")).expect("it was there");
-    let third = start(config(3));
+    let third = start_counting(config(3));
     let known = Member { node: NodeId(3), address: addresses[2], shards: 1 };
     second.handle().set_member(known).expect("another address");
     let leads = |engine: &Engine| block_on(engine.handle().status(GROUP)).expect("here").leader;
@@ -73,7 +56,7 @@ fn a_node_without_its_data_is_refused_by_one_that_never_met_it() {
     eventually("refusals", || (refusals(&third) >= before + 20).then_some(()));
     assert_eq!((leads(&second), leads(&third)), (None, None));
 
-    let first = start(config(1));
+    let first = start_counting(config(1));
     propose(&[&first, &second]);
     assert_eq!(count(&third.handle()), 0);
     let status = block_on(first.handle().status(GROUP)).expect("the group is here");

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use futures_lite::future::block_on;
-use nodes::{Counter, GROUP, addresses, config, count, eventually, propose};
+use nodes::{
+    Counter, GROUP, addresses, config, count, eventually, know_each_other, propose, start_counting,
+};
 use ringleader::{Engine, EngineConfig, LogIndex};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
@@ -54,42 +56,25 @@ fn logged(parts: &[&str]) -> Option<()> {
     lines.iter().any(|line| parts.iter().all(|part| line.contains(part))).then_some(())
 }
 
-fn start(config: EngineConfig) -> Engine {
-    Engine::start(config, |_| Box::new(Counter::default())).expect("the node starts")
-}
-
-/// Whether each of these remembers the others, as their files say.
-fn have_met(dir: &Path, nodes: &[u64]) -> Option<()> {
-    let remembers = |node: &u64| {
-        let peers = std::fs::read_to_string(dir.join(format!("node-{node}/PEERS")));
-        let peers = peers.expect("every node has the file");
-        nodes
-            .iter()
-            .filter(|other| *other != node)
-            .all(|other| peers.contains(&format!("node {other} data ")))
-    };
-    nodes.iter().all(remembers).then_some(())
-}
-
 #[test]
 fn a_node_without_its_data_is_refused_by_all_and_the_others_serve_on() {
     tracing::subscriber::set_global_default(Log).expect("the only one in this process");
     let dir = tempfile::tempdir().expect("a directory");
     let addresses = addresses(3);
     let [first, second, third] =
-        [1, 2, 3].map(|node| start(config(&addresses, node, 1, dir.path())));
+        [1, 2, 3].map(|node| start_counting(config(&addresses, node, 1, dir.path())));
     propose(&[&first, &second, &third]);
-    eventually("all to have met", || have_met(dir.path(), &[1, 2, 3]));
+    eventually("all to have met", || know_each_other(dir.path(), &[1, 2, 3]));
 
     // With its data a node comes back as often as it likes.
     third.shutdown();
-    let third = start(config(&addresses, 3, 1, dir.path()));
+    let third = start_counting(config(&addresses, 3, 1, dir.path()));
     eventually("the third to catch up", || (count(&third.handle()) == 1).then_some(()));
     assert_eq!(logged(&["data directory"]), None);
 
     third.shutdown();
     std::fs::remove_dir_all(dir.path().join("node-3")).expect("it was there");
-    let third = start(config(&addresses, 3, 1, dir.path()));
+    let third = start_counting(config(&addresses, 3, 1, dir.path()));
     // The others dial it: it knows from them what it is taken for, and they hear it from there.
     for node in [1, 2] {
         let met = format!("node {node} knows it with");
@@ -111,14 +96,14 @@ fn a_node_without_its_data_is_refused_by_all_and_the_others_serve_on() {
 
     // Not even when those who refuse it were restarted.
     first.shutdown();
-    let first = start(config(&addresses, 1, 1, dir.path()));
+    let first = start_counting(config(&addresses, 1, 1, dir.path()));
     propose(&[&first, &second]);
     second.shutdown();
     eventually("nobody to lead", || {
         let leads = |engine: &Engine| block_on(engine.handle().status(GROUP)).expect("here").leader;
         (leads(&first).is_none() && leads(&third).is_none()).then_some(())
     });
-    let second = start(config(&addresses, 2, 1, dir.path()));
+    let second = start_counting(config(&addresses, 2, 1, dir.path()));
     propose(&[&first, &second]);
     assert_eq!(count(&third.handle()), 0);
 }
@@ -134,8 +119,8 @@ fn a_directory_that_is_not_whole_is_refused_and_says_what_to_do() {
     let advice = "add it again as a new node, with a new number and an empty directory";
     let broken = |change: &dyn Fn(&Path)| {
         let dir = tempfile::tempdir().expect("a directory");
-        start(config(&addresses, 1, 1, dir.path())).shutdown();
-        start(config(&addresses, 1, 1, dir.path())).shutdown();
+        start_counting(config(&addresses, 1, 1, dir.path())).shutdown();
+        start_counting(config(&addresses, 1, 1, dir.path())).shutdown();
         change(&dir.path().join("node-1"));
         refused(config(&addresses, 1, 1, dir.path()))
     };
@@ -169,6 +154,6 @@ fn what_a_first_start_leaves_behind_when_it_is_cut_off_is_no_hindrance() {
     for name in ["LOCK", "PEERS", "PEERS.new", "IDENTITY.new"] {
         std::fs::write(path.join(name), "half of it").expect("written");
     }
-    start(config(&addresses, 1, 1, dir.path())).shutdown();
-    start(config(&addresses, 1, 1, dir.path())).shutdown();
+    start_counting(config(&addresses, 1, 1, dir.path())).shutdown();
+    start_counting(config(&addresses, 1, 1, dir.path())).shutdown();
 }

@@ -95,6 +95,24 @@ impl StateMachine for Counter {
     }
 }
 
+/// Starts a node whose groups count.
+pub fn start_counting(config: EngineConfig) -> Engine {
+    Engine::start(config, |_| Box::new(Counter::default())).expect("the node starts")
+}
+
+/// Whether each of these knows the others' data, as their files say.
+pub fn know_each_other(dir: &Path, nodes: &[u64]) -> Option<()> {
+    let knows = |node: &u64| {
+        let peers = std::fs::read_to_string(dir.join(format!("node-{node}/PEERS")));
+        let peers = peers.expect("every node has the file");
+        nodes
+            .iter()
+            .filter(|other| *other != node)
+            .all(|other| peers.contains(&format!("node {other} data ")))
+    };
+    nodes.iter().all(knows).then_some(())
+}
+
 /// Proposes on whichever of these leads.
 pub fn propose(engines: &[&Engine]) {
     eventually("a proposal", || {
