@@ -378,6 +378,30 @@ fn configurations_move_with_their_group() {
     log.check_all();
 }
 
+/// A group that writes little is asked what it has beyond the newest segments, however much others write.
+#[test]
+fn the_log_says_what_was_appended_before_its_newest_segments() {
+    let mut log = Harness::new(tiny(SyncMode::DurableWrites), 12);
+    let (busy, quiet, segment) = (GroupId(1), GroupId(2), log.config.segment_bytes);
+    for i in 0..60u64 {
+        log.append(1, 1, &payload(i as u8, 4000));
+        if i % 20 == 0 {
+            log.append(2, 1, &payload(i as u8, 100));
+        }
+        log.settle();
+    }
+    let old = |log: &Harness, group, segments| log.wal.appended_before(group, segments * segment);
+    assert_eq!(old(&log, busy, 1000), LogIndex(0), "nothing is that old");
+    assert_eq!(old(&log, GroupId(7), 1), LogIndex(0));
+    let [near, far] = [2, 4].map(|segments| old(&log, busy, segments));
+    assert!(LogIndex(0) < far && far < near && near < LogIndex(60), "{far} and {near}");
+    assert_eq!(old(&log, quiet, 1), LogIndex(3), "all of it is");
+    log.release(1, far.0, 1);
+    assert_eq!(old(&log, busy, 4), far, "what is old is gone");
+    log.reopen();
+    assert_eq!(old(&log, quiet, 1), LogIndex(3));
+}
+
 #[test]
 fn the_log_says_what_its_tail_takes_and_leaves_snapshots_alone() {
     use ringleader_wal::disk::{DiskOp, FileName, OpId};
