@@ -9,9 +9,8 @@ pub(crate) const FILE: &str = "engine/tests/sim/fixed.rs";
 /// How many there are: about 45 s of one core in the debug profile.
 pub(crate) const SEEDS: u64 = 50;
 
-/// Hashes of traces. They are others after every change of what the engine or the simulator does;
-/// then `--hashes` prints the new ones. What must
-/// never happen is that two machines print different ones.
+/// Hashes of traces. They are others after every change of what the engine or the simulator does; then
+/// `--hashes` prints the new ones. What must never happen is that two machines print different ones.
 pub(crate) const KNOWN: &[(u64, u64)] = &[
     (0, 0xdfbaa5b2abb7e841),
     (1, 0xa75041cbdc15b380),

@@ -28,9 +28,9 @@
 //! | [`server`] | connections, routing, forwarding, administration |
 //! | [`compare`] | the same load on this server, on Redis and on etcd |
 //!
-//! Everything but [`server`] and [`compare`] is synchronous and does no IO: `examples/tests/sim.rs` runs it in the
-//! engine's simulator, whole clusters with faults of all kinds, and compares what callers were told with
-//! a model of the store that is written anew. `examples/tests/kv` has real servers and clients.
+//! Everything but [`server`] and [`compare`] is synchronous and does no IO: `examples/tests/sim.rs` runs
+//! it in the engine's simulator, whole clusters with faults of all kinds, and compares what callers were
+//! told with a model of the store that is written anew. `examples/tests/kv` has real servers and clients.
 
 pub mod account;
 pub mod clock;
