@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
-use nodes::{GROUP, addresses, eventually, leads};
+use nodes::{GROUP, addresses, eventually, leads, settle};
 use ringleader::{
     Consistency, Engine, EngineConfig, Entries, GroupId, Handle, PushError, ReadError, Replies,
     StateMachine,
@@ -193,6 +193,7 @@ fn reads_write_nothing() {
     let handles: Vec<Handle> = engines.iter().map(Engine::handle).collect();
     add(&handles);
     handles.iter().for_each(|handle| assert_eq!(eventually_read(handle, HOW[0]), 1));
+    settle(&handles, GROUP);
     let status = |handle: &Handle| block_on(handle.status(GROUP)).expect("the group is here");
     let before: Vec<_> = handles.iter().map(status).collect();
     for (handle, how) in handles.iter().flat_map(|handle| HOW.map(|how| (handle, how))) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_lite::future::block_on;
-use nodes::{GROUP, addresses, bytes_in, eventually, leader, leads, write, write_to};
+use nodes::{GROUP, addresses, bytes_in, eventually, leader, leads, settle, write, write_to};
 use ringleader::{
     Engine, EngineConfig, Entries, GroupId, LogIndex, MachineError, NodeId, Replies, RoleName,
     SnapshotError, SnapshotSource, StateMachine,
@@ -226,6 +226,7 @@ fn a_snapshot_is_taken_on_request_and_started_from() {
     let engine = start(&addresses, 1, dir.path());
     let handle = leader([&engine], GROUP);
     write(&handle, 10);
+    settle(std::slice::from_ref(&handle), GROUP);
     let taken = block_on(handle.snapshot(GROUP)).expect("it is taken");
     assert!(taken.index >= LogIndex(10), "{taken:?}");
     assert_eq!(block_on(handle.snapshot(GROUP)), Ok(taken), "there is one already");

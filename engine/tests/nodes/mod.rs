@@ -113,6 +113,20 @@ pub fn know_each_other(dir: &Path, nodes: &[u64]) -> Option<()> {
     nodes.iter().all(knows).then_some(())
 }
 
+/// Waits until nothing is to come in the group that nobody asked for: all have applied the same, the
+/// leader's entry that names the members' data included.
+pub fn settle(handles: &[Handle], group: GroupId) {
+    eventually("nothing more to come", || {
+        let status = |handle: &Handle| block_on(handle.status(group)).ok();
+        let all: Vec<_> = handles.iter().map(status).collect::<Option<_>>()?;
+        let settled = all.iter().all(|one| {
+            let applied = one.applied == one.last.index && one.last == all[0].last;
+            applied && one.configuration.is_identified()
+        });
+        settled.then_some(())
+    });
+}
+
 /// Proposes on whichever of these leads.
 pub fn propose(engines: &[&Engine]) {
     eventually("a proposal", || {
