@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures_lite::future::block_on;
 use nodes::{GROUP, addresses, bytes_in, eventually, leader, leads, settle, write, write_to};
 use ringleader::{
-    Engine, EngineConfig, Entries, GroupId, LogIndex, MachineError, NodeId, Replies, RoleName,
-    SnapshotError, SnapshotSource, StateMachine,
+    Engine, EngineConfig, Entries, GroupId, LogIndex, LogPosition, MachineError, NodeId, Replies,
+    RoleName, SnapshotError, SnapshotSource, StateMachine,
 };
 use wire::Wires;
 
@@ -234,11 +234,6 @@ fn a_snapshot_is_taken_on_request_and_started_from() {
     assert_eq!(unknown, Err(SnapshotError::UnknownGroup(GroupId(9))));
     write(&handle, 5);
     engine.shutdown();
-    let file = format!("{GROUP}-{}-{}.snap", taken.index, taken.term);
-    let log_dir = std::fs::read_dir(dir.path().join("node-1")).expect("the node's directory");
-    let found = log_dir.map(|entry| entry.expect("readable").path().join(&file));
-    let path = found.into_iter().find(|path| path.exists()).expect("the snapshot's file");
-
     let engine = start(&addresses, 1, dir.path());
     leader([&engine], GROUP);
     let restarted = eventually("the rest of the log to be applied", || {
@@ -249,9 +244,7 @@ fn a_snapshot_is_taken_on_request_and_started_from() {
     engine.shutdown();
 
     // The log holds everything that the damaged snapshot covers: it is passed over.
-    let mut bytes = std::fs::read(&path).expect("readable");
-    bytes[4096 + 64] ^= 1;
-    std::fs::write(&path, bytes).expect("writable");
+    damage(&dir.path().join("node-1"), taken);
     let engine = start(&addresses, 1, dir.path());
     leader([&engine], GROUP);
     let replayed = eventually("the whole log to be applied", || {
@@ -259,6 +252,45 @@ fn a_snapshot_is_taken_on_request_and_started_from() {
         (table.operations == 15).then_some(table)
     });
     assert!(!replayed.from_snapshot && same(&replayed, &restarted));
+}
+
+/// Flips a bit of what the state machine gave.
+fn damage(node: &Path, at: LogPosition) {
+    let name = format!("{GROUP}-{}-{}.snap", at.index, at.term);
+    let shards = std::fs::read_dir(node).expect("the node's directory");
+    let files = shards.map(|entry| entry.expect("readable").path().join(&name));
+    let path = files.into_iter().find(|path| path.exists()).expect("the snapshot's file");
+    let mut bytes = std::fs::read(&path).expect("readable");
+    bytes[4096 + 64] ^= 1;
+    std::fs::write(&path, bytes).expect("writable");
+}
+
+/// Nothing is proposed any more, so that there is never anything that a later one could hold.
+#[test]
+fn a_snapshot_that_can_not_be_read_is_taken_anew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let addresses = addresses(3);
+    let start = |node| {
+        let mut config = config(&addresses, node, dir.path());
+        (config.snapshots.keep_bytes, config.snapshots.keep_entries) = (0, 0);
+        start_with(config, || Box::new(Table::default()))
+    };
+    let mut engines: Vec<Engine> = (1..=3).map(start).collect();
+    let handles: Vec<_> = engines.iter().map(Engine::handle).collect();
+    settle(&handles, GROUP);
+    engines.pop().expect("the third").shutdown();
+    write(&leader(&engines, GROUP), 10);
+    let reference = eventually("everything to be applied", || {
+        Some(table(&engines[0])).filter(|table| table.operations == 10)
+    });
+    for (engine, node) in engines.iter().zip(["node-1", "node-2"]) {
+        eventually("everything to be applied", || same(&table(engine), &reference).then_some(()));
+        let taken = block_on(engine.handle().snapshot(GROUP)).expect("it is taken");
+        damage(&dir.path().join(node), taken);
+    }
+    engines.push(start(3));
+    eventually("who was away to catch up", || same(&table(&engines[2]), &reference).then_some(()));
+    assert!(table(&engines[2]).from_snapshot, "the log that it lacked was gone");
 }
 
 /// 320,000 bytes at 400,000 a second, and operations are answered meanwhile.

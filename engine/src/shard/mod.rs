@@ -111,7 +111,8 @@ pub struct ShardConfig {
     pub priorities: HashMap<GroupId, Priorities>,
     /// Makes the state machines.
     pub factory: Factory,
-    /// Seeds the election timeouts.
+    /// Another one at each start: it seeds the election timeouts, and tells snapshots of one position
+    /// apart.
     pub seed: u64,
 }
 

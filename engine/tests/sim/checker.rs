@@ -85,6 +85,8 @@ struct Member {
     rounds: Rounds,
     /// A snapshot of it was damaged, be it one that is still to be called durable.
     harmed: bool,
+    /// A snapshot that could not be read, or not be taken: it may be taken at the same place again.
+    failed: Option<LogPosition>,
     /// Its replica was destroyed. What it said in the turn before that still leaves.
     destroyed: bool,
     /// It was to be destroyed although it is a member: no copy on its disk counts any more.
@@ -411,18 +413,32 @@ impl Checker {
         self.members[at][node].told = None;
     }
 
-    /// A node says that a snapshot is durable.
-    pub(crate) fn snapshot_taken(&mut self, node: usize, group: GroupId, through: LogPosition) {
+    /// A node says that a snapshot failed it.
+    pub(crate) fn snapshot_failed(&mut self, node: usize, group: GroupId, through: LogPosition) {
+        let at = self.at(group);
+        self.members[at][node].failed = Some(through);
+    }
+
+    /// A node says that a snapshot is durable. Whether it takes the place of one that failed it.
+    pub(crate) fn snapshot_taken(
+        &mut self,
+        node: usize,
+        group: GroupId,
+        through: LogPosition,
+    ) -> bool {
         let at = self.at(group);
         let member = &mut self.members[at][node];
         let status = member.view.expect("only a running member takes snapshots").status;
         assert!(through.index <= status.applied, "a snapshot covers what is applied");
-        assert!(through.index > member.promise.snapshot, "each snapshot covers more");
+        let failed = member.failed.take() == Some(through);
+        let anew = failed && through.index == member.promise.snapshot;
+        assert!(anew || through.index > member.promise.snapshot, "each snapshot covers more");
         if !member.harmed {
             member.promise.snapshot = through.index;
         }
         let term = self.histories[at].term_at(status.last, through.index);
         assert_eq!(term, through.term, "a snapshot ends with an entry of its log");
+        anew
     }
 
     /// A snapshot of the node was damaged. It may start from less: its log may hold the rest.

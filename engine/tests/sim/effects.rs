@@ -159,13 +159,16 @@ impl World {
             }
             Notice::SnapshotTaken(group, at) => {
                 self.counts.add("snapshots taken", 1);
-                self.checker.snapshot_taken(self.plan.seats.node(seat), group, at);
+                let anew = self.checker.snapshot_taken(self.plan.seats.node(seat), group, at);
+                self.counts
+                    .add("snapshots taken anew, for one that could not be read", anew.into());
             }
             Notice::SnapshotInstalled(group, at) => {
                 self.counts.add("snapshots installed", 1);
                 self.checker.snapshot_taken(self.plan.seats.node(seat), group, at);
             }
-            Notice::SnapshotFailed(.., cause) => {
+            Notice::SnapshotFailed(group, at, cause) => {
+                self.checker.snapshot_failed(self.plan.seats.node(seat), group, at);
                 self.counts.add("snapshots that failed", 1);
                 let by_machine = cause.contains(panics::FAILED);
                 self.counts.add("snapshots that their machine failed", u64::from(by_machine));

@@ -22,8 +22,8 @@
 //! reads elsewhere, is noticed. A file without its end, or with anything else amiss, is damaged:
 //! it got its name only after all of it was on stable storage.
 //!
-//! `stamp` tells two snapshots of one position on one node apart, should that ever be needed; their
-//! chunks may differ.
+//! `stamp` tells two snapshots of one position on one node apart, whose chunks may differ: one that
+//! can't be read is taken anew.
 
 use bytes::Bytes;
 use crc32fast::Hasher;

@@ -34,7 +34,7 @@ impl Founding {
         // Nobody has been met yet.
         let configuration = members.identified(|_| None).encode().into();
         let head = Head { group, at, stamp: 0, configuration };
-        Self { writer: Writer::new(identity, &head), source, max, refused: None }
+        Self { writer: Writer::new(identity, &head, false), source, max, refused: None }
     }
 
     /// What is to be done next.

@@ -82,6 +82,8 @@ pub(super) struct Kept {
     newest: LogPosition,
     /// The newest file, and its length; not there where the state machine does without.
     file: Option<(LogPosition, u64)>,
+    /// The file could not be read: one of the same position is to take its place.
+    unreadable: bool,
     /// When that was.
     since: Time,
     /// No attempt before, after one that failed.
@@ -216,9 +218,9 @@ impl Snapshots {
         self.submit(Purpose::Removing(group, at), DiskOp::Remove { file });
     }
 
-    fn writer(&mut self, head: &Head) -> (u64, Writer) {
+    fn writer(&mut self, head: &Head, replaces: bool) -> (u64, Writer) {
         self.next_writer += 1;
-        (self.next_writer, Writer::new(&self.identity, head))
+        (self.next_writer, Writer::new(&self.identity, head, replaces))
     }
 
     /// Lets a writer that has given up remove what it wrote.
@@ -257,11 +259,8 @@ impl Shard {
         self.give_up_taking(slot);
         self.give_up_receiving(slot, "the group was destroyed");
         let group = self.groups[slot as usize].id;
+        self.end_sending(|of, _| of == slot);
         let snapshots = &mut self.snapshots;
-        snapshots.sending.retain(|(of, _), _| *of != slot);
-        snapshots
-            .pending
-            .retain(|_, purpose| !matches!(purpose, Purpose::Sending(of, _) if *of == slot));
         snapshots.wanted.forget(slot);
         snapshots.stranded.retain(|(of, _)| *of != slot);
         let older = snapshots.unused.extract_if(.., |(of, _)| *of == slot).map(|(_, at)| at);

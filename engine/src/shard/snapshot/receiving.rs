@@ -122,7 +122,7 @@ impl Shard {
             configuration,
             next: 2,
             owes_answer: true,
-            writer: self.snapshots.writer(&head),
+            writer: self.snapshots.writer(&head, false),
             loading: None,
             progress_at: self.snapshots.now,
             began: self.groups[slot as usize].raft.now(),
@@ -281,9 +281,13 @@ impl Shard {
     pub(super) fn keep(&mut self, slot: u32, at: LogPosition, len: u64) {
         let now = self.snapshots.now;
         let kept = &mut self.snapshots.kept[slot as usize];
-        let before = kept.file.replace((at, len));
-        (kept.newest, kept.since) = (kept.newest.max(at), now);
-        self.snapshots.unused.extend(before.map(|(at, _)| (slot, at)));
+        let before = kept.file.replace((at, len)).map(|(before, _)| before);
+        (kept.newest, kept.since, kept.unreadable) = (kept.newest.max(at), now, false);
+        if before == Some(at) {
+            self.end_sending(|of, sending| of == slot && sending.at == at);
+        } else {
+            self.snapshots.unused.extend(before.map(|before| (slot, before)));
+        }
         self.remove_unused();
     }
 

@@ -10,7 +10,7 @@ use ringleader_wal::disk::{DiskError, DiskOutput};
 use ringleader_wal::{Block, BlockKind, GroupId, LogIndex, LogPosition, NodeId, Run};
 
 use super::reader::{Next, Reader};
-use super::{Purpose, SnapshotStage, SnapshotUnderWay};
+use super::{Purpose, SnapshotStage, SnapshotUnderWay, Snapshots};
 use crate::raft::message::{Message, SnapshotId};
 use crate::raft::{Mode, SnapshotEvent};
 use crate::shard::{GiveUp, GroupEvent, LinkId, Notice, Shard, State};
@@ -245,13 +245,26 @@ impl Shard {
         }
     }
 
+    /// Ends transfers whose file is gone, and forgets what is read for them.
+    pub(super) fn end_sending(&mut self, ends: impl Fn(u32, &Sending) -> bool) {
+        let Snapshots { sending, pending, .. } = &mut self.snapshots;
+        let ended = sending.extract_if(.., |(slot, _), sending| ends(*slot, sending));
+        for ((slot, peer), _) in ended {
+            pending.retain(|_, purpose| {
+                !matches!(purpose, Purpose::Sending(of, to) if (*of, *to) == (slot, peer))
+            });
+        }
+    }
+
     /// The snapshot can't be read. It is tried again when the peer answers a heartbeat, and a new one
-    /// will take its place.
+    /// will take its place, which may be one of the same position: nothing else may ever be applied.
     fn sending_failed(&mut self, slot: u32, peer: NodeId, cause: &str) {
         let group = self.groups[slot as usize].id;
         if let Some(sending) = self.snapshots.sending.remove(&(slot, peer)) {
             self.counters.snapshots.failed += 1;
             self.effects.notices.push(Notice::SnapshotFailed(group, sending.at, cause.into()));
+            let kept = &mut self.snapshots.kept[slot as usize];
+            kept.unreadable |= kept.file.is_some_and(|(newest, _)| newest == sending.at);
         }
         self.hasten_snapshot(slot);
         self.remove_unused();

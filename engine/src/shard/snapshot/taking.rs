@@ -211,7 +211,8 @@ impl Shard {
         let kept = &mut self.snapshots.kept[slot as usize];
         kept.wanted = Wanted::Not;
         let covered = kept.file.map(|(newest, _)| newest).unwrap_or_default();
-        if at.index <= covered.index {
+        let replaces = kept.unreadable && at == covered;
+        if at.index <= covered.index && !replaces {
             return self.answer_waiters(slot, |_| Some(Ok(covered)));
         }
         if busy {
@@ -225,9 +226,10 @@ impl Shard {
             return self.answer_waiters(slot, |_| Some(Err(SnapshotError::Unsupported)));
         };
         let configuration = group.raft.configuration_bytes();
-        let stamp = self.wal.durable().0;
+        // Unlike that of any other file that was taken here, by this process or an earlier one.
+        let stamp = self.config.seed.wrapping_add(self.snapshots.next_writer);
         let head = Head { group: group.id, at, stamp, configuration };
-        let writer = self.snapshots.writer(&head);
+        let writer = self.snapshots.writer(&head, replaces);
         let began = self.snapshots.now;
         self.snapshots.taking = Some(Taking { slot, at, source, began, paid_at: began, writer });
     }

@@ -36,11 +36,15 @@ pub(super) struct Writer {
     chunks: u64,
     bytes: u64,
     ended: bool,
+    /// There is a file of this name already.
+    replaces: bool,
     error: Option<DiskError>,
 }
 
 impl Writer {
-    pub(super) fn new(identity: &Identity, head: &Head) -> Self {
+    /// `replaces` says that there is a file of the same position, whose place this one takes in one
+    /// step. It stays when that fails: what could not be read once may be read at the next start.
+    pub(super) fn new(identity: &Identity, head: &Head, replaces: bool) -> Self {
         let mut writer = Self {
             group: head.group,
             at: head.at,
@@ -51,6 +55,7 @@ impl Writer {
             chunks: 0,
             bytes: 0,
             ended: false,
+            replaces,
             error: None,
         };
         let offset = writer.chain.offset;
@@ -135,8 +140,9 @@ impl Writer {
     fn advance(&mut self) {
         let (partial, snapshot) = names(self.group, self.at);
         if self.error.is_some() && !matches!(self.stage, Stage::Remove | Stage::Over) {
-            // Whether a rename that was not confirmed took place is not known.
-            let renamed = matches!(self.stage, Stage::Rename | Stage::SyncDir);
+            // Whether a rename that was not confirmed took place is not known. Where it replaces
+            // something, either is better than nothing.
+            let renamed = matches!(self.stage, Stage::Rename | Stage::SyncDir) && !self.replaces;
             self.waiting = [DiskOp::Remove { file: partial }].into();
             self.waiting.extend(renamed.then_some(DiskOp::Remove { file: snapshot }));
             self.stage = Stage::Remove;
