@@ -9,8 +9,10 @@ import (
 	"strconv"
 	"strings"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap"
 
 	"peers/common"
 )
@@ -18,8 +20,10 @@ import (
 const (
 	heartbeatMilliseconds = 100
 	electionMilliseconds  = 2000
-	// clientPort is how far the port for clients, of whom there are none, is above the node's own.
+	// clientPort is how far the port for clients is above the node's own.
 	clientPort = 1
+	// maxConnections is as many as `kv compare` can ask for.
+	maxConnections = 1000
 	// quotaBytes is the most that etcd's documentation suggests for the store.
 	quotaBytes = 8 << 30
 	// logBytes bounds the payload in memory that the log holds between two of etcd's snapshots.
@@ -38,9 +42,13 @@ func main() {
 }
 
 func open(config *common.Config) (common.Engine, map[string]string, error) {
-	reads, err := strconv.Atoi(config.Option("reads", "0"))
-	if err != nil || reads < 0 || reads > 100 {
-		return nil, nil, fmt.Errorf("option reads: %q is no percentage", config.Options["reads"])
+	reads, err := number(config, "reads", 100)
+	if err != nil {
+		return nil, nil, err
+	}
+	connections, err := number(config, "grpc", maxConnections)
+	if err != nil {
+		return nil, nil, err
 	}
 	settings, err := serverConfig(config)
 	if err != nil {
@@ -55,8 +63,12 @@ func open(config *common.Config) (common.Engine, map[string]string, error) {
 			fail(err)
 		}
 	}()
+	clients, position, err := connect(etcd, connections)
+	if err != nil {
+		return nil, nil, err
+	}
 	workers := min(config.InFlight, maxWorkers)
-	e := &engine{etcd: etcd, puts: startPuts(v3client.New(etcd.Server), reads, workers)}
+	e := &engine{etcd: etcd, puts: startPuts(clients, reads, workers)}
 	return e, map[string]string{
 		"heartbeat-interval":       strconv.Itoa(int(settings.TickMs)) + " ms",
 		"election-timeout":         strconv.Itoa(int(settings.ElectionMs)) + " ms",
@@ -64,12 +76,38 @@ func open(config *common.Config) (common.Engine, map[string]string, error) {
 		"snapshot-catchup-entries": strconv.FormatUint(settings.SnapshotCatchUpEntries, 10),
 		"quota-backend-bytes":      strconv.FormatInt(settings.QuotaBackendBytes, 10),
 		"log-level":                settings.LogLevel,
-		"client":                   "in the leader's process, no gRPC",
+		"client":                   position,
 		"puts at once at most":     strconv.Itoa(workers),
 		"keys":                     strconv.Itoa(keyCount),
 		"reads":                    strconv.Itoa(reads) + " %",
 		"unsafe-no-fsync":          strconv.FormatBool(settings.UnsafeNoFsync),
 	}, nil
+}
+
+// number is an option from 0, which it is by default, to most.
+func number(config *common.Config, option string, most int) (int, error) {
+	value, err := strconv.Atoi(config.Option(option, "0"))
+	if err != nil || value < 0 || value > most {
+		return 0, fmt.Errorf("option %s: %q is no number from 0 to %d", option, config.Options[option], most)
+	}
+	return value, nil
+}
+
+// connect makes the clients of the node's own server: over so many connections, or without any.
+func connect(etcd *embed.Etcd, connections int) ([]*clientv3.Client, string, error) {
+	if connections == 0 {
+		return []*clientv3.Client{v3client.New(etcd.Server)}, "in the leader's process, no gRPC", nil
+	}
+	endpoint := etcd.Config().AdvertiseClientUrls[0].String()
+	var clients []*clientv3.Client
+	for range connections {
+		client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
+		if err != nil {
+			return nil, "", err
+		}
+		clients = append(clients, client)
+	}
+	return clients, fmt.Sprintf("in the leader's process, gRPC over %d connections", connections), nil
 }
 
 func serverConfig(config *common.Config) (*embed.Config, error) {

@@ -25,22 +25,21 @@ const (
 // puts makes each operation a put, or of a hundred so many a get. Either blocks, so that each in
 // flight has a goroutine.
 type puts struct {
-	client  *clientv3.Client
 	reads   int
 	waiting chan *common.Operation
 }
 
-func startPuts(client *clientv3.Client, reads, workers int) *puts {
-	p := &puts{client: client, reads: reads, waiting: make(chan *common.Operation)}
+func startPuts(clients []*clientv3.Client, reads, workers int) *puts {
+	p := &puts{reads: reads, waiting: make(chan *common.Operation)}
 	for worker := range workers {
-		go p.work(fmt.Sprintf("%03d", worker%keyCount))
+		go p.work(clients[worker%len(clients)], fmt.Sprintf("%03d", worker%keyCount))
 	}
 	return p
 }
 
-func (p *puts) work(key string) {
+func (p *puts) work(client *clientv3.Client, key string) {
 	for operation := range p.waiting {
-		err := p.do(key, operation)
+		err := p.do(client, key, operation)
 		switch {
 		case err == nil:
 			operation.Finish(common.Acknowledged, nil)
@@ -52,12 +51,12 @@ func (p *puts) work(key string) {
 	}
 }
 
-func (p *puts) do(key string, operation *common.Operation) error {
+func (p *puts) do(client *clientv3.Client, key string, operation *common.Operation) error {
 	if p.reads > 0 && rand.IntN(100) < p.reads {
-		_, err := p.client.Get(context.Background(), key)
+		_, err := client.Get(context.Background(), key)
 		return err
 	}
-	_, err := p.client.Put(context.Background(), key, string(operation.Payload))
+	_, err := client.Put(context.Background(), key, string(operation.Payload))
 	return err
 }
 

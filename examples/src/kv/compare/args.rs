@@ -25,8 +25,9 @@ pub(crate) const NODES: usize = 3;
 which takes the Go toolchain. What is missing is left out, and said to be.\n\n\
 A connection sends a pipeline of commands, and the next when all replies have come, as \
 redis-benchmark does. With this server each connection goes to one leader, and takes keys of its \
-slots, as clients do that know Redis Cluster. etcd is loaded by function calls within its leader, \
-with as many operations in flight; its processor time includes that."
+slots, as clients do that know Redis Cluster. etcd is loaded by its own \
+Go clients, over as many connections to its leader and with as many operations in flight; they run in the \
+leader's process, so that its processor time includes theirs."
 )]
 pub struct CompareArgs {
     /// What to compare, separated by commas
@@ -75,9 +76,9 @@ pub struct CompareArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=3600))]
     warmup: u64,
 
-    /// Raft groups of this server: 1 to 1024
-    #[arg(long, value_name = "COUNT", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=i64::from(Layout::MAX_GROUPS)))]
-    pub(crate) groups: u16,
+    /// Raft groups of this server: 1 to 1024. Default: as many as it has shards, over all nodes
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=i64::from(Layout::MAX_GROUPS)))]
+    groups: Option<u16>,
 
     /// Shards of each of this server's nodes: 1 to 16
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
@@ -121,6 +122,11 @@ impl Kind {
 }
 
 impl CompareArgs {
+    /// Raft groups: by default each shard leads one.
+    pub(crate) fn groups(&self) -> u16 {
+        self.groups.unwrap_or(NODES as u16 * self.shards)
+    }
+
     /// What no single value's range says.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let seats = NODES * usize::from(self.shards);
@@ -135,9 +141,9 @@ impl CompareArgs {
             self.threads
         );
         ensure!(
-            usize::from(self.groups) >= seats,
+            usize::from(self.groups()) >= seats,
             "--groups {}: each of the {seats} shards of this server needs one to lead",
-            self.groups
+            self.groups()
         );
         for load in self.points() {
             let bytes = load.pipeline * load.payload;

@@ -66,6 +66,7 @@ impl Etcd {
             command.args(["--payload", &load.payload.to_string()]);
             command.args(["--inflight", &load.inflight().to_string()]);
             command.args(["--option", &format!("reads={}", 100 - load.writes)]);
+            command.args(["--option", &format!("grpc={}", load.connections)]);
             nodes.push(Node::start(number, command, directory)?);
         }
         let mut cluster = Self(nodes);

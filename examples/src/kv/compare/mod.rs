@@ -104,7 +104,7 @@ pub fn compare(args: &CompareArgs) -> anyhow::Result<bool> {
         rounds: args.rounds,
         seconds: first.measured.as_secs_f64(),
         warmup_seconds: first.warmup.as_secs_f64(),
-        groups: args.groups,
+        groups: args.groups(),
         shards: args.shards,
         leases: args.leases,
         systems,

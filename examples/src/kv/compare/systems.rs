@@ -83,7 +83,7 @@ fn replicated(
     let port = free_port(&above)?;
     let mut command = quiet(std::env::current_exe().context("this program")?);
     command.args(["cluster", "--port", &port.to_string()]);
-    command.args(["--groups", &args.groups.to_string(), "--shards", &args.shards.to_string()]);
+    command.args(["--groups", &args.groups().to_string(), "--shards", &args.shards.to_string()]);
     command.arg("--data-dir").arg(directory).stdout(Stdio::null());
     if args.leases {
         command.arg("--leases");
@@ -120,7 +120,7 @@ fn leaders(nodes: &str) -> Vec<Option<SocketAddr>> {
 
 /// Whether no node leads more groups than its share.
 fn spread(leaders: &[Option<SocketAddr>], first: u16, args: &CompareArgs) -> bool {
-    let groups = usize::from(args.groups);
+    let groups = usize::from(args.groups());
     let share = groups.div_ceil(NODES) * usize::from(SLOTS).div_ceil(groups);
     let node = |leader: &SocketAddr| (leader.port() - first) / args.shards;
     let led = |wanted| leaders.iter().flatten().filter(|leader| node(leader) == wanted).count();
