@@ -144,7 +144,9 @@ pub use raft::{
 pub use read_log::LogPortion;
 pub use report::Report;
 pub use ringleader_net::{BulkConfig, DataId, NetConfig};
-pub use ringleader_wal::{GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig};
+pub use ringleader_wal::{
+    GroupId, LogIndex, LogPosition, NodeId, SyncMode, Term, WalConfig, prefetch,
+};
 pub use runtime::found_group;
 pub use shard::{Applied, Completion, GroupStatus, MemberStatus, ReadCompletion, Transferred};
 pub use state_machine::{Entries, Entry, MachineError, Replies, SnapshotSource, StateMachine};

@@ -288,7 +288,7 @@ impl<A: Announce> Queue<A> {
             groups: Vec::with_capacity(self.staged.groups.len()),
             terms: Vec::new(),
         };
-        let submission = std::mem::replace(&mut self.staged, next);
+        let submission = std::mem::replace(&mut self.staged, next).gathered();
         let reads = self.staged_reads.take();
         let count = count + reads.as_ref().map_or(0, |reads| reads.len());
         match self.inbox.try_send(Request::Submit { client: self.client, submission, reads }) {

@@ -74,6 +74,56 @@ impl Submission {
         found.ok().map(|found| self.terms[found].1)
     }
 
+    /// The same operations, but those of a group together, in the order in which they were pushed, if
+    /// the groups change with nearly every one: all that follows costs so much per run.
+    #[must_use]
+    pub fn gathered(self) -> Self {
+        let runs = self.groups.len();
+        if runs * WORTH_GATHERING <= self.len() || runs < 2 {
+            return self;
+        }
+        let mut runs = Vec::with_capacity(runs);
+        let mut first = 0;
+        for (at, (group, count)) in self.groups.iter().enumerate() {
+            let range = first..first + *count as usize;
+            first = range.end;
+            runs.push((*group, range, self.bound(at)));
+        }
+        runs.sort_unstable_by_key(|(group, range, _)| (*group, range.start));
+        if !runs.is_sorted_by(|(group, ..), (next, ..)| group < next) {
+            return self.arranged(&runs);
+        }
+        self
+    }
+
+    fn arranged(&self, runs: &[(GroupId, Range<usize>, Option<Term>)]) -> Self {
+        let mut all = Self {
+            user_data: Vec::with_capacity(self.len()),
+            ends: Vec::with_capacity(self.len()),
+            payload: Vec::with_capacity(self.payload.len()),
+            ..Self::default()
+        };
+        for (group, range, bound) in runs {
+            let mut start = self.start_of(range.start);
+            for at in range.clone() {
+                let (user_data, end) = (self.user_data[at], self.ends[at] as usize);
+                let payload = &self.payload[start..end];
+                start = end;
+                match bound {
+                    None => all.push(*group, user_data, payload),
+                    Some(term) => all.push_in_term(*group, *term, user_data, payload),
+                }
+            }
+        }
+        all
+    }
+
+    /// Where an operation's payload begins.
+    #[inline]
+    fn start_of(&self, at: usize) -> usize {
+        if at == 0 { 0 } else { self.ends[at - 1] as usize }
+    }
+
     /// Number of operations.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -97,6 +147,9 @@ impl Submission {
 /// Bytes of bookkeeping that an operation in flight is charged with.
 const OPERATION_WEIGHT: usize = 32;
 
+/// Operations of a run, on average, from which on it is long enough.
+const WORTH_GATHERING: usize = 4;
+
 /// Consecutive operations of one submission that are for one group.
 #[derive(Clone, Debug)]
 pub(super) struct SubmissionRun {
@@ -108,9 +161,8 @@ pub(super) struct SubmissionRun {
 impl SubmissionRun {
     #[inline]
     fn bounds(&self) -> (usize, usize) {
-        let ends = &self.submission.ends;
-        let start = if self.range.start == 0 { 0 } else { ends[self.range.start - 1] as usize };
-        (start, ends[self.range.end - 1] as usize)
+        let (start, end) = (self.range.start, self.range.end);
+        (self.submission.start_of(start), self.submission.start_of(end))
     }
 
     #[inline]
@@ -276,5 +328,58 @@ impl AnswerRun {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every run: its group, its term if it is bound to one, and its operations.
+    fn runs(submission: &Submission) -> Vec<(u64, Option<u64>, Vec<(u64, String)>)> {
+        let mut at = 0;
+        let run = |(place, (group, count)): (usize, &(GroupId, u32))| {
+            let range = at..at + *count as usize;
+            at = range.end;
+            let text = |at: usize| {
+                let payload = &submission.payload[submission.start_of(at)..];
+                let payload = &payload[..submission.ends[at] as usize - submission.start_of(at)];
+                (submission.user_data[at], String::from_utf8(payload.to_vec()).expect("text"))
+            };
+            let bound = submission.bound(place).map(|term| term.0);
+            (group.0, bound, range.map(text).collect())
+        };
+        submission.groups.iter().enumerate().map(run).collect()
+    }
+
+    #[test]
+    fn operations_of_a_group_are_brought_together_in_their_order() {
+        let mut submission = Submission::default();
+        submission.push(GroupId(2), 1, b"a");
+        submission.push(GroupId(1), 2, b"");
+        submission.push(GroupId(2), 3, b"bcd");
+        submission.push_in_term(GroupId(1), Term(7), 4, b"e");
+        submission.push_in_term(GroupId(2), Term(7), 5, b"f");
+        submission.push_in_term(GroupId(1), Term(7), 6, b"gh");
+        submission.push(GroupId(2), 7, b"i");
+        let op = |user_data, payload: &str| (user_data, payload.to_owned());
+        let gathered = vec![
+            (1, None, vec![op(2, "")]),
+            (1, Some(7), vec![op(4, "e"), op(6, "gh")]),
+            (2, None, vec![op(1, "a"), op(3, "bcd")]),
+            (2, Some(7), vec![op(5, "f")]),
+            (2, None, vec![op(7, "i")]),
+        ];
+        assert_eq!(runs(&submission.gathered()), gathered);
+    }
+
+    #[test]
+    fn what_is_together_stays_as_it_is() {
+        let mut submission = Submission::default();
+        for (user_data, group) in [(1, 9), (2, 9), (3, 4)] {
+            submission.push(GroupId(group), user_data, b"x");
+        }
+        let before = runs(&submission);
+        assert_eq!(runs(&submission.gathered()), before);
     }
 }

@@ -8,10 +8,12 @@ use std::rc::Rc;
 
 use ringleader::{Entries, MachineError, NodeId, Replies, SnapshotSource, StateMachine, Term};
 
+use smallvec::SmallVec;
+
 use super::account::Account;
 use super::execute::execute;
 use super::keyspace::{Keyspace, Restoration, SnapshotView};
-use super::operation::{LogEntry, is_read};
+use super::operation::{LogEntry, TOGETHER, is_read};
 use super::resp::reply;
 
 /// A group's keyspace as the connections of its shard see it. It outlives the state machines: a
@@ -90,15 +92,25 @@ impl KvMachine {
     /// Applies one entry of the log and leaves the answer in `out`. Without `wanted`, what changes
     /// nothing is not done, but for its clock.
     pub fn apply_one(&mut self, entry: &[u8], wanted: bool, out: &mut Vec<u8>) {
+        self.apply_decoded(entry, LogEntry::decode(entry).as_ref(), wanted, out);
+    }
+
+    fn apply_decoded(
+        &mut self,
+        entry: &[u8],
+        decoded: Option<&LogEntry<'_>>,
+        wanted: bool,
+        out: &mut Vec<u8>,
+    ) {
         let mut keys = self.keyspace.borrow_mut();
-        let Some(LogEntry { now, operation }) = LogEntry::decode(entry) else {
+        let Some(LogEntry { now, operation }) = decoded else {
             reply::error(out, "ERR an operation that this server does not know");
             return;
         };
-        keys.advance(now);
+        keys.advance(*now);
         self.replica.note();
         if wanted || !is_read(entry) {
-            execute(&mut keys, &operation, out);
+            execute(&mut keys, operation, out);
         }
     }
 }
@@ -107,11 +119,23 @@ impl StateMachine for KvMachine {
     fn apply(&mut self, entries: &Entries<'_>, replies: &mut Replies) {
         let wanted = replies.wanted();
         let mut reply = std::mem::take(&mut self.reply);
-        entries.iter().for_each(|entry| {
-            reply.clear();
-            self.apply_one(entry.payload, wanted, &mut reply);
-            replies.push(entry.index, &reply);
-        });
+        let mut entries = entries.iter();
+        loop {
+            let next = entries.by_ref().take(TOGETHER);
+            let next = next.map(|entry| (entry, LogEntry::decode(entry.payload)));
+            let batch: SmallVec<[_; TOGETHER]> = next.collect();
+            if batch.is_empty() {
+                break;
+            }
+            let operations = batch.iter().filter_map(|(_, decoded)| decoded.as_ref());
+            let names = operations.filter_map(|decoded| decoded.operation.key());
+            self.keyspace.borrow().prefetch(names);
+            for (entry, decoded) in &batch {
+                reply.clear();
+                self.apply_decoded(entry.payload, decoded.as_ref(), wanted, &mut reply);
+                replies.push(entry.index, &reply);
+            }
+        }
         self.reply = reply;
         // One reply of many megabytes must not stay for ever.
         if self.reply.capacity() > 1 << 20 {

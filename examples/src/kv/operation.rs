@@ -202,6 +202,50 @@ pub enum Operation<'a> {
     Tick,
 }
 
+/// Operations whose keys' memory is asked for together, before the first of them is done.
+pub(crate) const TOGETHER: usize = 16;
+
+impl<'a> Operation<'a> {
+    /// A key that it looks up, if it names one.
+    #[must_use]
+    pub fn key(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Get { key }
+            | Self::Length { key }
+            | Self::GetRange { key, .. }
+            | Self::TimeToLive { key, .. }
+            | Self::Type { key }
+            | Self::LockState { key }
+            | Self::SequenceState { key }
+            | Self::Set { key, .. }
+            | Self::SetIfAbsent { key, .. }
+            | Self::GetDelete { key }
+            | Self::GetExpire { key, .. }
+            | Self::Append { key, .. }
+            | Self::Add { key, .. }
+            | Self::DeleteIfEqual { key, .. }
+            | Self::Expire { key, .. }
+            | Self::Persist { key }
+            | Self::Acquire { key, .. }
+            | Self::Renew { key, .. }
+            | Self::Release { key, .. }
+            | Self::Next { key, .. } => Some(key),
+            Self::Exists { keys: list }
+            | Self::GetMany { keys: list }
+            | Self::Delete { keys: list }
+            | Self::SetMany { pairs: list, .. }
+            | Self::CompareAndSet { triples: list } => list.first().copied(),
+            Self::Range { .. }
+            | Self::Scan(_)
+            | Self::Count
+            | Self::Random { .. }
+            | Self::DeleteRange { .. }
+            | Self::Clear
+            | Self::Tick => None,
+        }
+    }
+}
+
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry<'a> {

@@ -6,6 +6,7 @@
 //! level; and no insertion moves more than a page of them, where a hash table that grows moves all
 //! and stops the shard meanwhile. Only the directory, four bytes for a page, is doubled now and then.
 
+use ringleader::prefetch;
 use smallvec::SmallVec;
 
 use super::PLACE_BITS;
@@ -77,6 +78,30 @@ impl Table {
     fn page_mut(&mut self, place: u64) -> &mut Page {
         let page = self.directory[self.entry_of(place)];
         &mut self.pages[page as usize]
+    }
+
+    /// Has the CPU fetch the records at these places: for all of them together what leads there, step
+    /// by step.
+    pub(super) fn prefetch(&self, places: &[u64]) {
+        let first = |place: u64, page: &Page| memchr::memchr(tag(place), &page.tags);
+        for place in places {
+            prefetch(&self.directory[self.entry_of(*place)], size_of::<u32>());
+        }
+        for place in places {
+            prefetch(self.page(*place), size_of::<Page>());
+        }
+        for place in places {
+            let page = self.page(*place);
+            if let Some(at) = first(*place, page) {
+                prefetch(&page.records[at], size_of::<(u64, Box<Record>)>());
+            }
+        }
+        for place in places {
+            let page = self.page(*place);
+            if let Some(at) = first(*place, page) {
+                prefetch(&*page.records[at].1, size_of::<Record>());
+            }
+        }
     }
 
     /// The records at a place.

@@ -15,7 +15,10 @@ use crate::kv::resp::reply;
 const WINDOW: usize = 1024;
 
 /// Places for these that a client keeps that has none.
-const WAITING_KEPT: usize = 32;
+const WAITING_KEPT: usize = 64;
+
+/// A reply that came before its turn; most are short.
+type Early = SmallVec<[u8; 24]>;
 
 /// Bytes of replies that wait for a client to take them, or for earlier ones, beyond which no more of
 /// its commands are looked at.
@@ -49,7 +52,7 @@ enum State {
         group: usize,
         expected: usize,
     },
-    Done(Vec<u8>),
+    Done(Early),
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +67,8 @@ struct Replies {
     expected: usize,
     /// What the client may be sent.
     out: Vec<u8>,
+    /// Where the next reply is written that comes before its turn.
+    scratch: Vec<u8>,
     resp3: bool,
     uses: SmallVec<[Use; 2]>,
 }
@@ -119,7 +124,7 @@ impl Client {
         replies.out = Vec::new();
         for state in &mut replies.waiting {
             if let State::Done(reply) = state {
-                *reply = Vec::new();
+                *reply = Early::new();
             }
         }
         replies.stashed = 0;
@@ -212,10 +217,8 @@ impl Client {
         if replies.waiting.is_empty() {
             replies.append(write);
         } else {
-            let mut reply = Vec::new();
-            write(&mut reply);
-            replies.stashed += reply.len();
-            replies.waiting.push_back(State::Done(reply));
+            let reply = replies.write_early(write);
+            replies.waiting.push_back(reply);
         }
         self.settle(&replies);
     }
@@ -238,12 +241,10 @@ impl Client {
             }
             replies.release(wanted);
         } else {
-            let mut reply = Vec::new();
-            if wanted {
-                write(&mut reply);
-            }
-            replies.stashed += reply.len();
-            replies.waiting[at] = State::Done(reply);
+            replies.waiting[at] = match wanted {
+                true => replies.write_early(write),
+                false => State::Done(Early::new()),
+            };
         }
         self.settle(&replies);
         drop(replies);
@@ -317,6 +318,17 @@ impl Replies {
             let resp3 = self.out.split_off(start);
             reply::to_resp2(&resp3, &mut self.out);
         }
+    }
+
+    fn write_early(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> State {
+        self.scratch.clear();
+        write(&mut self.scratch);
+        self.stashed += self.scratch.len();
+        State::Done(if self.scratch.len() <= Early::new().inline_size() {
+            Early::from_slice(&self.scratch)
+        } else {
+            Early::from_vec(std::mem::take(&mut self.scratch))
+        })
     }
 
     /// Replies that no earlier one is missing for any more.

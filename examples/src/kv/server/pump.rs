@@ -11,11 +11,12 @@ use std::task::{Context, Poll, Waker};
 
 use ringleader::{Consistency, Local, LocalQueue, ProposeError, PushError, SubmitError};
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::outcome;
 use super::shard::Shard;
 use crate::kv::execute;
-use crate::kv::operation::{LogEntry, Operation};
+use crate::kv::operation::{LogEntry, Operation, TOGETHER};
 use crate::kv::resp::reply;
 
 /// Operations and reads of all clients of a shard that are under way, at most.
@@ -238,19 +239,30 @@ fn drain(shard: &Shard) {
 
 /// Does the reads that are confirmed, or says why they are not.
 fn serve(shard: &Shard, batch: &Batch, failed: Option<&str>) {
+    let group = shard.group(batch.group).filter(|_| failed.is_none());
     let mut start = 0;
-    for Reader { client, number, end } in &batch.readers {
-        let operation = &batch.operations[start..*end];
-        start = *end;
-        shard.complete((*client, *number), |out| match (failed, shard.group(batch.group)) {
-            (None, Some(group)) => read(group, operation, out),
-            (failed, _) => reply::error(out, failed.unwrap_or(outcome::NO_LEADER)),
-        });
+    for readers in batch.readers.chunks(TOGETHER) {
+        let decode = |reader: &Reader| {
+            let operation = &batch.operations[start..reader.end];
+            start = reader.end;
+            Operation::decode(operation)
+        };
+        let operations: SmallVec<[_; TOGETHER]> = readers.iter().map(decode).collect();
+        if let Some(group) = group {
+            let keys = operations.iter().flatten().filter_map(Operation::key);
+            group.replica.with(|keyspace| keyspace.prefetch(keys));
+        }
+        for (Reader { client, number, .. }, operation) in readers.iter().zip(&operations) {
+            shard.complete((*client, *number), |out| match group {
+                Some(group) => read(group, operation.as_ref(), out),
+                None => reply::error(out, failed.unwrap_or(outcome::NO_LEADER)),
+            });
+        }
     }
 }
 
-fn read(group: &super::group::Group, operation: &[u8], out: &mut Vec<u8>) {
-    let done = Operation::decode(operation)
-        .is_some_and(|operation| group.replica.with(|keys| execute::read(keys, &operation, out)));
+fn read(group: &super::group::Group, operation: Option<&Operation<'_>>, out: &mut Vec<u8>) {
+    let done = operation
+        .is_some_and(|operation| group.replica.with(|keys| execute::read(keys, operation, out)));
     debug_assert!(done, "only reads are staged here");
 }
