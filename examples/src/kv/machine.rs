@@ -6,7 +6,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use ringleader::{Entries, MachineError, NodeId, Replies, SnapshotSource, StateMachine, Term};
+use ringleader::{
+    Entries, Entry, MachineError, NodeId, Replies, SnapshotSource, StateMachine, Term,
+};
 
 use smallvec::SmallVec;
 
@@ -119,23 +121,24 @@ impl StateMachine for KvMachine {
     fn apply(&mut self, entries: &Entries<'_>, replies: &mut Replies) {
         let wanted = replies.wanted();
         let mut reply = std::mem::take(&mut self.reply);
-        let mut entries = entries.iter();
-        loop {
-            let next = entries.by_ref().take(TOGETHER);
-            let next = next.map(|entry| (entry, LogEntry::decode(entry.payload)));
-            let batch: SmallVec<[_; TOGETHER]> = next.collect();
-            if batch.is_empty() {
-                break;
-            }
+        let mut batch = SmallVec::<[_; TOGETHER]>::new();
+        let mut apply = |batch: &mut SmallVec<[(Entry<'_>, Option<LogEntry<'_>>); TOGETHER]>| {
             let operations = batch.iter().filter_map(|(_, decoded)| decoded.as_ref());
             let names = operations.filter_map(|decoded| decoded.operation.key());
             self.keyspace.borrow().prefetch(names);
-            for (entry, decoded) in &batch {
+            for (entry, decoded) in batch.drain(..) {
                 reply.clear();
                 self.apply_decoded(entry.payload, decoded.as_ref(), wanted, &mut reply);
                 replies.push(entry.index, &reply);
             }
-        }
+        };
+        entries.iter().for_each(|entry| {
+            batch.push((entry, LogEntry::decode(entry.payload)));
+            if batch.len() == TOGETHER {
+                apply(&mut batch);
+            }
+        });
+        apply(&mut batch);
         self.reply = reply;
         // One reply of many megabytes must not stay for ever.
         if self.reply.capacity() > 1 << 20 {

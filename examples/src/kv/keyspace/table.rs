@@ -83,7 +83,6 @@ impl Table {
     /// Has the CPU fetch the records at these places: for all of them together what leads there, step
     /// by step.
     pub(super) fn prefetch(&self, places: &[u64]) {
-        let first = |place: u64, page: &Page| memchr::memchr(tag(place), &page.tags);
         for place in places {
             prefetch(&self.directory[self.entry_of(*place)], size_of::<u32>());
         }
@@ -92,14 +91,13 @@ impl Table {
         }
         for place in places {
             let page = self.page(*place);
-            if let Some(at) = first(*place, page) {
+            if let Some(at) = memchr::memchr(tag(*place), &page.tags) {
                 prefetch(&page.records[at], size_of::<(u64, Box<Record>)>());
             }
         }
         for place in places {
-            let page = self.page(*place);
-            if let Some(at) = first(*place, page) {
-                prefetch(&*page.records[at].1, size_of::<Record>());
+            if let Some(record) = self.at(*place).next() {
+                prefetch(record, size_of::<Record>());
             }
         }
     }
