@@ -335,8 +335,10 @@ impl AnswerRun {
 mod tests {
     use super::*;
 
-    /// Every run: its group, its term if it is bound to one, and its operations.
-    fn runs(submission: &Submission) -> Vec<(u64, Option<u64>, Vec<(u64, String)>)> {
+    /// A run: its group, its term if it is bound to one, and its operations.
+    type Shown = (u64, Option<u64>, Vec<(u64, String)>);
+
+    fn runs(submission: &Submission) -> Vec<Shown> {
         let mut at = 0;
         let run = |(place, (group, count)): (usize, &(GroupId, u32))| {
             let range = at..at + *count as usize;
