@@ -9,7 +9,6 @@ use std::rc::Rc;
 use ringleader::{
     Entries, Entry, MachineError, NodeId, Replies, SnapshotSource, StateMachine, Term,
 };
-
 use smallvec::SmallVec;
 
 use super::account::Account;

@@ -82,10 +82,10 @@ pub(super) struct Kept {
     newest: LogPosition,
     /// The newest file, and its length; not there where the state machine does without.
     file: Option<(LogPosition, u64)>,
-    /// The file could not be read: one of the same position is to take its place.
-    unreadable: bool,
     /// When that was.
     since: Time,
+    /// The file could not be read: one of the same position is to take its place.
+    unreadable: bool,
     /// No attempt before, after one that failed.
     retry_at: Time,
     /// Where it is among the groups whose snapshot is to be taken.
