@@ -4,6 +4,7 @@ use ringleader_wal::{LogIndex, NodeId, Term};
 
 use super::status::RoleName;
 use super::{Raft, Role};
+use crate::time::Time;
 
 /// What [`check_step`] compares with an earlier state of the same member. A crash starts a new
 /// comparison.
@@ -16,7 +17,8 @@ pub struct Summary {
     commit: LogIndex,
     applied: LogIndex,
     last: LogIndex,
-    transfers_to: Option<NodeId>,
+    /// To whom the office is handed over, and until when that is tried: what tells two attempts apart.
+    transfer: Option<(NodeId, Time)>,
 }
 
 impl Summary {
@@ -32,7 +34,7 @@ impl Summary {
             commit: status.commit,
             applied: status.applied,
             last: status.last.index,
-            transfers_to: status.transfers_to,
+            transfer: raft.transfer_attempt(),
         }
     }
 }
@@ -107,7 +109,7 @@ pub fn check_step(before: &Summary, raft: &Raft) {
         }
         if before.leads && now.leads {
             assert!(before.last <= now.last, "a leader only appends");
-            if before.transfers_to.is_some() && before.transfers_to == now.transfers_to {
+            if before.transfer.is_some() && before.transfer == now.transfer {
                 assert_eq!(before.last, now.last, "a leader that hands over appends nothing");
             }
         }

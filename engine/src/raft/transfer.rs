@@ -98,8 +98,15 @@ impl Raft {
     /// To whom this leader is handing its office. It appends nothing meanwhile.
     #[must_use]
     pub fn transfers_to(&self) -> Option<NodeId> {
+        self.transfer_attempt().map(|(to, _)| to)
+    }
+
+    /// The same, with the moment at which the attempt ends.
+    pub(super) fn transfer_attempt(&self) -> Option<(NodeId, Time)> {
         match &self.role {
-            Role::Leader(leader) => leader.transfer.as_ref().map(|transfer| transfer.to),
+            Role::Leader(leader) => {
+                leader.transfer.as_ref().map(|transfer| (transfer.to, transfer.until))
+            }
             _ => None,
         }
     }
