@@ -76,13 +76,12 @@ impl Submission {
 
     /// The same operations, but those of a group together, in the order in which they were pushed, if
     /// the groups change with nearly every one: all that follows costs so much per run.
-    #[must_use]
-    pub fn gathered(self) -> Self {
-        let runs = self.groups.len();
-        if runs * WORTH_GATHERING <= self.len() || runs < 2 {
+    pub(crate) fn gathered(self) -> Self {
+        let count = self.groups.len();
+        if count * WORTH_GATHERING <= self.len() || count < 2 {
             return self;
         }
-        let mut runs = Vec::with_capacity(runs);
+        let mut runs = Vec::with_capacity(count);
         let mut first = 0;
         for (at, (group, count)) in self.groups.iter().enumerate() {
             let range = first..first + *count as usize;

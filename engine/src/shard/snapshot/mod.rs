@@ -19,7 +19,8 @@
 //!   snapshot.
 //! - A log that was shortened is only opened with a snapshot that reaches it (`opening`). A damaged
 //!   one is refused, unless the log and what else there is hold everything that it covered.
-//! - A snapshot that can't be written harms nobody: it is reported and tried again.
+//! - A snapshot that can't be written harms nobody: it is reported and tried again. One that can't be
+//!   read for a peer is taken anew, at the same position if nothing was applied since (`taking`).
 //!
 //! A shard writes one snapshot at a time, a chunk per turn at most: neither applying nor replication
 //! waits for it, and what is in memory of it is a few chunks.

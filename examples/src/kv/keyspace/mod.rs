@@ -166,8 +166,8 @@ impl Keyspace {
         !self.cleared.is_empty()
     }
 
-    /// Has the CPU fetch what operations on these keys will look at. Of a hundred thousand keys none is
-    /// in its cache, and one after the other each costs several waits for memory.
+    /// Has the CPU fetch what operations on these keys will look at. Of many keys hardly any is in its
+    /// cache, and one after the other each costs several waits for memory.
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
         let places: SmallVec<[u64; TOGETHER]> = keys.map(place_of).collect();
         self.records.prefetch(&places);
